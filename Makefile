@@ -1,0 +1,103 @@
+# Reroot. `make demo` and `make test` do all the set-up themselves; the rest is for packagers and developers.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+INSTALL ?= install
+
+# Where rustup puts cargo, for shells that have not been told.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PROGRAM := $(TARGET)/release/prlctl
+
+CONF := $(DESTDIR)/etc/vz/conf
+UNITS := $(DESTDIR)/etc/systemd/system
+MAN := $(DESTDIR)$(PREFIX)/share/man/man8
+BASH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build release install uninstall bench clean setup
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)"
+
+demo: ## build it and see it work: a container breaks and gets a new root
+	@share/demo
+
+test: setup ## run every test that can run here
+	@$(CARGO) build --workspace --locked
+	@ln -sfn prlctl $(TARGET)/debug/vzpkg
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else \
+		$(CARGO) test --workspace --locked --no-fail-fast; \
+	fi
+
+build: setup ## build the program for development
+	$(CARGO) build --workspace --locked
+	@ln -sfn prlctl $(TARGET)/debug/vzpkg
+
+release: setup ## build the program for use
+	$(CARGO) build --release --locked --package prlctl
+	@ln -sfn prlctl $(TARGET)/release/vzpkg
+
+# Not rebuilt here: `make release` as yourself, `sudo make install` as root.
+$(PROGRAM):
+	@$(MAKE) --no-print-directory release
+
+# keep-or-install MODE FILE DESTINATION: what the administrator has is never overwritten.
+define keep-or-install
+	@if [ ! -e '$(3)' ]; then \
+		$(INSTALL) -m $(1) $(2) '$(3)'; \
+	elif ! cmp -s $(2) '$(3)'; then \
+		echo 'kept $(3): it differs from $(2)'; \
+	fi
+endef
+
+install: $(PROGRAM) ## install programs, man pages, completions, samples and the unit
+	@$(INSTALL) -d '$(DESTDIR)$(PREFIX)/sbin' '$(MAN)' '$(UNITS)' '$(DESTDIR)/etc/vz'
+	@[ -d '$(CONF)' ] || $(INSTALL) -d -m 700 '$(CONF)'
+	@$(INSTALL) -d '$(BASH_COMPLETIONS)' '$(ZSH_COMPLETIONS)' '$(FISH_COMPLETIONS)'
+	@$(INSTALL) -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/sbin/prlctl'
+	@ln -sfn prlctl '$(DESTDIR)$(PREFIX)/sbin/vzpkg'
+	@$(PROGRAM) generate man '$(MAN)'
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
+		$(PROGRAM) generate completions "$$made" && \
+		$(INSTALL) -m 644 "$$made"/bash/* '$(BASH_COMPLETIONS)' && \
+		$(INSTALL) -m 644 "$$made"/zsh/* '$(ZSH_COMPLETIONS)' && \
+		$(INSTALL) -m 644 "$$made"/fish/* '$(FISH_COMPLETIONS)'
+	$(call keep-or-install,755,share/conf/vps.reinstall.sample,$(CONF)/vps.reinstall.sample)
+	$(call keep-or-install,755,share/conf/vps.configure.sample,$(CONF)/vps.configure.sample)
+	$(call keep-or-install,644,share/conf/ve-basic.conf-sample,$(CONF)/ve-basic.conf-sample)
+	$(call keep-or-install,644,share/conf/vz.conf,$(DESTDIR)/etc/vz/vz.conf)
+	@unit=$$(mktemp) && trap 'rm -f "$$unit"' EXIT && \
+		sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/reroot.service >"$$unit" && \
+		if [ ! -e '$(UNITS)/reroot.service' ]; then \
+			$(INSTALL) -m 644 "$$unit" '$(UNITS)/reroot.service'; \
+		elif ! cmp -s "$$unit" '$(UNITS)/reroot.service'; then \
+			echo 'kept $(UNITS)/reroot.service: it differs from share/systemd/reroot.service'; \
+		fi
+	@echo 'installed in $(DESTDIR)$(PREFIX)'
+	@[ -n '$(DESTDIR)' ] || echo 'run `systemctl enable --now reroot` to bring the containers up with the host'
+
+uninstall: ## remove what install made, but no configuration and no container
+	@rm -f '$(DESTDIR)$(PREFIX)/sbin/prlctl' '$(DESTDIR)$(PREFIX)/sbin/vzpkg' '$(UNITS)/reroot.service'
+	@rm -f '$(MAN)'/prlctl.8 '$(MAN)'/prlctl-*.8 '$(MAN)'/vzpkg.8 '$(MAN)'/vzpkg-*.8
+	@for name in prlctl vzpkg; do \
+		rm -f "$(BASH_COMPLETIONS)/$$name" "$(ZSH_COMPLETIONS)/_$$name" "$(FISH_COMPLETIONS)/$$name.fish"; \
+	done
+	@echo 'kept $(DESTDIR)/etc/vz and $(DESTDIR)/vz: the configuration and the containers are yours'
+
+bench: release ## measure against the peers
+	$(CARGO) bench --workspace --locked
+
+clean: ## remove what was built
+	$(CARGO) clean
+
+setup: ## install the packages that are missing here
+	@share/setup

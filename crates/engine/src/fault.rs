@@ -1,0 +1,79 @@
+//! Points at which a test kills or fails an operation.
+//!
+//! They are not sprinkled over the code: the machinery of `operation` passes one before and after every step and in every revert, so that a new
+//! step is covered without anybody thinking of it, and [`points`] lists them all. In a release build nothing of this exists.
+
+use crate::error::Result;
+#[cfg(debug_assertions)]
+use crate::error::{Code, Failure};
+use crate::operation::OPERATIONS;
+
+/// What the variable says: `<point>:kill` or `<point>:error`.
+#[cfg(debug_assertions)]
+const VARIABLE: &str = "REROOT_FAULT";
+
+/// Where around a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Its effects have not begun.
+    Before,
+    /// Its effects are complete.
+    After,
+    /// Its revert has not begun.
+    Revert,
+}
+
+impl Place {
+    fn word(self) -> &'static str {
+        match self {
+            Place::Before => "before",
+            Place::After => "after",
+            Place::Revert => "revert",
+        }
+    }
+}
+
+/// Every point there is, as `<operation>/<step>/<place>`.
+pub fn points() -> Vec<String> {
+    let mut points = Vec::new();
+    for operation in OPERATIONS {
+        for step in operation.steps {
+            for place in [Place::Before, Place::After, Place::Revert] {
+                points.push(name(operation.name, step.name, place));
+            }
+        }
+    }
+    points
+}
+
+fn name(operation: &str, step: &str, place: Place) -> String {
+    format!("{operation}/{step}/{}", place.word())
+}
+
+/// Dies, fails, or does nothing.
+///
+/// # Errors
+/// When a test wants one here.
+#[cfg(debug_assertions)]
+pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
+    let Ok(wanted) = std::env::var(VARIABLE) else { return Ok(()) };
+    let here = name(operation, step, place);
+    match wanted.strip_prefix(&here) {
+        Some(":kill") => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            Ok(())
+        }
+        Some(":error") => Err(Failure::new(Code::System, format!("a test wants a failure at `{here}`"))),
+        _ => Ok(()),
+    }
+}
+
+/// Does nothing.
+///
+/// # Errors
+/// None.
+#[cfg(not(debug_assertions))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as in a test build")]
+pub fn here(_operation: &str, _step: &str, _place: Place) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,29 @@
+//! Operations as lists of steps, recovery, preflight: what the product does, without knowing how a container is run or what a terminal is.
+//!
+//! ```text
+//! host        a host, its containers, whom to tell
+//! operation   create, reinstall, undo, switch, delete: steps, a journal, one commit
+//! recover     what a dead command has left is brought to an end
+//! accounts    users of an old root in a new one
+//! scripts     the host's scripts, checked before they are trusted with root
+//! template    recipes of roots
+//! runtime     what is asked of whatever runs containers; `real` is what really does
+//! error       the four lines of a failure
+//! ```
+
+pub mod accounts;
+pub mod error;
+pub mod fault;
+pub mod host;
+pub mod operation;
+pub mod real;
+pub mod recover;
+pub mod runtime;
+pub mod scripts;
+mod space;
+pub mod template;
+pub mod view;
+
+pub use error::{Code, Failure, Result};
+pub use host::{Container, Host, Observer, Silent};
+pub use real::RealRuntime;

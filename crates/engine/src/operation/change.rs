@@ -1,0 +1,373 @@
+//! Giving a container another root: the steps that reinstall, undo and generation-switch are made of.
+//!
+//! ```text
+//! step        apply                                         revert
+//! stage       generations/<n> with its delta                to the trash; if it ever ran: kept, marked failed
+//! build       template base, or vps.reinstall               the script's processes killed
+//! carry       users and identity into it                    (stage reverts it)
+//! stop        stop the container if it runs                 start it again if it ran
+//! probation   start the new root, the old one read-only     end it; the old one writable
+//! configure   vps.configure, reinstall.d                    (probation reverts it)
+//! COMMIT      the new tree durable; rename `live`            rename it back, should only its sync have failed
+//! settle      /old writable, or deleted; ve.conf follows     -
+//! ```
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
+
+use super::reinstall::{build, carry, configure, revert_build};
+use super::{Kind, Step, Work};
+use crate::error::{Code, Failure, Result, system};
+use crate::host::damaged;
+use crate::scripts::Scripts;
+
+/// The plan of a change, as it stands in the journal.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// The live generation before.
+    pub from: GenerationNumber,
+    /// The live generation after.
+    pub to: GenerationNumber,
+    /// What is at `/old` while scripts run.
+    pub old: Option<GenerationNumber>,
+    /// Seconds for each script and for the boot.
+    pub timeout: u64,
+    /// Seconds for a graceful stop.
+    pub stop_timeout: u64,
+    /// `from` is deleted in the end.
+    pub discards: bool,
+    /// The new root is started before the commit.
+    pub is_tried: bool,
+    /// Set for a reinstall.
+    pub making: Option<Making>,
+    /// The scripts, opened; nothing of them is in the journal.
+    #[serde(skip)]
+    pub scripts: Scripts,
+    /// What is worth telling at the end.
+    #[serde(skip)]
+    pub report: Vec<String>,
+}
+
+/// What a reinstall makes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Making {
+    /// Its parent.
+    pub parent: Option<GenerationNumber>,
+    /// The template, also where a script builds: the script may decline.
+    pub base: Base,
+    /// `vps.reinstall` builds it.
+    pub is_by_script: bool,
+    /// Users are carried over.
+    pub carries_users: bool,
+    /// `vps.configure` is run.
+    pub is_configured: bool,
+    /// Names of the scripts of `reinstall.d` to run.
+    pub scripts: Vec<String>,
+    /// `DISTRIBUTION` of the template.
+    pub distribution: Option<String>,
+    /// The template has a systemd, whose machine-id is to be a new one.
+    pub has_machine_id: bool,
+}
+
+/// Work on a change.
+pub type ChangeWork<'a> = Work<'a, Change>;
+
+const STAGE: Step<Change> = Step {
+    name: "stage",
+    text: |work| format!("Creating generation {} ...", work.plan.to),
+    apply: stage,
+    revert: unstage,
+};
+const BUILD: Step<Change> = Step { name: "build", text: build_text, apply: build, revert: revert_build };
+const CARRY: Step<Change> = Step {
+    name: "carry",
+    text: |work| {
+        if work.plan.making.as_ref().is_some_and(|making| making.carries_users) {
+            "Copying Container credentials...".to_owned()
+        } else {
+            String::new()
+        }
+    },
+    apply: carry,
+    revert: nothing,
+};
+const STOP: Step<Change> = Step {
+    name: "stop",
+    text: |work| if work.container.is_running() { "Stopping the CT...".to_owned() } else { String::new() },
+    apply: stop,
+    revert: start_again,
+};
+const PROBATION: Step<Change> = Step {
+    name: "probation",
+    text: |work| if work.plan.is_tried { "Starting the CT...".to_owned() } else { String::new() },
+    apply: try_out,
+    revert: end_probation,
+};
+const CONFIGURE: Step<Change> =
+    Step { name: "configure", text: |_| String::new(), apply: configure, revert: nothing };
+const COMMIT: Step<Change> =
+    Step { name: "commit", text: |_| String::new(), apply: commit, revert: take_back };
+const SETTLE: Step<Change> = Step { name: "settle", text: |_| String::new(), apply: settle, revert: nothing };
+
+/// A reinstall whose root comes from a template: the container runs until the new root is there.
+pub static REINSTALL: Kind<Change> = Kind {
+    name: "reinstall",
+    steps: &[STAGE, BUILD, CARRY, STOP, PROBATION, CONFIGURE, COMMIT, SETTLE],
+    commit: "commit",
+    is_committed,
+};
+
+/// A reinstall whose root `vps.reinstall` makes: the container is stopped first, so that what the script copies is consistent.
+pub static REINSTALL_BY_SCRIPT: Kind<Change> = Kind {
+    name: "reinstall-by-script",
+    steps: &[STAGE, STOP, BUILD, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
+    commit: "commit",
+    is_committed,
+};
+
+/// Undo and generation-switch.
+pub static SWITCH: Kind<Change> =
+    Kind { name: "switch", steps: &[STOP, PROBATION, COMMIT, SETTLE], commit: "commit", is_committed };
+
+fn build_text(work: &ChangeWork<'_>) -> String {
+    match &work.plan.making {
+        Some(making) if making.is_by_script => "Running vps.reinstall...".to_owned(),
+        Some(Making { base: Base::Template { name, .. }, .. }) => format!("Creating Container private area ({name})"),
+        _ => String::new(),
+    }
+}
+
+fn nothing(_: &mut ChangeWork<'_>) -> Result<()> {
+    Ok(())
+}
+
+fn is_committed(work: &ChangeWork<'_>) -> Result<bool> {
+    Ok(work.container.area.live().map_err(|error| damaged(error, &work.container.name))? == work.plan.to)
+}
+
+fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
+    let Some(making) = &work.plan.making else { return Ok(()) };
+    let area = &work.container.area;
+    if area.generation(work.plan.to).is_ok() {
+        return Ok(());
+    }
+    let base = if making.is_by_script { Base::Empty } else { making.base.clone() };
+    let record = GenerationRecord {
+        format: GenerationRecord::FORMAT,
+        number: work.plan.to,
+        parent: making.parent,
+        ostemplate: template_name(&base),
+        base,
+        mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
+        reason: if making.is_by_script { Reason::Script } else { Reason::Reinstall },
+        state: GenerationState::Staged,
+        created: jiff::Timestamp::now(),
+        distribution: making.distribution.clone(),
+    };
+    let handle = area.create_generation(&record)?;
+    if making.is_by_script {
+        store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
+    }
+    Ok(())
+}
+
+/// The name of the template under a base.
+pub fn template_name(base: &Base) -> Option<String> {
+    match base {
+        Base::Template { name, .. } => Some(name.to_string()),
+        Base::Empty => None,
+    }
+}
+
+/// A root that ran holds what its scripts have written, which may be all that tells why they failed: it is kept for a look, the newest such
+/// one. One that never ran is only what we made of it.
+fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
+    if work.plan.making.is_none() {
+        return Ok(());
+    }
+    let (container, number) = (work.container, work.plan.to);
+    let area = &container.area;
+    let directory = area.generation_dir(number);
+    if !directory.exists() {
+        return Ok(());
+    }
+    // overlayfs makes `work/work` at its first mount.
+    let has_run = directory.join("work/work").exists();
+    let record = area.generation(number).ok().filter(|_| has_run);
+    let Some(mut record) = record else {
+        return Ok(area.discard_generation(&container.host.prefix, number)?);
+    };
+    record.state = GenerationState::Failed;
+    area.store_generation(&record)?;
+    for (older, record) in area.generations().map_err(|error| damaged(error, &container.name))? {
+        if older != number && record.is_ok_and(|record| record.state == GenerationState::Failed) {
+            area.discard_generation(&container.host.prefix, older)?;
+        }
+    }
+    Ok(())
+}
+
+fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    if !container.is_running() {
+        return Ok(container.runtime().wait_until_gone(container.id()).map_err(|error| {
+            Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name)).because(error.because)
+        })?);
+    }
+    // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
+    let _ = rustix::fs::syncfs(container.area.handle());
+    container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
+    container.runtime().wait_until_gone(container.id()).map_err(|error| {
+        Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name)).because(error.because)
+    })
+}
+
+fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
+    if work.journal.was_running && work.is_this_boot() && !work.container.is_running() {
+        work.container.host.step("start", "Starting the CT on its old root...");
+        work.container.start()?;
+    }
+    Ok(())
+}
+
+fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
+    if !work.plan.is_tried {
+        return Ok(());
+    }
+    let container = work.container;
+    let failed = |error: crate::runtime::RuntimeError| {
+        let mut failure = Failure::new(Code::System, "the new root does not come up").because(error.because);
+        if !error.console.is_empty() {
+            failure = failure.because(format!("its console said:\n{}", error.console));
+        }
+        if error.kind == crate::runtime::RuntimeErrorKind::FileSystem {
+            failure.code = Code::Unsupported;
+        }
+        failure
+    };
+    let start = container.start_of(work.plan.to, work.plan.old, true)?;
+    for warning in container.runtime().start(&start).map_err(failed)? {
+        container.host.warning(&warning);
+    }
+    container
+        .runtime()
+        .wait_until_up(container.id(), Duration::from_secs(work.plan.timeout))
+        .map_err(failed)
+}
+
+fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    let fail = |error: crate::runtime::RuntimeError| {
+        Failure::new(Code::System, "the new root cannot be taken down").because(error.because)
+    };
+    // A container that still runs on its old root has never been stopped.
+    if container.runtime().running(container.id()).is_none_or(|run| run.generation == work.plan.to) {
+        container.runtime().kill(container.id()).map_err(fail)?;
+        if work.plan.to != work.plan.from {
+            container.runtime().unmount(container.id(), work.plan.to).map_err(fail)?;
+        }
+    }
+    // Only a mounted superblock can be read-only; the next mount is writable anyway.
+    container.runtime().set_read_only(container.id(), work.plan.from, false).map_err(fail)
+}
+
+fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    let area = &container.area;
+    if let Some(making) = &work.plan.making {
+        let handle = area.generation_handle(work.plan.to)?;
+        if making.is_by_script || work.plan.is_tried {
+            // Anybody may have written anything into it.
+            rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the new root", &error))?;
+        } else {
+            // A few files of ours, and every directory on the way to them. Without `work/`, `<n>/` and `generations/` btrfs has been seen
+            // to lose the delta in a power cut while `live` pointed at it.
+            tree::sync_small_tree(handle.as_fd())?;
+            store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
+        }
+    } else if work.plan.is_tried {
+        rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the root", &error))?;
+    }
+    if container.runtime().running(container.id()).is_none() && work.plan.is_tried {
+        return Err(Failure::new(Code::System, "the new root has stopped before it was accepted"));
+    }
+    // A death before the rename: `live` is old, and recovery reverts. After it, before the sync: either, and each is whole; recovery that
+    // finds it new syncs first.
+    area.point_live(work.plan.to)?;
+    Ok(area.sync()?)
+}
+
+/// The rename has happened and its sync has failed: nobody knows what a power cut would leave, so back to what is durable.
+fn take_back(work: &mut ChangeWork<'_>) -> Result<()> {
+    let area = &work.container.area;
+    if area.live().is_ok_and(|live| live == work.plan.to) && work.plan.to != work.plan.from {
+        area.point_live(work.plan.from)?;
+        area.sync()?;
+    }
+    Ok(())
+}
+
+fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    let area = &container.area;
+    let fail = |error: crate::runtime::RuntimeError| {
+        Failure::new(Code::System, "the new root is in place, but its end is to be made up for").because(error.because)
+    };
+    let mut record = area.generation(work.plan.to).map_err(|error| damaged(error, &container.name))?;
+    if record.state != GenerationState::Kept {
+        record.state = GenerationState::Kept;
+        area.store_generation(&record)?;
+    }
+    follow_in_configuration(work, &record)?;
+    let run = container.runtime().running(container.id());
+    if run.is_some() && !work.journal.was_running {
+        // It was only started to be tried out.
+        container.stop(Duration::from_secs(work.plan.stop_timeout), false)?;
+        container.runtime().wait_until_gone(container.id()).map_err(fail)?;
+    } else if run.is_some() {
+        if work.plan.discards {
+            let ids = area.record().map_err(|error| damaged(error, &container.name))?.id_range;
+            let old = match record.parent {
+                Some(parent) => container.roots(parent, parent_of(container, parent)?)?,
+                None => Vec::new(),
+            };
+            for warning in container.runtime().replace_old(container.id(), ids, &old).map_err(fail)? {
+                container.host.warning(&warning);
+            }
+        } else if let Some(old) = record.parent {
+            container.runtime().set_read_only(container.id(), old, false).map_err(fail)?;
+        }
+        container.runtime().settle(container.id()).map_err(fail)?;
+    } else {
+        let _ = container.runtime().unmount(container.id(), work.plan.from);
+    }
+    if work.plan.discards {
+        crate::recover::discard(container, work.plan.from)?;
+    }
+    Ok(())
+}
+
+fn parent_of(container: &crate::host::Container<'_>, number: GenerationNumber) -> Result<Option<GenerationNumber>> {
+    Ok(container.area.generation(number).map_err(|error| damaged(error, &container.name))?.parent)
+}
+
+/// `OSTEMPLATE`, `DISTRIBUTION` and `TEMPLATES` say what the live generation is.
+fn follow_in_configuration(work: &ChangeWork<'_>, record: &GenerationRecord) -> Result<()> {
+    let container = work.container;
+    let mut conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
+    let before = conf.to_bytes();
+    for (key, value) in [("OSTEMPLATE", &record.ostemplate), ("DISTRIBUTION", &record.distribution)] {
+        if let Some(value) = value
+            && conf.get(key).as_ref() != Some(value)
+        {
+            conf.set(key, value)?;
+        }
+    }
+    if conf.to_bytes() != before {
+        container.area.store_conf(&conf)?;
+    }
+    Ok(())
+}

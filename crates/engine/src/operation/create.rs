@@ -1,0 +1,243 @@
+//! `prlctl create`: a private area is made aside and appears with one rename.
+//!
+//! The container's links in `/etc/vz` are made before it, so that whoever sees the container finds it by its name; until then they point at nothing,
+//! which nobody takes for a container. No journal: what a death leaves is a `.staging-…` directory and such links, and [`sweep`] removes them.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use store::registry;
+use store::{
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Limits, Reason, TemplateName,
+    template,
+};
+use tree::{LayeredRoot, Root};
+
+use super::change::template_name;
+use crate::error::{Code, Failure, Result, system};
+use crate::host::{Container, Host};
+
+/// What the user has asked for.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to call it.
+    pub name: ContainerName,
+    /// Its id, or a new one.
+    pub id: Option<ContainerId>,
+    /// From which template; else `DEF_OSTEMPLATE`.
+    pub template: Option<TemplateName>,
+    /// `ve-NAME.conf-sample`; else `CONFIGFILE`.
+    pub sample: Option<String>,
+}
+
+/// Keys that a sample never brings: they are the container's own.
+const NOT_FROM_SAMPLE: [&str; 9] = [
+    "OSTEMPLATE", "TEMPLATES", "VE_ROOT", "VE_PRIVATE", "HOSTNAME", "IP_ADDRESS", "TEMPLATE", "NETIF", "NAME",
+];
+
+/// Makes a container.
+///
+/// # Errors
+/// With nothing of it left.
+pub fn create(host: &Host, options: &Options) -> Result<ContainerId> {
+    let what = format!("cannot create `{}`", options.name);
+    try_create(host, options).map_err(|failure| {
+        let failure = failure.within(what);
+        if failure.state.is_none() { failure.unchanged() } else { failure }
+    })
+}
+
+fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
+    let configuration = host.configuration()?;
+    let template = match &options.template {
+        Some(name) => name.clone(),
+        None => match configuration.get("DEF_OSTEMPLATE").filter(|name| !name.is_empty()) {
+            Some(name) => name
+                .parse()
+                .map_err(|error| Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error))?,
+            None => {
+                return Err(Failure::new(Code::BadOption, "no template is named")
+                    .because("there is no --ostemplate, and no DEF_OSTEMPLATE in vz.conf")
+                    .hint("`vzpkg list` shows the templates of this host"));
+            }
+        },
+    };
+    let template = template::latest(&host.prefix, &template)?;
+    let sample = load_sample(host, options, &configuration)?;
+    Limits::from_conf(&sample, &configuration)
+        .map_err(|error| Failure::new(Code::BadValue, "the sample cannot be used").caused_by(&error))?;
+
+    let lock = host.lock_host()?;
+    let taken = |failure: Failure| failure.unchanged();
+    for (name, holder) in registry::names(&host.prefix)? {
+        if name == options.name && host.prefix.area_dir(&holder).exists() {
+            return Err(taken(
+                Failure::new(Code::BadName, format!("the name `{name}` is taken"))
+                    .because(format!("container {} has it", holder.braced()))
+                    .hint("choose another name"),
+            ));
+        }
+    }
+    let id = options.id.unwrap_or_else(ContainerId::random);
+    if host.prefix.area_dir(&id).exists() {
+        return Err(taken(Failure::new(Code::Exists, format!("there is a container {}", id.braced()))));
+    }
+    discard_staged(host, &id)?;
+    let ids = registry::allocate_id_range(&host.prefix, &lock).map_err(|error| system("no ids are left", &error))?;
+    let mut record = AreaRecord::new(id, ids);
+    let number = store::GenerationNumber::FIRST;
+    record.next_generation = number.get() + 1;
+    let area = Area::stage(&host.prefix, &record)?;
+    let result = fill(host, &area, options, &template, &sample, number);
+    let result = result.and_then(|()| {
+        // A name that points at nothing is nobody's yet; a container without its name would be somebody's lost one.
+        unlink_stale(host, &options.name)?;
+        registry::link_name(&host.prefix, &options.name, &id)?;
+        registry::link_conf(&host.prefix, &id)?;
+        Ok(())
+    });
+    if let Err(failure) = result {
+        let _ = registry::unlink_name(&host.prefix, &options.name, &id);
+        let _ = registry::unlink_conf(&host.prefix, &id);
+        drop(area);
+        discard_staged(host, &id)?;
+        return Err(failure);
+    }
+    // Until here nothing of the container is there, and from here on all of it.
+    area.publish(&host.prefix)?;
+    Ok(id)
+}
+
+fn fill(
+    host: &Host,
+    area: &Area,
+    options: &Options,
+    template: &store::Template,
+    sample: &Conf,
+    number: store::GenerationNumber,
+) -> Result<()> {
+    let mut conf = sample.clone();
+    let id = area.id().to_string();
+    let pairs = [
+        ("VERSION", "2"),
+        ("VEID", &id),
+        ("UUID", &id),
+        ("NAME", options.name.as_str()),
+        ("VE_ROOT", "/vz/root/$VEID"),
+        ("VE_PRIVATE", "/vz/private/$VEID"),
+        ("OSTEMPLATE", template.record.name.as_str()),
+        ("DISTRIBUTION", &template.record.distribution),
+    ];
+    for (key, value) in pairs {
+        conf.set(key, value)?;
+    }
+    if conf.get("ONBOOT").is_none() {
+        conf.set("ONBOOT", "no")?;
+    }
+    area.store_conf(&conf)?;
+    let base = Base::Template { name: template.record.name.clone(), digest: template.record.digest.clone() };
+    let generation = GenerationRecord {
+        format: GenerationRecord::FORMAT,
+        number,
+        parent: None,
+        ostemplate: template_name(&base),
+        base,
+        mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
+        reason: Reason::Create,
+        state: GenerationState::Kept,
+        created: jiff::Timestamp::now(),
+        distribution: Some(template.record.distribution.clone()),
+    };
+    let handle = area.create_generation(&generation)?;
+    if template.record.systemd {
+        let delta = Root::open(&area.generation_dir(number).join("delta"))?;
+        let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
+        let machine_id = format!("{}\n", uuid::Uuid::new_v4().simple());
+        root.replace_file(Path::new("/etc/machine-id"), machine_id.as_bytes(), 0o444, 0, 0)?;
+    }
+    area.point_live(number)?;
+    // Everything durable before the rename that makes it visible.
+    tree::sync_small_tree(handle.as_fd())?;
+    store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
+    area.sync()?;
+    let _ = host;
+    Ok(())
+}
+
+fn load_sample(host: &Host, options: &Options, configuration: &Conf) -> Result<Conf> {
+    let is_named = options.sample.is_some();
+    let Some(name) = options.sample.clone().or_else(|| configuration.get("CONFIGFILE")).filter(|name| !name.is_empty()) else {
+        return Ok(Conf::parse(b""));
+    };
+    if name.contains(['/', '\0', '\n']) || name.starts_with('.') {
+        return Err(Failure::new(Code::BadValue, format!("`{}` is no name of a sample", tree::escaped(name.as_bytes()))));
+    }
+    let path = host.prefix.conf_dir().join(format!("ve-{name}.conf-sample"));
+    match Conf::load(&path) {
+        Ok(mut conf) => {
+            for key in NOT_FROM_SAMPLE {
+                conf.remove(key);
+            }
+            Ok(conf)
+        }
+        Err(store::ConfError::Missing { .. }) if !is_named => Ok(Conf::parse(b"")),
+        Err(error) => Err(Failure::new(Code::BadValue, format!("sample `{name}` cannot be used"))
+            .caused_by(&error)
+            .hint(format!("samples are {}/ve-NAME.conf-sample", host.prefix.conf_dir().display()))),
+    }
+}
+
+fn discard_staged(host: &Host, id: &ContainerId) -> Result<()> {
+    if !registry::staged(&host.prefix)?.contains(id) {
+        return Ok(());
+    }
+    let private = store::atomic::open_directory(&host.prefix.private_dir())?;
+    Ok(store::trash::discard(&host.prefix, private.as_fd(), format!(".staging-{id}"))?)
+}
+
+/// A link of that name left by a creation that died, or by a container that was deleted by hand.
+fn unlink_stale(host: &Host, name: &ContainerName) -> Result<()> {
+    for (found, holder) in registry::names(&host.prefix)? {
+        if &found == name && !host.prefix.area_dir(&holder).exists() {
+            registry::unlink_name(&host.prefix, &found, &holder)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the links in `/etc/vz` of a container that has lost them.
+///
+/// # Errors
+/// When another container has its name.
+pub fn link(container: &Container<'_>) -> Result<()> {
+    let prefix = &container.host.prefix;
+    if let Ok(Some(name)) = container.area.name()
+        && std::fs::symlink_metadata(prefix.names_dir().join(name.as_str())).is_err()
+    {
+        let _lock = container.host.lock_host()?;
+        registry::link_name(prefix, &name, container.id())?;
+    }
+    if std::fs::symlink_metadata(prefix.conf_dir().join(format!("{}.conf", container.id()))).is_err() {
+        registry::link_conf(prefix, container.id())?;
+    }
+    Ok(())
+}
+
+/// Removes what creations and deletions that died have left: staged areas, names that point at nothing.
+///
+/// # Errors
+/// [`Failure`].
+pub fn sweep(host: &Host) -> Result<()> {
+    let _lock = host.lock_host()?;
+    for id in registry::staged(&host.prefix)? {
+        discard_staged(host, &id)?;
+    }
+    for (name, id) in registry::names(&host.prefix)? {
+        if !host.prefix.area_dir(&id).exists() {
+            registry::unlink_name(&host.prefix, &name, &id)?;
+            registry::unlink_conf(&host.prefix, &id)?;
+        }
+    }
+    template::sweep(&host.prefix)?;
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! `prlctl delete`: one rename to the trash, which is emptied in the background.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use store::registry;
+
+use crate::error::{Code, Failure, Result};
+use crate::host::Container;
+
+/// Deletes a container. One that runs is refused, unless `is_forced`, which kills it.
+///
+/// # Errors
+/// [`Code::Running`]; [`Code::Mounted`] when a process of the host is in it. Nothing is deleted then.
+pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
+    let what = format!("cannot delete `{}`", container.name);
+    let host = container.host;
+    let id = *container.id();
+    if container.is_running() {
+        if !is_forced {
+            return Err(Failure::new(Code::Running, what)
+                .because("it runs")
+                .unchanged()
+                .hint(format!("`prlctl stop {0}` first, or `prlctl delete {0} --force`", container.name)));
+        }
+        container.stop(Duration::ZERO, false)?;
+    }
+    let busy = |error: crate::runtime::RuntimeError| {
+        Failure::new(Code::Mounted, what.clone())
+            .because(error.because)
+            .state(format!("`{}` is stopped; nothing was deleted", container.name))
+            .hint("leave its directories on the host and try again")
+    };
+    container.runtime().wait_until_gone(&id).map_err(busy)?;
+    container.runtime().unmount_all(&id).map_err(busy)?;
+    let name = container.area.name().ok().flatten();
+
+    let _lock = host.lock_host()?;
+    let private = store::atomic::open_directory(&host.prefix.private_dir())?;
+    // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a
+    // container and the next sweep removes.
+    store::trash::discard(&host.prefix, private.as_fd(), id.to_string())?;
+    if let Some(name) = &name {
+        registry::unlink_name(&host.prefix, name, &id)?;
+    }
+    registry::unlink_conf(&host.prefix, &id)?;
+    let _ = std::fs::remove_dir(host.prefix.root_dir(&id));
+    let run = store::atomic::open_directory(&host.prefix.run_dir())?;
+    let _ = tree::remove_entry(run.as_fd(), id.to_string().as_ref());
+    Ok(())
+}

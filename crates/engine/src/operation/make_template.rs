@@ -1,0 +1,140 @@
+//! `vzpkg create cache` and `vzpkg remove cache`: a template is made aside and appears with one rename.
+//!
+//! What a death leaves is a `.staging-…` directory that nobody holds the lock of; the next creation, and recovery, sweep it away.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
+
+use crate::error::{Code, Failure, Result, system};
+use crate::host::Host;
+use crate::template::{BuiltTemplate, DebianRelease, RecipeError, adopt_debian, build_busybox, build_debian};
+
+/// Where Debian's package `busybox-static` has it.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Makes a template, a new version of it when there is one already.
+///
+/// # Errors
+/// With nothing of it left under its name.
+pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Result<Template> {
+    let what = format!("cannot make template `{name}`");
+    let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
+        .map_err(|error| Failure::from(error).within(what.clone()))?;
+    let recipe = Recipe::of(name).ok_or_else(|| {
+        let known: Vec<String> = DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number())).collect();
+        Failure::new(Code::UnknownTemplate, what.clone())
+            .because(format!("there is no recipe of that name; there are: busybox, {}", known.join(", ")))
+            .unchanged()
+            .hint("name one of these")
+    })?;
+    template::sweep(&host.prefix)?;
+    let staging = template::staging(&host.prefix, name)?;
+    let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
+    let built = fill(host, &staging, recipe, built_root, &log_path).map_err(|error| {
+        Failure::new(Code::UnknownTemplate, what.clone())
+            .caused_by(&error)
+            .unchanged()
+            .hint(format!("all that was said is in {}", log_path.display()))
+    })?;
+    host.step("digest", "Computing the template's digest...");
+    let rootfs = rustix::fs::open(
+        staging.rootfs(),
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
+    let digest = tree::digest(rootfs.as_fd()).map_err(|error| Failure::from(error).within(what))?;
+    let record = TemplateRecord {
+        format: TemplateRecord::FORMAT,
+        name: name.clone(),
+        digest: digest.hex,
+        source: built.source,
+        created: jiff::Timestamp::now(),
+        distribution: built.distribution,
+        release: built.release,
+        architecture: built.architecture,
+        init: built.init,
+        stop_signal: built.stop_signal,
+        size_bytes: digest.bytes,
+        entries: digest.entries,
+        systemd: built.systemd,
+    };
+    let template = staging.publish(record)?;
+    drop(lock);
+    Ok(template)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Recipe {
+    Busybox,
+    Debian(DebianRelease),
+}
+
+impl Recipe {
+    fn of(name: &TemplateName) -> Option<Recipe> {
+        match name.as_str() {
+            "busybox" => Some(Recipe::Busybox),
+            other => DebianRelease::from_template_name(other).map(Recipe::Debian),
+        }
+    }
+}
+
+fn fill(
+    host: &Host,
+    staging: &Staging,
+    recipe: Recipe,
+    built_root: Option<&Path>,
+    log_path: &Path,
+) -> std::result::Result<BuiltTemplate, RecipeError> {
+    let rootfs = staging.rootfs();
+    match (recipe, built_root) {
+        (Recipe::Busybox, _) => {
+            host.step("build", "Creating the root from busybox...");
+            build_busybox(&rootfs, Path::new(BUSYBOX))
+        }
+        (Recipe::Debian(release), Some(made)) => {
+            host.step("build", &format!("Taking over {}...", made.display()));
+            take_over(made, &rootfs)?;
+            adopt_debian(&rootfs, release)
+        }
+        (Recipe::Debian(release), None) => {
+            host.step("build", &format!("Creating the root of {release} from the archive; this takes a minute..."));
+            let mut log = File::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(log_path)
+                .map_err(RecipeError::Log)?;
+            build_debian(&rootfs, release, &mut |stage| host.note(stage), &mut log)
+        }
+    }
+}
+
+/// The directory itself becomes the staging's root, where that is one rename away.
+fn take_over(made: &Path, rootfs: &Path) -> std::result::Result<(), RecipeError> {
+    let failed = |source: std::io::Error| RecipeError::Write { what: "move", path: PathBuf::from(made), source };
+    std::fs::remove_dir(rootfs).map_err(failed)?;
+    rustix::fs::rename(made, rootfs).map_err(|error| failed(error.into()))
+}
+
+/// Removes a template that nobody uses.
+///
+/// # Errors
+/// [`Code::BadValue`] when generations of containers are made from it: which.
+pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
+    let _lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+    // Nobody may begin to use it while we ask who does.
+    let _host = host.lock_host()?;
+    template::remove(&host.prefix, name).map_err(|error| match &error {
+        store::TemplateError::InUse { .. } => Failure::new(Code::BadValue, format!("cannot remove template `{name}`"))
+            .caused_by(&error)
+            .unchanged()
+            .hint("delete those containers, or those generations, first"),
+        _ => Failure::from(error),
+    })
+}

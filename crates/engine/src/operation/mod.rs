@@ -1,0 +1,280 @@
+//! Operations: lists of steps, one of which is the commit.
+//!
+//! ```text
+//!          journal written                                              journal removed
+//!               │                                                              │
+//!   plan ──> [ step  step  step  COMMIT ] ──────────────────> [ settle ] ──> done
+//!               └── failure, kill, power cut ──> reverts, last first          └── failure, kill, power cut ──> applied again
+//! ```
+//!
+//! Every apply and every revert is idempotent, so the journal need not say how far the operation came: it is written once, with the whole list,
+//! before the first step. Whether the commit happened is asked of the disk. Recovery is this same code, run by whatever command next opens the
+//! container, by the monitor of a root on probation when its command dies, and at boot.
+
+pub mod change;
+pub mod create;
+pub mod delete;
+pub mod forget;
+pub mod make_template;
+mod log;
+pub mod reinstall;
+pub mod switch;
+
+use runtime::kernel::boot_id;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::Journal;
+
+use crate::error::{Code, Failure, Result};
+use crate::fault::{self, Place};
+use crate::host::{Container, damaged};
+
+pub use log::OperationLog;
+
+/// One step of an operation whose plan is a `P`.
+#[derive(Debug)]
+pub struct Step<P: 'static> {
+    /// Its name in journals, plans and fault points.
+    pub name: &'static str,
+    /// What it does, for people; empty: not worth a line.
+    pub text: fn(&Work<'_, P>) -> String,
+    /// Does it, also when it was done before.
+    pub apply: fn(&mut Work<'_, P>) -> Result<()>,
+    /// Undoes it, also when it was never or only half done.
+    pub revert: fn(&mut Work<'_, P>) -> Result<()>,
+}
+
+/// One kind of operation.
+#[derive(Debug)]
+pub struct Kind<P: 'static> {
+    /// Its name in journals.
+    pub name: &'static str,
+    /// Its steps.
+    pub steps: &'static [Step<P>],
+    /// Which step is the commit.
+    pub commit: &'static str,
+    /// Asks the disk whether the commit has happened.
+    pub is_committed: fn(&Work<'_, P>) -> Result<bool>,
+}
+
+/// An operation and its steps by name, for fault points and plans.
+#[derive(Debug)]
+pub struct Named {
+    /// Its name.
+    pub name: &'static str,
+    /// Its steps.
+    pub steps: &'static [NamedStep],
+}
+
+/// A step by name.
+#[derive(Debug)]
+pub struct NamedStep {
+    /// Its name.
+    pub name: &'static str,
+}
+
+macro_rules! named {
+    ($($name:literal: [$($step:literal),+]),+ $(,)?) => {
+        /// Every operation with a journal. A test holds it against the lists themselves.
+        pub static OPERATIONS: &[Named] = &[$(Named { name: $name, steps: &[$(NamedStep { name: $step }),+] }),+];
+    };
+}
+
+named! {
+    "reinstall": ["stage", "build", "carry", "stop", "probation", "configure", "commit", "settle"],
+    "reinstall-by-script": ["stage", "stop", "build", "carry", "probation", "configure", "commit", "settle"],
+    "switch": ["stop", "probation", "commit", "settle"],
+    "generation-delete": ["relink", "detach", "commit", "settle"],
+}
+
+/// An operation under way.
+#[derive(Debug)]
+pub struct Work<'a, P> {
+    /// On which container.
+    pub container: &'a Container<'a>,
+    /// What stands in its journal.
+    pub journal: Journal,
+    /// Its plan.
+    pub plan: P,
+    /// Its log.
+    pub log: OperationLog,
+}
+
+impl<P> Work<'_, P> {
+    /// The journal was written in this boot: what ran then may run still, and may be started again.
+    pub fn is_this_boot(&self) -> bool {
+        self.journal.boot_id == boot_id()
+    }
+}
+
+/// What an operation came to.
+#[derive(Debug)]
+pub struct Outcome<P> {
+    /// The plan, as the steps have left it.
+    pub plan: P,
+    /// After the commit something was left for the next command to finish: what, in one line.
+    pub unfinished: Option<String>,
+}
+
+/// Runs an operation to its end.
+///
+/// # Errors
+/// Before the commit: whatever stopped it, with everything reverted; `code` is what the command exits with when a step has no code of its own.
+pub fn run<P: Serialize>(
+    kind: &'static Kind<P>,
+    container: &Container<'_>,
+    plan: P,
+    what: &str,
+    code: Code,
+) -> Result<Outcome<P>> {
+    let journal = Journal {
+        format: Journal::FORMAT,
+        operation: kind.name.to_owned(),
+        steps: kind.steps.iter().map(|step| step.name.to_owned()).collect(),
+        boot_id: boot_id(),
+        was_running: container.is_running(),
+        started: jiff::Timestamp::now(),
+        pid: std::process::id(),
+        arguments: serde_json::to_value(&plan).map_err(|error| crate::error::system(what, &error))?,
+    };
+    let log = OperationLog::open(container, kind.name);
+    let mut work = Work { container, journal, plan, log };
+    // Durable before the first step: a death from here on is found by the next command.
+    container.area.store_journal(&work.journal).map_err(|error| damaged(error, &container.name).within(what))?;
+    let mut is_committed = false;
+    for step in kind.steps {
+        let text = (step.text)(&work);
+        if !text.is_empty() {
+            container.host.step(step.name, &text);
+        }
+        work.log.note(&format!("step {}", step.name));
+        let result = fault::here(kind.name, step.name, Place::Before)
+            .and_then(|()| (step.apply)(&mut work))
+            .and_then(|()| {
+                is_committed |= step.name == kind.commit;
+                fault::here(kind.name, step.name, Place::After)
+            });
+        if let Err(failure) = result {
+            work.log.note(&format!("failed: {failure}"));
+            if is_committed {
+                // It has happened, and nothing takes it back: the journal stays, and the next command finishes it.
+                let unfinished = format!("{}: {}", failure.what, failure.because.join(": "));
+                return Ok(Outcome { plan: work.plan, unfinished: Some(unfinished) });
+            }
+            return Err(give_up(kind, work, failure, what, code));
+        }
+    }
+    finish(&mut work)?;
+    Ok(Outcome { plan: work.plan, unfinished: None })
+}
+
+/// Reverts everything and says in which state things are.
+fn give_up<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, failure: Failure, what: &str, code: Code) -> Failure {
+    let reverted = revert_all(kind, &mut work);
+    let state = match &reverted {
+        Ok(()) => state_after(&work),
+        Err(error) => format!(
+            "`{}` could not be put back by itself ({}: {}); nothing was deleted",
+            work.container.name,
+            error.what,
+            error.because.join(": ")
+        ),
+    };
+    let code = if failure.code == Code::System { code } else { failure.code };
+    let mut failure = Failure { code, ..failure.within(what) }.state(state);
+    if reverted.is_err() {
+        failure = failure.hint(format!("`prlctl recover {}` tries again", work.container.name));
+    }
+    failure
+}
+
+/// In words, on which root the container is and whether it runs.
+pub fn state_after<P>(work: &Work<'_, P>) -> String {
+    let container = work.container;
+    let live = container.area.live().map_or_else(|_| "unknown".to_owned(), |number| number.to_string());
+    match (work.journal.was_running, container.is_running()) {
+        (true, true) => format!("nothing was lost: `{}` runs on its old root again, generation {live}", container.name),
+        (true, false) => format!(
+            "nothing was lost: `{}` is on its old root, generation {live}, but it does not run: `prlctl start {}`",
+            container.name, container.name
+        ),
+        (false, _) => format!("nothing was lost: `{}` is stopped, on its old root, generation {live}", container.name),
+    }
+}
+
+fn revert_all<P>(kind: &'static Kind<P>, work: &mut Work<'_, P>) -> Result<()> {
+    for step in kind.steps.iter().rev() {
+        fault::here(kind.name, step.name, Place::Revert)?;
+        (step.revert)(work)?;
+    }
+    finish(work)
+}
+
+fn finish<P>(work: &mut Work<'_, P>) -> Result<()> {
+    work.container.area.clear_journal().map_err(|error| damaged(error, &work.container.name))?;
+    work.log.note("end");
+    Ok(())
+}
+
+/// Brings an operation to an end that a dead command has left under way. Returns what came of it, in one line.
+///
+/// # Errors
+/// [`Failure`]; the journal stays.
+pub fn resume<P: DeserializeOwned>(
+    kind: &'static Kind<P>,
+    container: &Container<'_>,
+    journal: Journal,
+) -> Result<String> {
+    let plan: P = serde_json::from_value(journal.arguments.clone()).map_err(|error| {
+        Failure::new(Code::Damaged, format!("the journal of `{}` cannot be used", container.name))
+            .caused_by(&error)
+            .unchanged()
+            .hint(format!("`prlctl recover --rebuild {}` makes it again from what lies on disk", container.name))
+    })?;
+    let log = OperationLog::open(container, kind.name);
+    let mut work = Work { container, journal, plan, log };
+    work.log.note("recovery");
+    if (kind.is_committed)(&work)? {
+        // What the rename has made visible may not be durable yet: before anything leans on it.
+        container.area.sync().map_err(|error| damaged(error, &container.name))?;
+        let after = kind.steps.iter().skip_while(|step| step.name != kind.commit).skip(1);
+        for step in after {
+            fault::here(kind.name, step.name, Place::Before)?;
+            (step.apply)(&mut work)?;
+            fault::here(kind.name, step.name, Place::After)?;
+        }
+        finish(&mut work)?;
+        return Ok(format!("{} of `{}` was complete: its end was made up for", kind.name, container.name));
+    }
+    revert_all(kind, &mut work)?;
+    Ok(format!("{} of `{}` was undone: {}", kind.name, container.name, state_after(&work)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names<P>(kind: &Kind<P>) -> (&'static str, Vec<&'static str>) {
+        (kind.name, kind.steps.iter().map(|step| step.name).collect())
+    }
+
+    #[test]
+    fn the_list_of_operations_is_true() {
+        let real = vec![
+            names(&change::REINSTALL),
+            names(&change::REINSTALL_BY_SCRIPT),
+            names(&change::SWITCH),
+            names(&forget::GENERATION_DELETE),
+        ];
+        let listed: Vec<_> =
+            OPERATIONS.iter().map(|one| (one.name, one.steps.iter().map(|step| step.name).collect::<Vec<_>>())).collect();
+        assert_eq!(real, listed);
+    }
+
+    #[test]
+    fn the_commit_is_one_of_the_steps() {
+        for kind in [&change::REINSTALL, &change::REINSTALL_BY_SCRIPT, &change::SWITCH] {
+            assert!(kind.steps.iter().any(|step| step.name == kind.commit));
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Containers that really run: [`Runtime`] by way of the crate `runtime`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use linux::{Exit, signal_by_number};
+use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
+use runtime::monitor::{Launch, MonitorError, Session, launch, living_monitor, wait_for_former};
+use runtime::mounts::{self, MountError};
+use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use store::{ContainerId, GenerationNumber, IdRange, Prefix};
+
+use crate::runtime::{
+    InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink, Start,
+};
+
+/// How long processes may take to die of SIGKILL.
+const KILLING: Duration = Duration::from_secs(30);
+/// How long the monitor of a stopped container may take to flush and unmount.
+const LEAVING: Duration = Duration::from_secs(300);
+/// A plain init that dies this soon after its execution has not started.
+const FIRST_BREATH: Duration = Duration::from_millis(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct RealRuntime {
+    prefix: Prefix,
+    /// The conversations with monitors that this process has started; on probation they must stay open.
+    sessions: RefCell<HashMap<ContainerId, Session>>,
+}
+
+impl RealRuntime {
+    /// For the host at `prefix`.
+    pub fn new(prefix: Prefix) -> RealRuntime {
+        RealRuntime { prefix, sessions: RefCell::new(HashMap::new()) }
+    }
+
+    fn other(error: &dyn std::error::Error) -> RuntimeError {
+        RuntimeError {
+            because: runtime::monitor::describe(error),
+            console: String::new(),
+            kind: RuntimeErrorKind::Other,
+        }
+    }
+
+    /// Every root mounted, and clones of the mounts: the first for `/`, the rest for `/old`, `/old/old`, …
+    fn mount_roots(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
+        let mut clones = Vec::with_capacity(start.roots.len());
+        for (depth, root) in start.roots.iter().take(DEEPEST).enumerate() {
+            let point = mounts::mount_generation(&self.prefix, &start.id, root.number, &root.layers, start.ids)
+                .map_err(|error| mount_error(&error))?;
+            // The root before this one is the container's to use, once it is not the only way back; older ones never are, so that
+            // `rm -rf /old/*` cannot empty the whole chain.
+            let is_read_only = depth > 1 || (depth == 1 && start.is_probation);
+            mounts::set_read_only(&point, is_read_only).map_err(|error| mount_error(&error))?;
+            clones.push(mounts::clone_mount(&point).map_err(|error| mount_error(&error))?);
+        }
+        Ok(clones)
+    }
+}
+
+/// A longer chain is not attached to its end: one packet to a monitor carries so many descriptors.
+const DEEPEST: usize = 100;
+
+fn mount_error(error: &MountError) -> RuntimeError {
+    let kind = match error {
+        MountError::Busy { .. } => RuntimeErrorKind::Busy,
+        MountError::FileSystem { .. } => RuntimeErrorKind::FileSystem,
+        MountError::Call { .. } => RuntimeErrorKind::Other,
+    };
+    RuntimeError { kind, ..RealRuntime::other(error) }
+}
+
+fn monitor_error(error: MonitorError) -> RuntimeError {
+    let because = runtime::monitor::describe(&error);
+    let console = match error {
+        MonitorError::NotStarted { console, .. } | MonitorError::Ended { console, .. } => console,
+        _ => String::new(),
+    };
+    RuntimeError { because, console, kind: RuntimeErrorKind::Other }
+}
+
+fn exec_error(error: &ExecError) -> RuntimeError {
+    let kind = match error {
+        ExecError::NotRunning => RuntimeErrorKind::NotRunning,
+        _ => RuntimeErrorKind::Other,
+    };
+    RuntimeError { kind, ..RealRuntime::other(error) }
+}
+
+impl Runtime for RealRuntime {
+    fn running(&self, id: &ContainerId) -> Option<Run> {
+        let state = state::running(&self.prefix, id)?;
+        Some(Run {
+            generation: state.generation,
+            init: state.init.pid,
+            started: state.started,
+            is_monitored: state.monitor.is_alive(),
+            is_systemd: state.is_systemd,
+        })
+    }
+
+    fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
+        // A former monitor may still be unmounting what is about to be mounted.
+        wait_for_former(&self.prefix, &start.id, LEAVING).map_err(monitor_error)?;
+        mounts_of_container::unmount_host_view(&self.prefix, &start.id).map_err(|error| mount_error(&error))?;
+        for point in mounts::mounted(&self.prefix, &start.id, "host") {
+            mounts::unmount(&point).map_err(|error| mount_error(&error))?;
+        }
+        let mut clones = self.mount_roots(start)?;
+        let old = clones.split_off(1);
+        let wanted = Launch {
+            prefix: self.prefix.root().to_owned(),
+            id: start.id,
+            generation: start.roots[0].number,
+            ids: start.ids,
+            limits: start.limits,
+            hostname: start.hostname.clone(),
+            resolver: start.resolver.clone(),
+            init: start.init.clone(),
+            stop_signal: start.stop_signal,
+            is_systemd: start.is_systemd,
+            is_probation: start.is_probation,
+        };
+        let (session, warnings) = launch(&self.prefix, &wanted, &clones[0], &old).map_err(monitor_error)?;
+        if !start.is_systemd
+            && let Some((how, console)) = session.ended_within(FIRST_BREATH)
+        {
+            return Err(RuntimeError { because: how.to_string(), console, kind: RuntimeErrorKind::Other });
+        }
+        self.sessions.borrow_mut().insert(start.id, session);
+        Ok(warnings)
+    }
+
+    fn wait_until_up(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()> {
+        let run = self.running(id).ok_or_else(|| exec_error(&ExecError::NotRunning))?;
+        if run.is_systemd {
+            let sessions = self.sessions.borrow();
+            let own = sessions.get(id);
+            let connected = if own.is_none() { Session::connect(&self.prefix, id) } else { None };
+            let session = own.or(connected.as_ref()).ok_or_else(|| RuntimeError {
+                because: "its monitor was killed: nobody can tell whether it is up".to_owned(),
+                console: String::new(),
+                kind: RuntimeErrorKind::Other,
+            })?;
+            return session.wait_until_up(limit).map_err(monitor_error);
+        }
+        // A plain init is alive and executes: the shell is what every script needs.
+        let null = exec::null().map_err(|error| RealRuntime::other(&error))?;
+        let streams = Streams::Descriptors([std::os::fd::AsFd::as_fd(&null); 3]);
+        let request = Request { program: Program::Shell(":".into()), environment: exec::environment(), streams };
+        let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
+        match running.child().wait_for(limit).map_err(|error| RealRuntime::other(&error))? {
+            Some(exit) if exit.is_success() => Ok(()),
+            Some(exit) => Err(RuntimeError {
+                because: format!("its shell does not work: exit code {}", exit.shell_code()),
+                console: String::new(),
+                kind: RuntimeErrorKind::Other,
+            }),
+            None => {
+                let _ = running.child().kill();
+                let _ = running.wait();
+                Err(monitor_error(MonitorError::NotUp { limit }))
+            }
+        }
+    }
+
+    fn settle(&self, id: &ContainerId) -> RuntimeResult<()> {
+        match self.sessions.borrow().get(id) {
+            Some(session) => session.settle().map_err(monitor_error),
+            None => match Session::connect(&self.prefix, id) {
+                Some(session) => session.settle().map_err(monitor_error),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()> {
+        let Some(state) = state::running(&self.prefix, id) else { return Ok(()) };
+        let own = self.sessions.borrow_mut().remove(id);
+        if let Some(session) = own.or_else(|| Session::connect(&self.prefix, id)) {
+            return session.stop(limit, keeps_mounts).map(drop).map_err(monitor_error);
+        }
+        // Its monitor was killed: what that would have done.
+        if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {
+            if !limit.is_zero() {
+                let _ = signal_by_number(std::os::fd::AsFd::as_fd(&init), state.stop_signal);
+                let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+                let _ = poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout));
+            }
+            self.kill(id)?;
+        }
+        if !keeps_mounts {
+            mounts_of_container::unmount_all(&self.prefix, id);
+        }
+        Ok(())
+    }
+
+    fn kill(&self, id: &ContainerId) -> RuntimeResult<()> {
+        self.sessions.borrow_mut().remove(id);
+        // The monitor first: it would start the container again, or its recovery. Also one that has not come to record a start yet.
+        if let Some(monitor) = living_monitor(&self.prefix, id)
+            && let Some(pidfd) = monitor.open().map_err(|error| RealRuntime::other(&error))?
+        {
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+            let timeout = Timespec { tv_sec: KILLING.as_secs() as i64, tv_nsec: 0 };
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
+        }
+        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)?;
+        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
+        cgroups.kill_container(KILLING).map_err(|error| RealRuntime::other(&error))?;
+        cgroups.remove_container().map_err(|error| RealRuntime::other(&error))?;
+        state::forget(&self.prefix, id);
+        Ok(())
+    }
+
+    fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()> {
+        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)
+    }
+
+    fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {
+        let mut clones = Vec::with_capacity(roots.len());
+        for (depth, root) in roots.iter().take(DEEPEST).enumerate() {
+            let point = mounts::mount_generation(&self.prefix, id, root.number, &root.layers, ids)
+                .map_err(|error| mount_error(&error))?;
+            mounts::set_read_only(&point, depth > 0).map_err(|error| mount_error(&error))?;
+            clones.push(mounts::clone_mount(&point).map_err(|error| mount_error(&error))?);
+        }
+        let sessions = self.sessions.borrow();
+        let connected = Session::connect(&self.prefix, id);
+        match sessions.get(id).or(connected.as_ref()) {
+            Some(session) => session.replace_old(&clones).map_err(monitor_error),
+            None => Ok(vec!["its monitor was killed: /old changes at the next start".to_owned()]),
+        }
+    }
+
+    fn set_read_only(&self, id: &ContainerId, number: GenerationNumber, is_read_only: bool) -> RuntimeResult<()> {
+        let point = mounts::generation_point(&self.prefix, id, number);
+        if !mounts::is_mounted(&point) {
+            return Ok(());
+        }
+        mounts::set_read_only(&point, is_read_only).map_err(|error| mount_error(&error))
+    }
+
+    fn unmount(&self, id: &ContainerId, number: GenerationNumber) -> RuntimeResult<()> {
+        for point in
+            [mounts::generation_point(&self.prefix, id, number), mounts::host_point(&self.prefix, id, number)]
+        {
+            if mounts::is_mounted(&point) {
+                mounts::unmount(&point).map_err(|error| mount_error(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn unmount_all(&self, id: &ContainerId) -> RuntimeResult<()> {
+        mounts_of_container::unmount_host_view(&self.prefix, id).map_err(|error| mount_error(&error))?;
+        for kind in ["generations", "host"] {
+            for point in mounts::mounted(&self.prefix, id, kind) {
+                mounts::unmount(&point).map_err(|error| mount_error(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool {
+        mounts_of_container::is_seen_by_processes(&self.prefix, id, number)
+    }
+
+    fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root> {
+        for point in
+            [mounts::generation_point(&self.prefix, id, root.number), mounts::host_point(&self.prefix, id, root.number)]
+        {
+            if mounts::is_mounted(&point) {
+                return tree::Root::open(&point).map_err(|error| RealRuntime::other(&error));
+            }
+        }
+        let view = mounts::read_view(&root.layers).map_err(|error| mount_error(&error))?;
+        Ok(tree::Root::from_handle(view))
+    }
+
+    fn run_outside(&self, id: &ContainerId, wanted: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>> {
+        let view = mounts::read_view(&wanted.shown.layers).map_err(|error| mount_error(&error))?;
+        let script = script::HostScript {
+            file: wanted.file,
+            arguments: wanted.arguments.clone(),
+            environment: wanted.environment.clone(),
+            view: (&view, wanted.shown_at.clone()),
+            read_only: wanted.read_only.clone(),
+        };
+        script::run(&self.prefix, id, &script, wanted.limit, sink).map_err(|error| RealRuntime::other(&error))
+    }
+
+    fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {
+        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
+        cgroups.kill_script(KILLING).map_err(|error| RealRuntime::other(&error))
+    }
+
+    fn run_inside(&self, id: &ContainerId, wanted: &InnerScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>> {
+        let other = |error: std::io::Error| RealRuntime::other(&error);
+        let null = exec::null().map_err(other)?;
+        let (output, written) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| other(error.into()))?;
+        use std::os::fd::AsFd;
+        let request = Request {
+            program: Program::Script(Script::new(wanted.text).map_err(other)?),
+            environment: wanted.environment.clone(),
+            streams: Streams::Descriptors([null.as_fd(), written.as_fd(), written.as_fd()]),
+        };
+        let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
+        drop(written);
+        let exit = Lines::new(output).until_end(running.child(), wanted.limit, sink).map_err(other)?;
+        if exit.is_none() {
+            let _ = running.child().kill();
+            let _ = running.wait();
+        }
+        Ok(exit)
+    }
+}

@@ -1,0 +1,114 @@
+//! Recovery: what a dead command has left under way is brought to an end, by whatever command next opens the container, and at boot.
+
+use store::{Area, ContainerId, GenerationNumber, GenerationState};
+
+use crate::error::{Code, Failure, Result};
+use crate::host::{Container, Host, damaged};
+use crate::operation::{change, forget, resume};
+
+/// Finishes or reverts the operation of which a journal is there; tells the observer. Also deletes what was only still in use when it was to go.
+///
+/// # Errors
+/// [`Failure`]; the journal stays, and the next command tries again.
+pub fn recover(container: &Container<'_>) -> Result<()> {
+    if let Some(journal) = container.area.journal().map_err(|error| damaged(error, &container.name))? {
+        let told = match journal.operation.as_str() {
+            name if name == change::REINSTALL.name => resume(&change::REINSTALL, container, journal),
+            name if name == change::REINSTALL_BY_SCRIPT.name => resume(&change::REINSTALL_BY_SCRIPT, container, journal),
+            name if name == change::SWITCH.name => resume(&change::SWITCH, container, journal),
+            name if name == forget::GENERATION_DELETE.name => resume(&forget::GENERATION_DELETE, container, journal),
+            other => Err(Failure::new(Code::Damaged, format!("`{}` has an operation under way that this program does not know", container.name))
+                .because(format!("it is called `{}`", tree::escaped(other.as_bytes())))
+                .unchanged()
+                .hint("use the version of the program that began it")),
+        }?;
+        container.host.note(&told);
+        let _ = container.area.sweep();
+    }
+    if !container.is_running() {
+        discard_doomed(container);
+    }
+    Ok(())
+}
+
+/// Deletes a generation that nothing reaches any more, or marks it to be deleted when a view of it is still in use.
+///
+/// # Errors
+/// [`Failure`].
+pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()> {
+    let area = &container.area;
+    if !area.generation_dir(number).exists() {
+        return Ok(());
+    }
+    let is_kept = container.runtime().is_in_use(container.id(), number) && container.is_running()
+        || container.runtime().unmount(container.id(), number).is_err();
+    if is_kept {
+        // While its superblock is mounted anywhere, nothing of it is deleted.
+        if let Ok(mut record) = area.generation(number) {
+            record.state = GenerationState::Doomed;
+            area.store_generation(&record)?;
+        }
+        container.host.warning(&format!("generation {number} is still in use: it is deleted when `{}` stops", container.name));
+        return Ok(());
+    }
+    Ok(area.discard_generation(&container.host.prefix, number)?)
+}
+
+fn discard_doomed(container: &Container<'_>) {
+    let Ok(generations) = container.area.generations() else { return };
+    for (number, record) in generations {
+        if record.is_ok_and(|record| record.state == GenerationState::Doomed)
+            && container.runtime().unmount(container.id(), number).is_ok()
+        {
+            let _ = container.area.discard_generation(&container.host.prefix, number);
+        }
+    }
+}
+
+/// What came of one container.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its name.
+    pub name: String,
+    /// What could not be done.
+    pub failure: Option<Failure>,
+}
+
+/// Recovers every container of a host, and what creations and deletions have left. With `is_boot` starts those with `ONBOOT="yes"`, the
+/// highest `BOOTORDER` first.
+///
+/// # Errors
+/// When the host as a whole cannot be read.
+pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
+    crate::operation::create::sweep(host)?;
+    let mut results = Vec::new();
+    let mut to_start = Vec::new();
+    for id in store::registry::list(&host.prefix)? {
+        let name = Area::open_unchecked(&host.prefix, &id).map_or_else(|_| id.to_string(), |area| area.display_name());
+        let failure = host.open_unrecovered(&id, &name).and_then(|container| {
+            crate::operation::create::link(&container)?;
+            recover(&container)?;
+            if is_boot && !container.is_running() {
+                let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
+                if conf.get("ONBOOT").is_some_and(|value| value == "yes") {
+                    let order = conf.get("BOOTORDER").and_then(|order| order.parse::<i64>().ok()).unwrap_or(i64::MIN);
+                    to_start.push((order, id));
+                }
+            }
+            Ok(())
+        });
+        results.push(Recovered { name, failure: failure.err() });
+    }
+    to_start.sort_by_key(|(order, id)| (std::cmp::Reverse(*order), id.to_string()));
+    for (_, id) in to_start {
+        let result = host.open(&id.to_string()).and_then(|container| container.start());
+        if let Err(failure) = result {
+            results.push(Recovered { name: name_of(host, &id), failure: Some(failure) });
+        }
+    }
+    Ok(results)
+}
+
+fn name_of(host: &Host, id: &ContainerId) -> String {
+    Area::open_unchecked(&host.prefix, id).map_or_else(|_| id.to_string(), |area| area.display_name())
+}

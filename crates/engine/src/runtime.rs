@@ -1,0 +1,158 @@
+//! What the engine asks of whatever runs containers: one narrow trait, a real implementation in [`crate::real`], and a fake one for tests that
+//! can be told to fail.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use linux::Exit;
+use runtime::mounts::Layers;
+use store::{ContainerId, GenerationNumber, IdRange, Limits};
+
+/// A container that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its root.
+    pub generation: GenerationNumber,
+    /// Its init, seen from the host.
+    pub init: i32,
+    /// When it was started.
+    pub started: jiff::Timestamp,
+    /// Its monitor lives.
+    pub is_monitored: bool,
+    /// Its init is a systemd.
+    pub is_systemd: bool,
+}
+
+/// One generation and what it is made of.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Its number.
+    pub number: GenerationNumber,
+    /// Its layers.
+    pub layers: Layers,
+}
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The container.
+    pub id: ContainerId,
+    /// Its root, then what is at `/old`, `/old/old`, …
+    pub roots: Vec<Root>,
+    /// Its ids on the host.
+    pub ids: IdRange,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its host name.
+    pub hostname: String,
+    /// The text of `resolv.conf`, or `None` to leave it alone.
+    pub resolver: Option<String>,
+    /// PID 1.
+    pub init: String,
+    /// What stops it.
+    pub stop_signal: i32,
+    /// Init is a systemd.
+    pub is_systemd: bool,
+    /// On probation: what is at `/old` is read-only, nothing is restarted, and if this process dies recovery is run.
+    pub is_probation: bool,
+}
+
+/// A script to run in a container.
+#[derive(Debug)]
+pub struct InnerScript<'a> {
+    /// Its text.
+    pub text: &'a [u8],
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// A script to run on the host.
+#[derive(Debug)]
+pub struct OuterScript<'a> {
+    /// The file, opened when it was checked.
+    pub file: &'a OwnedFd,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Its whole environment.
+    pub environment: Vec<(String, OsString)>,
+    /// The root that it is shown, read-only, with plain owners.
+    pub shown: &'a Root,
+    /// Where.
+    pub shown_at: PathBuf,
+    /// What it sees read-only.
+    pub read_only: Option<PathBuf>,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// Why something around a running container did not work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{because}")]
+pub struct RuntimeError {
+    /// In one line.
+    pub because: String,
+    /// The last lines of the container's console, perhaps none.
+    pub console: String,
+    /// What kind of failure it is.
+    pub kind: RuntimeErrorKind,
+}
+
+/// What kind of failure a [`RuntimeError`] is, where callers treat them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeErrorKind {
+    /// The container does not run.
+    NotRunning,
+    /// A process of the host is in a mount.
+    Busy,
+    /// The filesystem cannot carry a container.
+    FileSystem,
+    /// Anything else.
+    Other,
+}
+
+/// See the module.
+pub type RuntimeResult<T> = Result<T, RuntimeError>;
+
+/// Takes a script's output, line by line.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
+
+/// Whatever runs containers.
+pub trait Runtime {
+    /// Asks the kernel whether the container runs.
+    fn running(&self, id: &ContainerId) -> Option<Run>;
+    /// Mounts the roots and starts it; returns when init has been executed, with what is not as it should be.
+    fn start(&self, start: &Start) -> RuntimeResult<Vec<String>>;
+    /// Waits until it is up: a systemd says so, a plain init is alive and executes.
+    fn wait_until_up(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()>;
+    /// Its probation is over.
+    fn settle(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Stops it: asked politely, killed after `limit`. Stopped already is fine. The mounts go a little later, unless `keeps_mounts`: unmounting
+    /// flushes, and where a start follows nobody should wait for that.
+    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()>;
+    /// Ends the monitor first, then the container; gone already is fine.
+    fn kill(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Waits until nothing of a stopped container is left but its mounts.
+    fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Has other roots at `/old` of a running container.
+    fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>>;
+    /// Makes the superblock of a mounted generation read-only or writable; not mounted is fine.
+    fn set_read_only(&self, id: &ContainerId, number: GenerationNumber, is_read_only: bool) -> RuntimeResult<()>;
+    /// Unmounts a generation of which no view is in use; not mounted is fine.
+    fn unmount(&self, id: &ContainerId, number: GenerationNumber) -> RuntimeResult<()>;
+    /// Unmounts everything of a stopped container.
+    fn unmount_all(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// A view of that generation is mounted in the host's namespace or in one of the container's.
+    fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool;
+    /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.
+    fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root>;
+    /// Runs a script of the host; `None`: it did not end in time and was killed.
+    fn run_outside(&self, id: &ContainerId, script: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>>;
+    /// Kills whatever a script of the host has left running.
+    fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Runs a script in a running container; `None`: it did not end in time and was killed.
+    fn run_inside(&self, id: &ContainerId, script: &InnerScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>>;
+}

@@ -1,0 +1,97 @@
+//! Recipes: how the root of a template is made, before `store` gives it its name.
+//!
+//! A recipe fills one empty directory, the `rootfs` of a template's staging, and says what it has made there. It takes
+//! no locks, computes no digest and publishes nothing: what a failed one leaves goes with the staging.
+//!
+//! The staging is ours alone (root:root, 0700) and nothing of a container has ever run in it, so here, and nowhere else,
+//! files of a root are made by plain paths. They are always *made*, never replaced: a link in the way is an error, not a
+//! way out. What comes from elsewhere (a root that somebody hands over) is looked at through `tree` only.
+
+mod busybox;
+mod debian;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tree::{BuiltRootError, TreeError};
+
+pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
+pub use debian::{DebianRelease, adopt_debian, build_debian};
+
+/// What a recipe has made: the part of `template.json` that only it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltTemplate {
+    /// Where it came from, for people.
+    pub source: String,
+    /// `ID` of os-release: `debian`, `busybox`.
+    pub distribution: String,
+    /// `VERSION_ID` of os-release: `12`.
+    pub release: Option<String>,
+    /// As Debian names it: `amd64`.
+    pub architecture: String,
+    /// Process 1.
+    pub init: String,
+    /// Stops the whole container when it is sent to process 1.
+    pub stop_signal: String,
+    /// Process 1 is a systemd.
+    pub systemd: bool,
+}
+
+/// Why there is no new root.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    #[error("`{program}` is not there: run `apt-get install {package}`")]
+    MissingProgram { program: String, package: &'static str },
+    #[error("cannot {what} `{}`", .path.display())]
+    Write { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot run `{program}`")]
+    Run { program: String, source: io::Error },
+    #[error("cannot write the log")]
+    Log(#[source] io::Error),
+    #[error("`{program}` ended with {status}{}", last_words(.said))]
+    Failed {
+        program: String,
+        status: String,
+        /// Its last lines.
+        said: Vec<String>,
+    },
+    #[error("`{}` cannot be a template's root: {because}", .path.display())]
+    Unusable { path: PathBuf, because: String },
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Built(#[from] BuiltRootError),
+}
+
+/// The line that names the reason: the first error of apt or mmdebstrap (those after it say that there was one), else
+/// simply the last.
+fn last_words(said: &[String]) -> String {
+    let is_error = |line: &&String| line.starts_with("E: ") || line.starts_with("error: ");
+    match said.iter().find(is_error).or(said.last()) {
+        Some(line) => format!(": {}", tree::escaped(line.as_bytes())),
+        None => String::new(),
+    }
+}
+
+impl RecipeError {
+    fn write(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Write { what, path: path.to_owned(), source }
+    }
+
+    fn unusable(path: &Path, because: impl Into<String>) -> Self {
+        Self::Unusable { path: path.to_owned(), because: because.into() }
+    }
+}
+
+/// The architecture of this machine in Debian's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "i386",
+        "powerpc64" => "ppc64el",
+        other => other,
+    }
+}

@@ -1,0 +1,84 @@
+//! `prlctl mount`: a container's root on the host, at `/vz/root/<uuid>`, with what is at its `/old`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use runtime::mounts::{self, MountError};
+use runtime::mounts_of_container;
+
+use crate::error::{Code, Failure, Result, system};
+use crate::host::{Container, damaged};
+
+/// Mounts it, unless it is mounted: writable and with plain owners when the container is stopped, read-only when it runs.
+///
+/// # Errors
+/// [`Code::MountFailed`].
+pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
+    let prefix = &container.host.prefix;
+    let root = prefix.root_dir(container.id());
+    if mounts_of_container::is_mounted_for_host(prefix, container.id()) {
+        return Ok(root);
+    }
+    let what = format!("cannot mount `{}`", container.name);
+    let failed = |error: MountError| Failure::new(Code::MountFailed, format!("cannot mount `{}`", container.name)).caused_by(&error);
+    if !container.is_running() {
+        container
+            .runtime()
+            .wait_until_gone(container.id())
+            .map_err(|error| Failure::new(Code::MountFailed, what.clone()).because(error.because))?;
+        // The container's own mounts, should a stop have left them: never two superblocks of one generation.
+        for point in mounts::mounted(prefix, container.id(), "generations") {
+            mounts::unmount(&point).map_err(failed)?;
+        }
+    }
+    std::fs::create_dir_all(&root).map_err(|error| system(what.clone(), &error))?;
+    let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
+    let record = container.area.generation(live).map_err(|error| damaged(error, &container.name))?;
+    let is_running = container.is_running();
+    let mut place: Option<OwnedFd> = None;
+    for (depth, one) in container.roots(live, record.parent)?.iter().enumerate() {
+        let point = if is_running {
+            mounts::generation_point(prefix, container.id(), one.number)
+        } else {
+            mounts::mount_for_host(prefix, container.id(), one.number, &one.layers).map_err(failed)?
+        };
+        if is_running && !mounts::is_mounted(&point) {
+            break;
+        }
+        let clone = mounts::clone_mount(&point).map_err(failed)?;
+        // What is further back than /old is read-only also here, so that `rm -rf old/*` cannot empty the whole chain.
+        mounts::restrict(&clone, is_running || depth > 1).map_err(failed)?;
+        match &place {
+            None => mounts::attach(clone.as_fd(), &root).map_err(failed)?,
+            Some(above) => {
+                if !mounts::attach_at_old(&clone, above).map_err(failed)? {
+                    container.host.warning("/old in the container is no directory: the old root is not mounted there");
+                    break;
+                }
+            }
+        }
+        place = Some(clone);
+    }
+    Ok(root)
+}
+
+/// Unmounts it; false when it was not mounted.
+///
+/// # Errors
+/// [`Code::Mounted`] when a process of the host is in it.
+pub fn unmount(container: &Container<'_>) -> Result<bool> {
+    let prefix = &container.host.prefix;
+    if !mounts_of_container::is_mounted_for_host(prefix, container.id()) {
+        return Ok(false);
+    }
+    let busy = |error: MountError| {
+        Failure::new(Code::Mounted, format!("cannot unmount `{}`", container.name))
+            .caused_by(&error)
+            .hint("`fuser -vm` on that path tells which process it is")
+    };
+    mounts_of_container::unmount_host_view(prefix, container.id()).map_err(busy)?;
+    for point in mounts::mounted(prefix, container.id(), "host") {
+        mounts::unmount(&point).map_err(busy)?;
+    }
+    Ok(true)
+}

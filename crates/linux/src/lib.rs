@@ -1,0 +1,18 @@
+//! The few system calls that `rustix` lacks, each wrapped once and safely.
+//!
+//! This is the only crate of the house with `unsafe` code. Every block says which conditions its callee has and why they hold. Nothing here
+//! knows what a container is: types are descriptors, numbers and flags.
+//!
+//! Left to callers: what the calls are *for*, the order in which they are made, and every policy.
+
+mod ids;
+mod mount;
+mod process;
+mod signal;
+mod user_namespace;
+
+pub use ids::with_filesystem_ids;
+pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
+pub use process::{CLONE_PARENT, Child, Exit, close_all_but, close_on_exec_from, exit_now, fork, inherited_descriptor, reap_any, spawn};
+pub use signal::{SignalReader, default_signals, signal_by_number, signal_number, unblock_signals};
+pub use user_namespace::user_namespace;

@@ -1,0 +1,134 @@
+//! Signals as something to poll for.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Some signals of this process, blocked and read from a descriptor instead.
+#[derive(Debug)]
+pub struct SignalReader {
+    descriptor: OwnedFd,
+}
+
+impl SignalReader {
+    /// Blocks `signals` for the calling thread (make no other before) and opens a descriptor that tells of them.
+    ///
+    /// # Errors
+    /// As in signalfd(2).
+    pub fn new(signals: &[i32]) -> io::Result<SignalReader> {
+        let set = signal_set(signals);
+        // SAFETY: `set` was initialised by sigemptyset; a null old set is allowed; the flags are those of signalfd(2).
+        let raw = unsafe {
+            if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+        Ok(SignalReader { descriptor: unsafe { OwnedFd::from_raw_fd(raw) } })
+    }
+
+    /// The next signal that came, if any; does not wait.
+    ///
+    /// # Errors
+    /// As in read(2).
+    pub fn try_next(&self) -> io::Result<Option<i32>> {
+        let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+        // SAFETY: the buffer is as large as said, and a signalfd fills whole records.
+        let read = unsafe {
+            libc::read(self.descriptor.as_raw_fd(), record.as_mut_ptr().cast(), size_of::<libc::signalfd_siginfo>())
+        };
+        if read < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                _ => Err(error),
+            };
+        }
+        // SAFETY: a successful read of a signalfd has filled one whole record.
+        Ok(Some(unsafe { record.assume_init() }.ssi_signo as i32))
+    }
+}
+
+impl AsFd for SignalReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// Sends the signal of that number, real-time ones included, to the process behind `pidfd`; that it is dead already is no error.
+///
+/// # Errors
+/// As in pidfd_send_signal(2).
+pub fn signal_by_number(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    // SAFETY: takes numbers, and a null siginfo, which means that of kill(2).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// The number of a signal by its name as `kill -l` and systemd write it: `SIGTERM`, `TERM`, `SIGRTMIN+3`, or a number.
+pub fn signal_number(name: &str) -> Option<i32> {
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    if let Some(offset) = short.strip_prefix("RTMIN") {
+        let offset: i32 = if offset.is_empty() { 0 } else { offset.strip_prefix('+')?.parse().ok()? };
+        let number = libc::SIGRTMIN() + offset;
+        return (0..=30).contains(&offset).then_some(number);
+    }
+    let number = match short {
+        "HUP" => libc::SIGHUP,
+        "INT" => libc::SIGINT,
+        "QUIT" => libc::SIGQUIT,
+        "KILL" => libc::SIGKILL,
+        "USR1" => libc::SIGUSR1,
+        "USR2" => libc::SIGUSR2,
+        "TERM" => libc::SIGTERM,
+        "PWR" => libc::SIGPWR,
+        "WINCH" => libc::SIGWINCH,
+        other => other.parse().ok().filter(|number| (1..=64).contains(number))?,
+    };
+    Some(number)
+}
+
+/// Unblocks every signal of the calling thread: what a program that is about to be executed expects.
+pub fn unblock_signals() {
+    let set = signal_set(&[]);
+    // SAFETY: `set` is initialised, a null old set is allowed, and SIG_SETMASK with a valid set cannot fail.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Gives every signal its default action again; ignored ones would stay ignored over exec (signal(7)).
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL installs no code; for the numbers that cannot be changed the call fails without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the whole set; sigaddset then works on an initialised one.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), *signal);
+        }
+        set.assume_init()
+    }
+}

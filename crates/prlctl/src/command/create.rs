@@ -1,0 +1,56 @@
+//! `prlctl create`
+
+use engine::operation::create::{Options, create};
+use engine::{Code, Failure, Result};
+use serde_json::json;
+use store::{ContainerId, ContainerName, NameError, TemplateName};
+
+use super::{done, host};
+use crate::arguments::Create;
+
+/// Makes a container.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(arguments: &Create) -> Result<u8> {
+    if arguments.vmtype != "ct" {
+        return Err(Failure::new(Code::BadValue, format!("`{}` is no kind of container", arguments.vmtype))
+            .because("there is only `ct`")
+            .unchanged());
+    }
+    let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
+    let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
+    let template = arguments.ostemplate.as_deref().map(parse_template).transpose()?;
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.step("create", "Creating the Container...");
+    let options = Options { name: name.clone(), id, template, sample: arguments.config.clone() };
+    let id = create(&host, &options)?;
+    Ok(done(
+        arguments.common.json,
+        "The Container has been successfully created.",
+        json!({ "result": "created", "uuid": id.to_string(), "name": name.as_str() }),
+    ))
+}
+
+fn parse_id(text: &str) -> Result<ContainerId> {
+    text.parse().map_err(|error: NameError| {
+        Failure::new(Code::BadValue, format!("`{}` is no UUID", tree::escaped(text.as_bytes()))).caused_by(&error).unchanged()
+    })
+}
+
+/// A template's name from the command line.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn parse_template(text: &str) -> Result<TemplateName> {
+    text.parse().map_err(|error: NameError| {
+        Failure::new(Code::BadValue, format!("`{}` is no name of a template", tree::escaped(text.as_bytes())))
+            .caused_by(&error)
+            .unchanged()
+            .hint("`vzpkg list` shows the templates of this host")
+    })
+}
+
+fn bad_name(error: &NameError) -> Failure {
+    Failure::new(Code::BadName, "that cannot be a container's name").caused_by(error).unchanged()
+}

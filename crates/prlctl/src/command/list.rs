@@ -1,0 +1,303 @@
+//! `prlctl list`
+
+use engine::{Code, Failure, Host, Result};
+use runtime::mounts_of_container::is_mounted_for_host;
+use serde_json::{Map, Value, json};
+use store::{Area, Conf, ContainerId, Limits, registry};
+
+use super::host;
+use crate::arguments::List;
+use crate::output;
+
+/// A column: its name for `-o`, its header, its width.
+struct Column {
+    name: &'static str,
+    header: &'static str,
+    width: usize,
+}
+
+const COLUMNS: &[Column] = &[
+    Column { name: "uuid", header: "UUID", width: 39 },
+    Column { name: "envid", header: "ENVID", width: 10 },
+    Column { name: "home", header: "HOME", width: 50 },
+    Column { name: "type", header: "T", width: 2 },
+    Column { name: "name", header: "NAME", width: 32 },
+    Column { name: "status", header: "STATUS", width: 12 },
+    Column { name: "dist", header: "DIST", width: 15 },
+    Column { name: "owner", header: "OWNER", width: 10 },
+    Column { name: "description", header: "DESCRIPTION", width: 32 },
+    Column { name: "ip", header: "IP_ADDR", width: 15 },
+    Column { name: "ip_configured", header: "IP_ADDR", width: 15 },
+    Column { name: "hostname", header: "HOSTNAME", width: 32 },
+    Column { name: "netif", header: "NETIF", width: 10 },
+    Column { name: "mac", header: "MAC", width: 17 },
+    Column { name: "features", header: "FEATURES", width: 20 },
+    Column { name: "location", header: "LOCATION", width: 10 },
+    Column { name: "iolimit", header: "IOLIMIT", width: 10 },
+    Column { name: "netdev", header: "NETDEV", width: 10 },
+    Column { name: "ha_enable", header: "HA_ENABLE", width: 9 },
+    Column { name: "ha_prio", header: "HA_PRIO", width: 7 },
+    Column { name: "numproc", header: "NPROC", width: 6 },
+    Column { name: "ostemplate", header: "OSTEMPLATE", width: 20 },
+];
+/// Other names for columns, which `-L` does not show.
+const ALIASES: &[(&str, &str)] = &[("id", "uuid"), ("ctid", "uuid"), ("veid", "uuid"), ("private", "home")];
+const DEFAULT: [&str; 5] = ["uuid", "status", "ip_configured", "type", "name"];
+
+/// What the kernel, and the mounts, say of a container: `running`, `mounted`, `stopped`.
+pub fn state_of(host: &Host, id: &ContainerId) -> &'static str {
+    if host.runtime.running(id).is_some() {
+        "running"
+    } else if is_mounted_for_host(&host.prefix, id) {
+        "mounted"
+    } else {
+        "stopped"
+    }
+}
+
+/// Lists containers.
+///
+/// # Errors
+/// [`Failure`] for an unknown column.
+pub fn run(arguments: &List) -> Result<u8> {
+    if arguments.list_fields {
+        for column in COLUMNS {
+            output::line(&format!("{:<15} {}", column.name, column.header));
+        }
+        return Ok(0);
+    }
+    let host = host(0, arguments.json)?;
+    let mut ids = match &arguments.container {
+        Some(words) => vec![host.find(words)?],
+        None => registry::list(&host.prefix)?,
+    };
+    match arguments.vmtype.as_str() {
+        "ct" | "all" => {}
+        "vm" => ids.clear(),
+        other => return Err(Failure::new(Code::BadValue, format!("`{other}` is no kind of container")).unchanged()),
+    }
+    let mut rows: Vec<Row> = ids.into_iter().map(|id| Row::load(&host, id)).collect();
+    if arguments.info {
+        return Ok(inform(&host, &rows, arguments));
+    }
+    if !arguments.all && arguments.container.is_none() {
+        rows.retain(|row| row.state == "running");
+    }
+    let names: Vec<&str> =
+        if arguments.output.is_empty() { DEFAULT.to_vec() } else { arguments.output.iter().map(|name| name.trim()).collect() };
+    let columns = names.iter().map(|name| column(name)).collect::<Result<Vec<_>>>()?;
+    let (key, is_reversed) = match arguments.sort.as_deref() {
+        None => ("name", false),
+        Some(key) => key.strip_prefix('-').map_or((key, false), |key| (key, true)),
+    };
+    let key = column(key)?.name;
+    rows.sort_by(|one, other| one.value(key).cmp(&other.value(key)).then_with(|| one.uuid().cmp(&other.uuid())));
+    if is_reversed {
+        rows.reverse();
+    }
+    if arguments.json {
+        let objects: Vec<Value> = rows
+            .iter()
+            .map(|row| {
+                let pairs = columns.iter().map(|column| {
+                    let value = if column.name == "uuid" { row.id.to_string() } else { row.value(column.name) };
+                    (column.name.to_owned(), json!(value))
+                });
+                Value::Object(pairs.collect::<Map<_, _>>())
+            })
+            .collect();
+        output::json(&Value::Array(objects));
+        return Ok(0);
+    }
+    let headers: Vec<&str> = columns.iter().map(|column| column.header).collect();
+    let widths: Vec<usize> = columns.iter().map(|column| column.width).collect();
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let last = columns.len().saturating_sub(1);
+            columns
+                .iter()
+                .enumerate()
+                .map(|(index, column)| {
+                    let value = row.value(column.name);
+                    // Only the first address, unless nothing follows.
+                    let value = if column.name.starts_with("ip") && index != last {
+                        value.split_whitespace().next().unwrap_or_default().to_owned()
+                    } else {
+                        value
+                    };
+                    if value.is_empty() { "-".to_owned() } else { tree::escaped(value.as_bytes()) }
+                })
+                .collect()
+        })
+        .collect();
+    output::table((!arguments.no_header).then_some(headers.as_slice()), &widths, &cells);
+    Ok(0)
+}
+
+fn column(name: &str) -> Result<&'static Column> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
+    COLUMNS.iter().find(|column| column.name == name).ok_or_else(|| {
+        Failure::new(Code::BadOption, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
+            .hint("`prlctl list -L` lists the columns there are")
+    })
+}
+
+/// One container and what is known of it without a lock.
+struct Row {
+    id: ContainerId,
+    conf: Conf,
+    name: String,
+    state: &'static str,
+    damage: Option<String>,
+    home: String,
+    processes: Option<usize>,
+}
+
+impl Row {
+    fn load(host: &Host, id: ContainerId) -> Row {
+        let home = host.prefix.area_dir(&id).display().to_string();
+        let loaded = Area::open(&host.prefix, &id).and_then(|area| {
+            let conf = area.conf()?;
+            area.live()?;
+            Ok((conf, area.display_name()))
+        });
+        let state = state_of(host, &id);
+        match loaded {
+            Ok((conf, name)) => Row { id, conf, name, state, damage: None, home, processes: None },
+            Err(error) => Row {
+                id,
+                conf: Conf::parse(b""),
+                name: Area::open_unchecked(&host.prefix, &id).map_or_else(|_| id.to_string(), |area| area.display_name()),
+                state: if state == "running" { state } else { "invalid" },
+                damage: Some(runtime::monitor::describe(&error)),
+                home,
+                processes: None,
+            }
+        }
+        .with_processes(host)
+    }
+
+    fn with_processes(mut self, host: &Host) -> Row {
+        if self.state == "running" {
+            self.processes = runtime::cgroup::Cgroups::of(&host.prefix, &self.id).ok().map(|groups| groups.count());
+        }
+        self
+    }
+
+    fn uuid(&self) -> String {
+        self.id.to_string()
+    }
+
+    fn key(&self, key: &str) -> String {
+        self.conf.get(key).unwrap_or_default()
+    }
+
+    fn value(&self, column: &str) -> String {
+        match column {
+            "uuid" => self.id.braced(),
+            "envid" => self.id.to_string().chars().take(8).collect(),
+            "home" => self.home.clone(),
+            "type" => "CT".to_owned(),
+            "name" => self.name.clone(),
+            "status" => self.state.to_owned(),
+            "dist" => self.key("DISTRIBUTION"),
+            "owner" => "root".to_owned(),
+            "description" => self.key("DESCRIPTION"),
+            "ip" | "ip_configured" => self.key("IP_ADDRESS"),
+            "hostname" => self.key("HOSTNAME"),
+            "netif" => self.key("NETIF"),
+            "features" => self.key("FEATURES"),
+            "iolimit" => self.key("IOLIMIT"),
+            "netdev" => self.key("NETDEV"),
+            "ha_enable" => self.key("HA_ENABLE"),
+            "ha_prio" => self.key("HA_PRIO"),
+            "numproc" => self.processes.map(|count| count.to_string()).unwrap_or_default(),
+            "ostemplate" => self.key("OSTEMPLATE"),
+            _ => String::new(),
+        }
+    }
+}
+
+fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
+    let all: Vec<Vec<(String, Value)>> = rows.iter().map(|row| facts(host, row)).collect();
+    if arguments.json {
+        let objects = all.into_iter().map(|facts| Value::Object(facts.into_iter().collect())).collect();
+        output::json(&Value::Array(objects));
+        return 0;
+    }
+    for facts in all {
+        output::line("INFO");
+        for (key, value) in facts {
+            match value {
+                Value::Object(parts) => {
+                    output::line(&format!("{key}:"));
+                    for (name, part) in parts {
+                        output::line(&format!("  {name} {}", plain(&part)));
+                    }
+                }
+                other => output::line(&format!("{key}: {}", plain(&other))),
+            }
+        }
+        output::line("");
+    }
+    0
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => tree::escaped(text.as_bytes()),
+        other => other.to_string(),
+    }
+}
+
+fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
+    let run = host.runtime.running(&row.id);
+    let uptime = run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
+    let limits = Limits::from_conf(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b""))).unwrap_or_default();
+    let on_off = |is_on: bool| if is_on { "on" } else { "off" };
+    let mut facts: Vec<(String, Value)> = vec![
+        ("ID".into(), json!(row.id.braced())),
+        ("EnvID".into(), json!(row.value("envid"))),
+        ("Name".into(), json!(row.name)),
+        ("Description".into(), json!(row.key("DESCRIPTION"))),
+        ("Type".into(), json!("CT")),
+        ("State".into(), json!(row.state)),
+        ("OS".into(), json!(row.key("DISTRIBUTION"))),
+        ("Template".into(), json!("no")),
+        ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
+        ("Home".into(), json!(row.home)),
+        ("Owner".into(), json!("root")),
+        ("Autostart".into(), json!(on_off(row.key("ONBOOT") == "yes"))),
+        ("Autostop".into(), json!("shutdown")),
+        ("Boot order".into(), json!(row.key("BOOTORDER"))),
+        ("OSTemplate".into(), json!(row.key("OSTEMPLATE"))),
+    ];
+    if let Ok(live) = Area::open(&host.prefix, &row.id).and_then(|area| area.live()) {
+        facts.push(("Generation".into(), json!(live.get())));
+    }
+    let unlimited = || json!("unlimited");
+    let hardware = json!({
+        "cpu": format!(
+            "cpus={} cpuunits={}",
+            limits.cpus.map_or("unlimited".to_owned(), |hundredths| format!("{}.{:02}", hundredths / 100, hundredths % 100)),
+            limits.cpu_units.unwrap_or(1000)
+        ),
+        "memory": limits.memory.map_or_else(unlimited, |bytes| json!(format!("{}Mb", bytes / 1024 / 1024))),
+        "processes": limits.processes.map_or_else(unlimited, |count| json!(count)),
+    });
+    facts.push(("Hardware".into(), hardware));
+    facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
+    facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
+    facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
+    if let Some(run) = run {
+        facts.push(("Init".into(), json!(run.init)));
+        if !run.is_monitored {
+            facts.push(("Monitor".into(), json!("killed: the container goes on, and its end will mean stopped")));
+        }
+    }
+    if let Some(damage) = &row.damage {
+        facts.push(("Damage".into(), json!(damage)));
+    }
+    facts
+}

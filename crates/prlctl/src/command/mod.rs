@@ -1,0 +1,188 @@
+//! One file a command. Each gets its arguments, asks the engine, and prints.
+
+mod create;
+mod delete;
+mod exec;
+mod generate;
+mod generation;
+mod info;
+mod list;
+mod mount;
+mod recover;
+mod reinstall;
+mod start;
+mod status;
+mod stop;
+mod template;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use engine::{Code, Failure, Host, RealRuntime, Result};
+use store::Prefix;
+
+use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
+use crate::output;
+use crate::progress::Progress;
+
+/// Names another directory than `/` to work under.
+pub const PREFIX_VARIABLE: &str = "REROOT_PREFIX";
+
+/// Runs the command line of this process; returns its exit code.
+pub fn run(is_vzpkg: bool) -> u8 {
+    // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
+    let wants_json = std::env::args_os().skip(1).any(|word| word == "-j" || word == "--json");
+    let result = if is_vzpkg {
+        match Vzpkg::try_parse() {
+            Ok(arguments) => vzpkg(arguments.command),
+            Err(error) => return refuse(&error, wants_json),
+        }
+    } else {
+        match Prlctl::try_parse() {
+            Ok(arguments) => prlctl(arguments.command),
+            Err(error) => return refuse(&error, wants_json),
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            output::failure(&failure, wants_json);
+            failure.code.exit()
+        }
+    }
+}
+
+fn prlctl(command: PrlctlCommand) -> Result<u8> {
+    match command {
+        PrlctlCommand::Create(arguments) => create::run(&arguments),
+        PrlctlCommand::Start(arguments) => start::run(&arguments),
+        PrlctlCommand::Stop(arguments) => stop::stop(&arguments),
+        PrlctlCommand::Restart(arguments) => stop::restart(&arguments),
+        PrlctlCommand::Status(arguments) => status::run(&arguments),
+        PrlctlCommand::List(arguments) => list::run(&arguments),
+        PrlctlCommand::Exec(arguments) => exec::exec(arguments),
+        PrlctlCommand::Enter(arguments) => exec::enter(&arguments),
+        PrlctlCommand::Delete(arguments) => delete::run(&arguments),
+        PrlctlCommand::Mount(arguments) => mount::mount(&arguments),
+        PrlctlCommand::Umount(arguments) => mount::umount(&arguments),
+        PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
+        PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
+        PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
+        PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
+        PrlctlCommand::Recover(arguments) => recover::run(&arguments),
+        PrlctlCommand::Info(arguments) => info::run(&arguments),
+        PrlctlCommand::Generate(arguments) => generate::run(&arguments),
+        PrlctlCommand::EmptyTrash => delete::empty_trash(),
+    }
+}
+
+fn vzpkg(command: VzpkgCommand) -> Result<u8> {
+    match command {
+        VzpkgCommand::Create(arguments) => template::create(&arguments),
+        VzpkgCommand::List(arguments) => template::list(&arguments),
+        VzpkgCommand::Remove(arguments) => template::remove(&arguments),
+    }
+}
+
+/// An error in the command line is the original's 20, *bad option*, or 21, *bad value*; help and version are none.
+fn refuse(error: &clap::Error, is_json: bool) -> u8 {
+    let code = match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::text(&error.to_string());
+            return 0;
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8 => Code::BadValue,
+        _ => Code::BadOption,
+    };
+    let text = error.to_string();
+    let text = text.trim_start_matches("error: ").trim_end();
+    let mut paragraphs = text.split("\n\n");
+    let what = paragraphs.next().unwrap_or_default().to_owned();
+    let rest: Vec<&str> = paragraphs.filter(|paragraph| !paragraph.starts_with("For more")).collect();
+    let mut failure = Failure::new(code, what).unchanged();
+    if !rest.is_empty() {
+        failure = failure.hint(rest.join(" ").split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    output::failure(&failure, is_json);
+    code.exit()
+}
+
+/// Where this host lies.
+///
+/// # Errors
+/// When the prefix is no directory.
+pub fn prefix() -> Result<Prefix> {
+    let path = std::env::var_os(PREFIX_VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
+    Ok(Prefix::new(path)?)
+}
+
+/// The host, made ready to be worked on.
+///
+/// # Errors
+/// Without root, or when its directories are open to others.
+pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(Code::Unsupported, "containers need root")
+            .because(format!("this process runs as user {}", rustix::process::geteuid().as_raw()))
+            .unchanged()
+            .hint("run it with sudo"));
+    }
+    let prefix = prefix()?;
+    prefix.ensure()?;
+    let words: Vec<String> = std::env::args().collect();
+    let command = words
+        .iter()
+        .enumerate()
+        .map(|(index, word)| {
+            let word = if index == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
+            tree::escaped(word.as_bytes())
+        })
+        .collect::<Vec<_>>()
+        .join(" ");
+    Ok(Host {
+        runtime: Box::new(RealRuntime::new(prefix.clone())),
+        prefix,
+        observer: RefCell::new(Box::new(Progress::new(is_json))),
+        command,
+        lock_wait: Duration::from_secs(lock_wait),
+    })
+}
+
+/// Seconds that a graceful stop may take: as given, else `STOP_TIMEOUT` of `vz.conf`, else 120.
+pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
+    given
+        .or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok())
+        .unwrap_or(120)
+}
+
+/// A closing success line on stdout, or a JSON document in its place.
+pub fn done(is_json: bool, text: &str, value: serde_json::Value) -> u8 {
+    if is_json {
+        output::json(&value);
+    } else {
+        output::line(text);
+    }
+    0
+}
+
+/// Empties the trash in the background, at idle priority, by a process of its own that nobody waits for.
+pub fn empty_trash_later(host: &Host) {
+    if store::trash::is_empty(&host.prefix).unwrap_or(true) {
+        return;
+    }
+    let mut command = std::process::Command::new("/proc/self/exe");
+    std::os::unix::process::CommandExt::arg0(&mut command, "prlctl");
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let _ = command
+        .arg("empty-trash")
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", runtime::spec::PATH)
+        .env(PREFIX_VARIABLE, host.prefix.root())
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+}

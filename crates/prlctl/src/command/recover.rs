@@ -1,0 +1,78 @@
+//! `prlctl recover`
+
+use std::time::Duration;
+
+use engine::Result;
+use engine::host::damaged;
+use engine::recover::recover_all;
+use serde_json::json;
+use store::Area;
+
+use super::{done, empty_trash_later, host};
+use crate::arguments::Recover;
+use crate::output;
+
+/// How long it waits for a lock: another command may be recovering the same container.
+const LOCK_WAIT: u64 = 60;
+
+/// Brings to an end what dead commands have left under way.
+///
+/// # Errors
+/// [`engine::Failure`]; of several, the last.
+pub fn run(arguments: &Recover) -> Result<u8> {
+    let host = host(LOCK_WAIT, arguments.json)?;
+    if let Some(words) = &arguments.container {
+        if arguments.rebuild {
+            return rebuild(&host, words, arguments.json);
+        }
+        // Opening a container recovers it.
+        let container = host.open(words)?;
+        drop(container);
+        empty_trash_later(&host);
+        return Ok(done(arguments.json, "The CT has been successfully recovered.", json!({ "result": "recovered" })));
+    }
+    let results = recover_all(&host, arguments.boot)?;
+    empty_trash_later(&host);
+    let mut last = None;
+    for result in &results {
+        if let Some(failure) = &result.failure {
+            if !arguments.json {
+                output::failure(failure, false);
+            }
+            last = Some(failure);
+        }
+    }
+    let code = last.map_or(0, |failure| failure.code.exit());
+    if arguments.json {
+        let objects: Vec<_> = results
+            .iter()
+            .map(|one| json!({ "name": one.name, "error": one.failure.as_ref().map(ToString::to_string) }))
+            .collect();
+        output::json(&json!({ "result": "recovered", "containers": objects }));
+    } else if code == 0 {
+        output::line(&format!("{} CTs have been looked at; nothing is left under way.", results.len()));
+    }
+    Ok(code)
+}
+
+fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
+    let id = host.find(words)?;
+    let _lock = store::Lock::exclusive(&host.prefix, store::LockName::Container(id), Duration::from_secs(LOCK_WAIT), &host.command)?;
+    if host.runtime.running(&id).is_some() {
+        return Err(engine::Failure::new(engine::Code::Running, format!("cannot rebuild the records of `{words}`"))
+            .because("it runs")
+            .unchanged()
+            .hint(format!("prlctl stop {words}")));
+    }
+    let lock = host.lock_host()?;
+    let report = Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words))?;
+    if is_json {
+        output::json(&json!({ "result": "rebuilt", "report": report }));
+    } else {
+        for line in &report {
+            output::line(line);
+        }
+        output::line("The records have been successfully rebuilt.");
+    }
+    Ok(0)
+}

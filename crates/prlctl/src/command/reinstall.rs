@@ -1,0 +1,127 @@
+//! `prlctl reinstall`
+
+use engine::operation::reinstall::{Options, plan, reinstall};
+use engine::operation::{reinstall, switch};
+use engine::{Container, Host, Result, scripts};
+use serde_json::json;
+
+use super::{create::parse_template, done, empty_trash_later, host, stop_timeout};
+use crate::arguments::Reinstall;
+use crate::output;
+
+/// Gives a container a new root.
+///
+/// # Errors
+/// [`engine::Failure`], with everything put back.
+pub fn run(arguments: &Reinstall) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    if arguments.listscripts {
+        host.find(&arguments.container)?;
+        return list_scripts(&host, arguments);
+    }
+    let container = host.open(&arguments.container)?;
+    let stop_timeout = stop_timeout(&host, None);
+    if arguments.undo {
+        let switched = switch::undo(&container, arguments.timeout, stop_timeout)?;
+        tell_unfinished(&host, switched.unfinished.as_deref());
+        if !arguments.common.json {
+            host.note(&format!(
+                "generation {} is the root again; generation {} stays: `prlctl generation-switch {} {}` goes forward",
+                switched.to, switched.from, container.name, switched.from
+            ));
+        }
+        return Ok(done(
+            arguments.common.json,
+            "The CT has been successfully reinstalled.",
+            json!({ "result": "undone", "from": switched.from.get(), "to": switched.to.get() }),
+        ));
+    }
+    let names: Vec<String> = arguments
+        .scripts
+        .iter()
+        .flat_map(|list| list.split([',', ' ', '\t']))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let options = Options {
+        skip_backup: arguments.skipbackup,
+        // In the original an empty list means none.
+        skip_scripts: arguments.skipscripts || (!arguments.scripts.is_empty() && names.is_empty()),
+        scripts: names,
+        reset_passwords: arguments.resetpwdb,
+        template: arguments.ostemplate.as_deref().map(parse_template).transpose()?,
+        timeout: arguments.timeout,
+        stop_timeout,
+    };
+    if arguments.dry_run {
+        return show_plan(&container, &options, arguments.common.json);
+    }
+    let result = reinstall(&container, &options)?;
+    tell_unfinished(&host, result.unfinished.as_deref());
+    for line in &result.report {
+        host.note(line);
+    }
+    if result.is_kept {
+        host.note(&format!(
+            "Old Container file system has been moved to /old: generation {}; `prlctl reinstall {} --undo` goes back to it",
+            result.old, container.name
+        ));
+    } else {
+        host.note("the old root has been deleted");
+    }
+    drop(container);
+    empty_trash_later(&host);
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully reinstalled.",
+        json!({
+            "result": "reinstalled",
+            "old": result.old.get(),
+            "new": result.new.get(),
+            "is_old_kept": result.is_kept,
+            "report": result.report,
+            "unfinished": result.unfinished,
+        }),
+    ))
+}
+
+fn tell_unfinished(host: &Host, unfinished: Option<&str>) {
+    if let Some(unfinished) = unfinished {
+        host.warning(&format!("it is done, and the next command makes up for its end: {unfinished}"));
+    }
+}
+
+fn list_scripts(host: &Host, arguments: &Reinstall) -> Result<u8> {
+    let scripts = scripts::list(&host.prefix)?;
+    if arguments.common.json {
+        let objects =
+            scripts.iter().map(|script| json!({ "name": script.name, "description": script.description })).collect();
+        output::json(&serde_json::Value::Array(objects));
+        return Ok(0);
+    }
+    for script in scripts {
+        if arguments.desc {
+            output::line(&format!("{}:{}", script.name, script.description.unwrap_or_default()));
+        } else {
+            output::line(&script.name);
+        }
+    }
+    Ok(0)
+}
+
+fn show_plan(container: &Container<'_>, options: &Options, is_json: bool) -> Result<u8> {
+    let change = plan(container, options, true)?;
+    let steps = reinstall::explain(container, &change)?;
+    if is_json {
+        output::json(&json!({
+            "plan": change,
+            "steps": steps.iter().map(|(name, text)| json!({ "step": name, "text": text })).collect::<Vec<_>>(),
+        }));
+    } else {
+        for (name, text) in steps {
+            output::line(&format!("{name:<10} {text}"));
+        }
+        output::line("nothing was changed");
+    }
+    Ok(0)
+}

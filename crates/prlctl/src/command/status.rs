@@ -1,0 +1,23 @@
+//! `prlctl status`
+
+use engine::Result;
+use serde_json::json;
+
+use super::{done, host};
+use crate::arguments::Status;
+use crate::command::list::state_of;
+
+/// Tells whether a container is there, and its state.
+///
+/// # Errors
+/// [`engine::Code::UnknownContainer`]: the original says `deleted` and exits with 0, which no script can tell apart.
+pub fn run(arguments: &Status) -> Result<u8> {
+    let host = host(0, arguments.json)?;
+    let id = host.find(&arguments.container)?;
+    let state = state_of(&host, &id);
+    Ok(done(
+        arguments.json,
+        &format!("CT {} exist {state}", arguments.container),
+        json!({ "uuid": id.to_string(), "exists": true, "state": state }),
+    ))
+}

@@ -1,0 +1,85 @@
+//! `prlctl stop` and `prlctl restart`
+
+use std::time::Duration;
+
+use engine::{Code, Container, Failure, Host, Result};
+use serde_json::json;
+
+use super::{done, empty_trash_later, host, stop_timeout};
+use crate::arguments::Stop;
+
+/// Stops a container, or all that run.
+///
+/// # Errors
+/// [`Failure`].
+pub fn stop(arguments: &Stop) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let Some(words) = &arguments.container else { return stop_all(&host, arguments) };
+    let container = host.open(words)?;
+    if !container.is_running() {
+        return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
+            .because("it does not run")
+            .unchanged());
+    }
+    host.step("stop", "Stopping the CT...");
+    container.stop(limit(&host, arguments), false)?;
+    empty_trash_later(&host);
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully stopped.",
+        json!({ "result": "stopped", "uuid": container.id().to_string() }),
+    ))
+}
+
+/// Stops a container, if it runs, and starts it.
+///
+/// # Errors
+/// [`Failure`].
+pub fn restart(arguments: &Stop) -> Result<u8> {
+    let Some(words) = &arguments.container else {
+        return Err(Failure::new(Code::BadOption, "restart wants a container").unchanged());
+    };
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let container = host.open(words)?;
+    if container.is_running() {
+        host.step("stop", "Stopping the CT...");
+        container.stop(limit(&host, arguments), true)?;
+    }
+    host.step("start", "Starting the CT...");
+    container.start()?;
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully restarted.",
+        json!({ "result": "restarted", "uuid": container.id().to_string() }),
+    ))
+}
+
+fn limit(host: &Host, arguments: &Stop) -> Duration {
+    if arguments.kill { Duration::ZERO } else { Duration::from_secs(stop_timeout(host, arguments.timeout)) }
+}
+
+fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
+    let mut stopped = Vec::new();
+    let mut failures = Vec::new();
+    for id in store::registry::list(&host.prefix)? {
+        if host.runtime.running(&id).is_none() {
+            continue;
+        }
+        let result = host.open(&id.to_string()).and_then(|container: Container<'_>| {
+            host.step("stop", &format!("Stopping the CT {}...", container.name));
+            container.stop(limit(host, arguments), false)
+        });
+        match result {
+            Ok(()) => stopped.push(id.to_string()),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => Ok(done(
+            arguments.common.json,
+            "All CTs have been successfully stopped.",
+            json!({ "result": "stopped", "uuids": stopped }),
+        )),
+    }
+}

@@ -1,0 +1,83 @@
+//! `vzpkg`
+
+use engine::Result;
+use engine::operation::make_template;
+use serde_json::{Value, json};
+use store::template;
+
+use super::{create::parse_template, done, host};
+use crate::arguments::{CreateTemplate, ListTemplates, RemoveTemplate};
+use crate::output;
+
+/// Makes a template.
+///
+/// # Errors
+/// [`engine::Failure`].
+pub fn create(arguments: &CreateTemplate) -> Result<u8> {
+    let name = parse_template(&arguments.name)?;
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let template = make_template::create(&host, &name, arguments.built_root.as_deref())?;
+    let record = &template.record;
+    Ok(done(
+        arguments.common.json,
+        &format!("The template {name} has been successfully created ({} MB).", record.size_bytes / 1_000_000),
+        json!({ "result": "created", "name": name.as_str(), "digest": record.digest, "bytes": record.size_bytes }),
+    ))
+}
+
+/// Lists the templates of this host.
+///
+/// # Errors
+/// [`engine::Failure`].
+pub fn list(arguments: &ListTemplates) -> Result<u8> {
+    let host = host(0, arguments.json)?;
+    let mut objects: Vec<Value> = Vec::new();
+    let mut rows = Vec::new();
+    for found in template::templates(&host.prefix)? {
+        match found {
+            Ok(template) => {
+                let users = template::users_of(&host.prefix, &template.record.name).unwrap_or_default();
+                let users = users.iter().filter(|(_, _, digest)| *digest == template.record.digest).count();
+                let record = &template.record;
+                rows.push(vec![
+                    record.name.to_string(),
+                    record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+                    format!("{}M", record.size_bytes / 1_000_000),
+                    users.to_string(),
+                    format!("{}{}", record.digest.chars().take(12).collect::<String>(), if template.is_latest { " *" } else { "" }),
+                ]);
+                let mut object = serde_json::to_value(record).unwrap_or_default();
+                object["is_latest"] = json!(template.is_latest);
+                object["users"] = json!(users);
+                objects.push(object);
+            }
+            Err(error) => {
+                host.warning(&runtime::monitor::describe(&error));
+                objects.push(json!({ "damage": runtime::monitor::describe(&error) }));
+            }
+        }
+    }
+    if arguments.json {
+        output::json(&Value::Array(objects));
+        return Ok(0);
+    }
+    let header = ["NAME", "CREATED", "SIZE", "USERS", "VERSION (* the latest)"];
+    output::table((!arguments.no_header).then_some(&header), &[20, 20, 8, 6], &rows);
+    Ok(0)
+}
+
+/// Removes a template that nobody uses.
+///
+/// # Errors
+/// [`engine::Failure`].
+pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
+    let name = parse_template(&arguments.name)?;
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    make_template::remove(&host, &name)?;
+    super::empty_trash_later(&host);
+    Ok(done(
+        arguments.common.json,
+        &format!("The template {name} has been successfully removed."),
+        json!({ "result": "removed", "name": name.as_str() }),
+    ))
+}

@@ -1,0 +1,27 @@
+//! `prlctl` and `vzpkg`: one program, told apart by the name it is run under. Run as `reroot-monitor` it is the monitor of one container.
+//!
+//! This crate parses command lines and prints; nothing else in the house does either. One file a command, in `command/`.
+
+mod arguments;
+mod command;
+mod output;
+mod progress;
+mod terminal;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let name = std::path::Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // What a caller's umask would take away, or leave open, is no business of a container's.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    if name == runtime::monitor::NAME {
+        let argument = words.next().unwrap_or_default();
+        return match runtime::monitor::serve(&argument.to_string_lossy()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    ExitCode::from(command::run(name == "vzpkg"))
+}

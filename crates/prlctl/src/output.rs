@@ -1,0 +1,78 @@
+//! The one place that writes to stdout and stderr.
+//!
+//! Data and the closing success line go to stdout, progress and errors to stderr; with `--json` stdout has one JSON document and stderr JSON lines.
+//! Nothing that comes from a container reaches a terminal raw.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place")]
+
+use std::io::Write;
+
+use engine::Failure;
+use serde_json::json;
+
+/// A line of data on stdout. That nobody reads it any more ends the program quietly, as it would any other.
+pub fn line(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").is_err() {
+        std::process::exit(141);
+    }
+}
+
+/// Text on stdout without an end of line.
+pub fn text(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(141);
+    }
+}
+
+/// One JSON document on stdout.
+pub fn json(value: &serde_json::Value) {
+    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// A line on stderr.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A failure, in four lines or as JSON.
+pub fn failure(failure: &Failure, is_json: bool) {
+    if is_json {
+        json(&json!({
+            "error": {
+                "code": failure.code.word(),
+                "exit": failure.code.exit(),
+                "what": failure.what,
+                "because": failure.because,
+                "state": failure.state,
+                "hint": failure.hint,
+            }
+        }));
+    } else {
+        eprintln!("error: {failure}");
+    }
+}
+
+/// Rows under a header: columns as wide as said, the last one not padded.
+pub fn table(header: Option<&[&str]>, widths: &[usize], rows: &[Vec<String>]) {
+    let print = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<&str> = cells.collect();
+        let mut row = String::new();
+        for (index, cell) in cells.iter().enumerate() {
+            if index + 1 == cells.len() {
+                row.push_str(cell);
+            } else {
+                let width = widths.get(index).copied().unwrap_or(12);
+                row.push_str(&format!("{cell:<width$} "));
+            }
+        }
+        println!("{row}");
+    };
+    if let Some(header) = header {
+        print(&mut header.iter().copied());
+    }
+    for row in rows {
+        print(&mut row.iter().map(String::as_str));
+    }
+}

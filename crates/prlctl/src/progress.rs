@@ -1,0 +1,53 @@
+//! How an operation goes, told on stderr: a line a step as it begins, scripts' output with the script's name, JSON lines with `--json`.
+//!
+//! No spinner: it would want a thread, and this program forks, which wants one thread only.
+
+use std::time::Instant;
+
+use engine::Observer;
+use serde_json::{Value, json};
+
+use crate::output;
+
+/// Tells of steps as they come.
+#[derive(Debug)]
+pub struct Progress {
+    is_json: bool,
+    began: Instant,
+}
+
+impl Progress {
+    /// For a command with or without `--json`.
+    pub fn new(is_json: bool) -> Progress {
+        Progress { is_json, began: Instant::now() }
+    }
+
+    fn tell(&self, text: &str, event: Value) {
+        if self.is_json {
+            let mut event = event;
+            event["ms"] = json!(self.began.elapsed().as_millis() as u64);
+            output::note(&event.to_string());
+        } else if !text.is_empty() {
+            output::note(text);
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn step(&mut self, name: &str, text: &str) {
+        self.tell(text, json!({ "event": "step", "step": name, "text": text }));
+    }
+
+    fn script_line(&mut self, script: &str, line: &[u8]) {
+        let text = tree::escaped(line);
+        self.tell(&format!("{script}: {text}"), json!({ "event": "script", "script": script, "line": text }));
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.tell(&format!("warning: {text}"), json!({ "event": "warning", "text": text }));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.tell(text, json!({ "event": "note", "text": text }));
+    }
+}

@@ -1,0 +1,395 @@
+//! Where a container's processes are counted, limited and killed.
+//!
+//! ```text
+//! <v2 tree>/reroot-<hash of the prefix>/
+//!     <uuid>/            the container; handed to its root (its systemd makes what it likes below)
+//!         .reroot/       what `prlctl exec` starts in it
+//!     <uuid>.monitor/    the monitor, out of its caller's unit, which a host's systemd may end
+//!     <uuid>.script/     a script of the host, so that whoever recovers can kill all of it
+//! ```
+//!
+//! On a host with cgroup v2 that is all. On a hybrid host the limits are on the v1 hierarchies, in directories of the same name, and the v2 tree
+//! carries what systemd in a container needs, and `cgroup.kill`. A host without any v2 tree is refused.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, chown, open, statfs};
+use rustix::process::{Gid, Uid};
+use store::{ContainerId, Prefix};
+
+const ROOT: &str = "/sys/fs/cgroup";
+const CGROUP2_MAGIC: i64 = 0x6367_7270;
+const CGROUP1_MAGIC: i64 = 0x0027_e0eb;
+/// Where `exec` puts what it starts.
+const EXEC: &str = ".reroot";
+
+/// What can go wrong with a control group.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// Neither a v2 host nor a hybrid one.
+    #[error("no cgroup2 tree at {ROOT} or {ROOT}/unified")]
+    NoUnifiedTree,
+    /// A file of the control group filesystem said no.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Processes are left after the kill.
+    #[error("processes in {} have not ended within {limit:?}", path.display())]
+    NotEmpty {
+        /// The group.
+        path: PathBuf,
+        /// How long they were waited for.
+        limit: Duration,
+    },
+}
+
+/// The trees of this host.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    unified: PathBuf,
+    legacy: Vec<PathBuf>,
+}
+
+impl Layout {
+    /// Looks at what is mounted below `/sys/fs/cgroup`.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoUnifiedTree`].
+    pub fn detect() -> Result<Layout, CgroupError> {
+        let magic = |path: &Path| statfs(path).map(|found| found.f_type as i64).unwrap_or(0);
+        let root = Path::new(ROOT);
+        if magic(root) == CGROUP2_MAGIC {
+            return Ok(Layout { unified: root.to_owned(), legacy: Vec::new() });
+        }
+        let unified = root.join("unified");
+        if magic(&unified) != CGROUP2_MAGIC {
+            return Err(CgroupError::NoUnifiedTree);
+        }
+        let mut legacy: Vec<PathBuf> = std::fs::read_dir(root)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        // `cpu` and `cpu,cpuacct` may both be there, one a link to the other.
+        legacy.retain(|path| !path.is_symlink() && magic(path) == CGROUP1_MAGIC);
+        legacy.sort();
+        Ok(Layout { unified, legacy })
+    }
+
+    /// The limits are on v1 hierarchies.
+    pub fn is_hybrid(&self) -> bool {
+        !self.legacy.is_empty()
+    }
+
+    /// Some hierarchy of this host has that controller.
+    pub fn has_controller(&self, name: &str) -> bool {
+        let unified = std::fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
+        unified.split_whitespace().any(|found| found == name)
+            || self.legacy.iter().any(|path| {
+                path.file_name().and_then(|found| found.to_str()).is_some_and(|found| found.split(',').any(|one| one == name))
+            })
+    }
+}
+
+/// The control groups of one container.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    layout: Layout,
+    group: String,
+    container: String,
+}
+
+impl Cgroups {
+    /// Those of container `id` of the host at `prefix`; makes nothing.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoUnifiedTree`].
+    pub fn of(prefix: &Prefix, id: &ContainerId) -> Result<Cgroups, CgroupError> {
+        Ok(Cgroups {
+            layout: Layout::detect()?,
+            group: format!("reroot-{}", prefix.short_hash()),
+            container: id.to_string(),
+        })
+    }
+
+    /// The path of the container's group in every hierarchy, for the OCI specification.
+    pub fn path_in_hierarchy(&self) -> PathBuf {
+        Path::new("/").join(&self.group).join(&self.container)
+    }
+
+    /// See [`Layout::is_hybrid`].
+    pub fn is_hybrid(&self) -> bool {
+        self.layout.is_hybrid()
+    }
+
+    fn unified(&self, suffix: &str) -> PathBuf {
+        self.layout.unified.join(&self.group).join(format!("{}{suffix}", self.container))
+    }
+
+    /// A handle on the monitor's v2 group, to be born in.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn monitor_group(&self) -> Result<OwnedFd, CgroupError> {
+        let path = self.unified(".monitor");
+        ensure_directory(&path)?;
+        open_directory(&path)
+    }
+
+    /// Takes the calling process to the monitor's v2 group.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn enter_monitor(&self) -> Result<(), CgroupError> {
+        self.enter(&self.unified(".monitor"))
+    }
+
+    /// Takes the calling process out of its unit in the hierarchy by which a systemd of a hybrid host knows its units. Nothing elsewhere.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn enter_legacy_monitor(&self) -> Result<(), CgroupError> {
+        match self.layout.legacy.iter().find(|tree| tree.ends_with("systemd")) {
+            Some(tree) => self.enter(&tree.join(&self.group)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the calling process to the container's own v2 group, where the control group namespace is to be made.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn enter_container(&self) -> Result<(), CgroupError> {
+        self.enter(&self.unified(""))
+    }
+
+    fn enter(&self, path: &Path) -> Result<(), CgroupError> {
+        ensure_directory(path)?;
+        write_file("enter", &path.join("cgroup.procs"), "0")
+    }
+
+    /// Hands the container's v2 group to its root, whose id on the host is `owner`, and makes the group for `exec`. Between create and start:
+    /// without it a systemd inside exits at once.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn delegate(&self, owner: u32) -> Result<(), CgroupError> {
+        let path = self.unified("");
+        self.give(&path, owner)?;
+        self.ensure_exec_group(owner)
+    }
+
+    fn ensure_exec_group(&self, owner: u32) -> Result<(), CgroupError> {
+        let path = self.unified("").join(EXEC);
+        ensure_directory(&path)?;
+        self.give(&path, owner)
+    }
+
+    fn give(&self, path: &Path, owner: u32) -> Result<(), CgroupError> {
+        for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+            let file = if name.is_empty() { path.to_owned() } else { path.join(name) };
+            chown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
+                .map_err(|error| CgroupError::File { what: "hand over", path: file.clone(), source: error.into() })?;
+        }
+        Ok(())
+    }
+
+    /// A handle on the v2 group for `exec`, to be born in; made again if the container has removed it.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn exec_group(&self, owner: u32) -> Result<OwnedFd, CgroupError> {
+        let path = self.unified("").join(EXEC);
+        match open_directory(&path) {
+            Ok(handle) => Ok(handle),
+            Err(_) => {
+                self.ensure_exec_group(owner)?;
+                open_directory(&path)
+            }
+        }
+    }
+
+    /// Takes the calling process to the container's groups in the v1 hierarchies, so that its limits hold for it too. Nothing on a v2 host.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn enter_legacy(&self) -> Result<(), CgroupError> {
+        for path in self.legacy_groups() {
+            if path.exists() {
+                write_file("enter", &path.join("cgroup.procs"), "0")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A handle on the group for scripts, empty, to be born in.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn script_group(&self) -> Result<OwnedFd, CgroupError> {
+        let path = self.unified(".script");
+        ensure_directory(&path)?;
+        open_directory(&path)
+    }
+
+    /// Kills every process of the script's group and waits until it is empty.
+    ///
+    /// # Errors
+    /// [`CgroupError::NotEmpty`] after `limit`.
+    pub fn kill_script(&self, limit: Duration) -> Result<(), CgroupError> {
+        kill_group(&self.unified(".script"), limit)
+    }
+
+    /// Kills the monitor, should it be there.
+    ///
+    /// # Errors
+    /// [`CgroupError::NotEmpty`] after `limit`.
+    pub fn kill_monitor(&self, limit: Duration) -> Result<(), CgroupError> {
+        kill_group(&self.unified(".monitor"), limit)
+    }
+
+    /// Kills every process of the container and waits until there is none.
+    ///
+    /// # Errors
+    /// [`CgroupError::NotEmpty`] after `limit`.
+    pub fn kill_container(&self, limit: Duration) -> Result<(), CgroupError> {
+        kill_group(&self.unified(""), limit)
+    }
+
+    /// A process of the container is alive.
+    pub fn is_populated(&self) -> bool {
+        is_populated(&self.unified(""))
+    }
+
+    /// Every process of the container, as the host numbers them.
+    pub fn processes(&self) -> Vec<i32> {
+        let mut found = Vec::new();
+        let mut directories = vec![self.unified("")];
+        while let Some(directory) = directories.pop() {
+            let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+            directories.extend(subdirectories(&directory));
+        }
+        found
+    }
+
+    /// How many processes the container has.
+    pub fn count(&self) -> usize {
+        self.processes().len()
+    }
+
+    /// Removes the container's groups, which must be empty; that they are gone is no error.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn remove_container(&self) -> Result<(), CgroupError> {
+        remove_tree(&self.unified(""))?;
+        for path in self.legacy_groups() {
+            remove_tree(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what of the container's groups is empty, the parent group of all of this host's too when it was the last one. Best effort.
+    pub fn remove_empty(&self) {
+        for suffix in [".script", ".monitor"] {
+            drop(std::fs::remove_dir(self.unified(suffix)));
+        }
+        drop(std::fs::remove_dir(self.layout.unified.join(&self.group)));
+        for tree in &self.layout.legacy {
+            drop(std::fs::remove_dir(tree.join(&self.group)));
+        }
+    }
+
+    fn legacy_groups(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.layout.legacy.iter().map(|tree| tree.join(&self.group).join(&self.container))
+    }
+}
+
+fn ensure_directory(path: &Path) -> Result<(), CgroupError> {
+    std::fs::create_dir_all(path).map_err(|source| CgroupError::File { what: "make", path: path.to_owned(), source })
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
+    open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| CgroupError::File { what: "open", path: path.to_owned(), source: error.into() })
+}
+
+fn write_file(what: &'static str, path: &Path, text: &str) -> Result<(), CgroupError> {
+    File::options()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| CgroupError::File { what, path: path.to_owned(), source })
+}
+
+fn subdirectories(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn is_populated(path: &Path) -> bool {
+    std::fs::read_to_string(path.join("cgroup.events")).unwrap_or_default().lines().any(|line| line == "populated 1")
+}
+
+/// `cgroup.kill` reaches also what is forked while it runs, and what is frozen (cgroup-v2.rst).
+fn kill_group(path: &Path, limit: Duration) -> Result<(), CgroupError> {
+    if !is_populated(path) {
+        return Ok(());
+    }
+    write_file("kill all of", &path.join("cgroup.kill"), "1")?;
+    let events = path.join("cgroup.events");
+    let deadline = Instant::now() + limit;
+    loop {
+        let Ok(file) = rustix::fs::openat(CWD, &events, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+            return Ok(());
+        };
+        // The kernel tells of a change by POLLPRI since the file was last read: read first, then wait.
+        let mut text = [0u8; 256];
+        let length = rustix::io::read(&file, &mut text).unwrap_or(0);
+        if !text[..length].windows(11).any(|window| window == b"populated 1") {
+            return Ok(());
+        }
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if rest.is_zero() {
+            return Err(CgroupError::NotEmpty { path: path.to_owned(), limit });
+        }
+        let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&file.as_fd(), PollFlags::PRI)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(CgroupError::File { what: "watch", path: events, source: error.into() }),
+        }
+    }
+}
+
+/// Bottom up. The control group filesystem has no links, and what is below belongs to a container that has ended.
+fn remove_tree(path: &Path) -> Result<(), CgroupError> {
+    let mut found = vec![path.to_owned()];
+    let mut next = 0;
+    while next < found.len() {
+        let below = subdirectories(&found[next]);
+        found.extend(below);
+        next += 1;
+    }
+    for directory in found.iter().rev() {
+        match std::fs::remove_dir(directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(CgroupError::File { what: "remove", path: directory.clone(), source }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! Carrying bytes between descriptors while a process runs, and cutting a script's output into lines.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use linux::{Child, Exit, SignalReader, signal_by_number};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::terminal::copy_window_size;
+
+const SIGWINCH: i32 = 28;
+/// The signals that go on to the program: HUP INT QUIT USR1 USR2 TERM, and WINCH.
+const SIGNALS: [i32; 7] = [1, 2, 3, 10, 12, 15, SIGWINCH];
+
+/// Bytes that go one way.
+#[derive(Debug)]
+struct Pair {
+    from: OwnedFd,
+    to: Option<OwnedFd>,
+    /// Read to the end also after the process has ended; input is not.
+    is_output: bool,
+}
+
+/// What is carried while a program runs.
+#[derive(Debug)]
+pub struct Relay {
+    pairs: Vec<Pair>,
+    window: Option<(OwnedFd, OwnedFd)>,
+    signals: SignalReader,
+}
+
+impl Relay {
+    /// Carries nothing yet. From here on the signals that are to go on to the program are blocked in this process: make it before the program.
+    ///
+    /// # Errors
+    /// As in signalfd(2).
+    pub fn new() -> io::Result<Relay> {
+        Ok(Relay { pairs: Vec::new(), window: None, signals: SignalReader::new(&SIGNALS)? })
+    }
+
+    /// What comes in at `from` goes to the program.
+    pub fn input(&mut self, from: OwnedFd, to: OwnedFd) {
+        self.pairs.push(Pair { from, to: Some(to), is_output: false });
+    }
+
+    /// What the program writes goes to `to`.
+    pub fn output(&mut self, from: OwnedFd, to: OwnedFd) {
+        self.pairs.push(Pair { from, to: Some(to), is_output: true });
+    }
+
+    /// The size of the window of terminal `from` is kept at terminal `to`.
+    pub fn follow_window(&mut self, from: OwnedFd, to: OwnedFd) {
+        copy_window_size(&from, &to);
+        self.window = Some((from, to));
+    }
+
+    /// Carries until the program has ended and what it wrote is out.
+    ///
+    /// # Errors
+    /// As in poll(2) and waitid(2).
+    pub fn run(mut self, child: &Child) -> io::Result<Exit> {
+        loop {
+            let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            polled.extend(self.pairs.iter().map(|pair| PollFd::new(&pair.from, PollFlags::IN)));
+            match poll(&mut polled, None) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let ready: Vec<bool> = polled.iter().map(|one| !one.revents().is_empty()).collect();
+            drop(polled);
+            while let Ok(Some(signal)) = self.signals.try_next() {
+                match (&self.window, signal) {
+                    (Some((from, to)), SIGWINCH) => copy_window_size(from, to),
+                    (None, SIGWINCH) => {}
+                    _ => drop(signal_by_number(child.pidfd(), signal)),
+                }
+            }
+            for index in (0..self.pairs.len()).rev() {
+                if ready[2 + index] && !carry(&mut self.pairs[index]) {
+                    drop(self.pairs.remove(index));
+                }
+            }
+            if ready[0] {
+                self.drain();
+                return child.wait();
+            }
+        }
+    }
+
+    /// What is still in the pipes; a process that the program has left behind may hold them open, so only what is there now.
+    fn drain(&mut self) {
+        for pair in &mut self.pairs {
+            while pair.is_output && is_readable(pair.from.as_fd()) && carry(pair) {}
+        }
+    }
+}
+
+/// Carries one buffer; false when nothing more will come.
+fn carry(pair: &mut Pair) -> bool {
+    let mut buffer = [0u8; 16 * 1024];
+    let length = match rustix::io::read(&pair.from, &mut buffer) {
+        Ok(0) => return false,
+        Ok(length) => length,
+        Err(Errno::AGAIN | Errno::INTR) => return true,
+        // A terminal whose other side is closed says EIO.
+        Err(_) => return false,
+    };
+    let Some(to) = &pair.to else { return true };
+    if write_all(to.as_fd(), &buffer[..length]).is_err() {
+        if !pair.is_output {
+            return false;
+        }
+        // Nobody reads us any more: go on reading, so that the program does not block.
+        pair.to = None;
+    }
+    true
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut polled = [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)];
+    poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
+}
+
+/// A line that a script wrote, without its newline; longer ones come in pieces.
+pub type Line<'a> = &'a [u8];
+
+/// The output of a script, line by line.
+#[derive(Debug)]
+pub struct Lines {
+    pipe: OwnedFd,
+    partial: Vec<u8>,
+}
+
+/// A script that writes no newline gives a line each time that so much has come.
+const LONGEST_LINE: usize = 8 * 1024;
+
+impl Lines {
+    /// Reads from the reading end of the pipe that is the script's stdout and stderr.
+    pub fn new(pipe: OwnedFd) -> Lines {
+        Lines { pipe, partial: Vec::new() }
+    }
+
+    /// Hands over lines until the script has ended; `None` when it has not within `limit`: it is the caller's to kill.
+    ///
+    /// # Errors
+    /// As in poll(2) and waitid(2).
+    pub fn until_end(
+        mut self,
+        child: &Child,
+        limit: Duration,
+        each: &mut dyn FnMut(Line<'_>),
+    ) -> io::Result<Option<Exit>> {
+        let deadline = Instant::now() + limit;
+        let mut is_open = true;
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(None);
+            }
+            let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+            let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
+            if is_open {
+                polled.push(PollFd::new(&self.pipe, PollFlags::IN));
+            }
+            match poll(&mut polled, Some(&timeout)) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let has_ended = !polled[0].revents().is_empty();
+            let has_output = polled.get(1).is_some_and(|one| !one.revents().is_empty());
+            drop(polled);
+            if has_output {
+                is_open = self.read(each);
+            } else if has_ended {
+                while is_open && is_readable(self.pipe.as_fd()) {
+                    is_open = self.read(each);
+                }
+                if !self.partial.is_empty() {
+                    each(&self.partial);
+                }
+                return child.wait().map(Some);
+            }
+        }
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> bool {
+        let mut buffer = [0u8; 16 * 1024];
+        let length = match rustix::io::read(&self.pipe, &mut buffer) {
+            Ok(0) => return false,
+            Ok(length) => length,
+            Err(Errno::INTR | Errno::AGAIN) => return true,
+            Err(_) => return false,
+        };
+        for &byte in &buffer[..length] {
+            if byte == b'\n' || self.partial.len() >= LONGEST_LINE {
+                each(&self.partial);
+                self.partial.clear();
+            }
+            if byte != b'\n' {
+                self.partial.push(byte);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,25 @@
+//! A running container: generations' mounts, the OCI specification, the monitor, `exec`, control groups, console.
+//!
+//! ```text
+//! mounts      one superblock a generation, and views of it
+//! spec        what a container is, in the words of the OCI runtime specification
+//! monitor     one process a container, that starts it and sees it end
+//! exec        a process of the host becomes one of the container
+//! script      a script of the host, with a mount namespace and a control group of its own
+//! cgroup      counting, limiting, killing
+//! state       what dies with the host
+//! kernel      what this host can do
+//! ```
+//!
+//! Whether a container runs or is mounted is asked of the kernel, never stored. Nothing here knows what an operation is.
+
+pub mod cgroup;
+pub mod exec;
+pub mod kernel;
+pub mod monitor;
+mod mountinfo;
+pub mod mounts;
+pub mod mounts_of_container;
+pub mod script;
+pub mod spec;
+pub mod state;

@@ -1,0 +1,99 @@
+//! The console of a container: what its init prints, kept in a log of bounded size, the last of it in memory for error messages.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use store::{ContainerId, Prefix};
+
+/// The log is put aside as `.1` when it has grown beyond this, so that a container can fill twice as much of the host's disk and no more.
+const LARGEST_LOG: u64 = 1024 * 1024;
+/// What is remembered for an error message.
+const TAIL: usize = 4096;
+
+/// Where the console of a container is logged.
+pub fn log_path(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+    prefix.log_dir().join(format!("{id}.console"))
+}
+
+/// The console of one container.
+#[derive(Debug)]
+pub struct Console {
+    path: PathBuf,
+    log: Option<File>,
+    written: u64,
+    tail: Vec<u8>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Console {
+    /// Opens the log; that it cannot be written is no reason not to start a container.
+    pub fn open(path: &Path) -> Console {
+        let log = append(path).ok();
+        let written = log.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
+        Console { path: path.to_owned(), log, written, tail: Vec::new(), terminal: None }
+    }
+
+    /// From now on listens to this pseudo-terminal.
+    pub fn listen(&mut self, terminal: OwnedFd) {
+        self.terminal = Some(terminal);
+    }
+
+    /// What to poll for.
+    pub fn terminal(&self) -> Option<&OwnedFd> {
+        self.terminal.as_ref()
+    }
+
+    /// Takes in what is there, at most `rounds` buffers of it, so that a container that shouts cannot keep its monitor from anything else.
+    pub fn pump(&mut self, rounds: usize) {
+        for _ in 0..rounds {
+            let Some(terminal) = &self.terminal else { return };
+            let mut buffer = [0u8; 8192];
+            match rustix::io::read(terminal, &mut buffer) {
+                Ok(0) => self.terminal = None,
+                Ok(length) => self.take(&buffer[..length]),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                // EIO: nobody has the other side open any more. Somebody may open it again, but then nobody reads; a console that was hung
+                // up is replaced at the next start.
+                Err(_) => self.terminal = None,
+            }
+        }
+    }
+
+    /// Adds a line of our own.
+    pub fn note(&mut self, text: &str) {
+        let line = format!("[reroot] {} {text}\r\n", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ"));
+        self.take(line.as_bytes());
+    }
+
+    /// The last lines, control characters made visible, for an error message.
+    pub fn last_lines(&self) -> String {
+        let text = String::from_utf8_lossy(&self.tail).replace('\r', "");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[reroot]")).collect();
+        let first = lines.len().saturating_sub(10);
+        lines[first..].iter().map(|line| tree::escaped(line.as_bytes())).collect::<Vec<_>>().join("\n")
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        let surplus = self.tail.len().saturating_sub(TAIL);
+        self.tail.drain(..surplus);
+        if self.written > LARGEST_LOG {
+            let aside = self.path.with_extension("console.1");
+            let _ = rustix::fs::rename(&self.path, &aside);
+            self.log = append(&self.path).ok();
+            self.written = 0;
+        }
+        if let Some(log) = &mut self.log
+            && log.write_all(bytes).is_ok()
+        {
+            self.written += bytes.len() as u64;
+        }
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}

@@ -1,0 +1,20 @@
+//! The monitor: one small process a container.
+//!
+//! It is the program run again under another name, with one thread, since `libcontainer` clones it. It has a mount namespace and a control group
+//! of its own, is init's parent, keeps the console, tells a reboot from a halt, starts again and takes down. It serves one generation for its life
+//! and never reads `live`. If it is killed the container goes on; the next command adopts it.
+
+mod complaints;
+mod console;
+mod container;
+mod identity;
+mod old;
+mod protocol;
+mod serve;
+mod session;
+
+pub use console::log_path;
+pub use container::describe;
+pub use protocol::{Channel, End, Launch};
+pub use serve::{NAME, serve};
+pub use session::{MonitorError, Session, launch, living_monitor, wait_for_former};

@@ -1,0 +1,235 @@
+//! What the commands and a monitor say to each other: one JSON document a packet, descriptors beside it.
+//!
+//! The socket is `/run/vz/<uuid>/monitor`, which only root can reach; the command that starts a container has one end of a pair instead, and on
+//! probation that pair is also how the monitor learns that the command has died.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::{ContainerId, GenerationNumber, IdRange, Limits};
+
+/// The longest packet; a console's tail is the longest thing in one.
+const LONGEST: usize = 64 * 1024;
+/// A packet carries at most this many descriptors (`SCM_MAX_FD` is 253).
+pub const MOST_DESCRIPTORS: usize = 200;
+
+/// What a monitor is to run. Descriptors beside it: the root's mount, then the roots for `/old`, `/old/old`, …, all detached clones.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+pub struct Launch {
+    /// The host's prefix.
+    pub prefix: PathBuf,
+    /// The container.
+    pub id: ContainerId,
+    /// The generation that the first mount is.
+    pub generation: GenerationNumber,
+    /// Its ids on the host.
+    pub ids: IdRange,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its host name.
+    pub hostname: String,
+    /// `NAMESERVER` and `SEARCHDOMAIN`: the lines of `resolv.conf`, or `None` to leave it alone.
+    pub resolver: Option<String>,
+    /// PID 1.
+    pub init: String,
+    /// What stops it, a number.
+    pub stop_signal: i32,
+    /// Init is a systemd.
+    pub is_systemd: bool,
+    /// On probation: no restarts, and when the starting command dies, recovery is run.
+    pub is_probation: bool,
+}
+
+/// What a command asks of a monitor.
+#[derive(Debug, Clone, Serialize, serde::Deserialize)]
+pub enum Request {
+    /// The operation is settled: probation is over.
+    Settled,
+    /// Stop the container; killed after so many milliseconds. Everybody who is connected is told of the end.
+    Stop {
+        /// Milliseconds until it is killed.
+        limit: u64,
+        /// Leave its generations mounted: the next start is at hand, and unmounting flushes.
+        keeps_mounts: bool,
+    },
+    /// Take away what is at `/old`, and attach these descriptors there instead.
+    Old,
+    /// Tell when it is up: [`Event::Up`], at once if it is.
+    Watch,
+}
+
+/// What a monitor tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub enum Event {
+    /// Init has been executed.
+    Started {
+        /// What is not as it should be, but no reason not to start.
+        warnings: Vec<String>,
+    },
+    /// It could not be started.
+    Failed {
+        /// Why, in one line.
+        because: String,
+        /// The last lines of its console.
+        console: String,
+    },
+    /// A systemd inside has reached its target.
+    Up,
+    /// The request was done.
+    Done {
+        /// What is not as it should be.
+        warnings: Vec<String>,
+    },
+    /// The request was not done.
+    Refused {
+        /// Why, in one line.
+        because: String,
+    },
+    /// The container asked for a reboot and has been started again.
+    Restarted,
+    /// The container has ended; the monitor is about to.
+    Ended {
+        /// How.
+        how: End,
+        /// The last lines of its console.
+        console: String,
+    },
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub enum End {
+    /// `poweroff` or `halt` inside, or a stop that was obeyed.
+    Halted,
+    /// `reboot` inside, and it was not to be started again.
+    Rebooted,
+    /// Init exited.
+    Exited(i32),
+    /// Init was killed by a signal.
+    Killed(i32),
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Halted => write!(f, "it was powered off"),
+            End::Rebooted => write!(f, "it rebooted"),
+            End::Exited(code) => write!(f, "its init exited with {code}"),
+            End::Killed(signal) => write!(f, "its init was killed by signal {signal}"),
+        }
+    }
+}
+
+/// One end of a conversation.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Channel {
+    /// Speaks over a `SOCK_SEQPACKET` socket.
+    pub fn new(socket: OwnedFd) -> Channel {
+        Channel { socket }
+    }
+
+    /// Sends one document and descriptors beside it. Does not wait: a reader that lets its buffer fill up gets an error here, never a
+    /// stopped monitor.
+    ///
+    /// # Errors
+    /// As in sendmsg(2).
+    pub fn send<T: Serialize>(&self, what: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(what)?;
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            return Err(io::Error::other(format!("more than {MOST_DESCRIPTORS} descriptors for one packet")));
+        }
+        sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        Ok(())
+    }
+
+    /// Waits at most until `deadline` for one document: `Ok(None)` when the other end has closed.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`]; as in recvmsg(2); a packet that is not what was expected.
+    pub fn receive<T: DeserializeOwned>(&self, deadline: Instant) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        loop {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) => return self.receive_now(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads one packet of which only the first descriptor matters.
+    ///
+    /// # Errors
+    /// As in recvmsg(2).
+    pub fn receive_descriptor(&self) -> io::Result<Option<OwnedFd>> {
+        let mut bytes = [0; 256];
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let mut descriptors = ancillary.drain().flat_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(rights) => rights.collect::<Vec<_>>(),
+            _ => Vec::new(),
+        });
+        Ok(descriptors.next())
+    }
+
+    /// Reads a document that is there already.
+    ///
+    /// # Errors
+    /// As in recvmsg(2); a packet that is not what was expected.
+    pub fn receive_now<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; LONGEST];
+        let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = match recvmsg(
+            &self.socket,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::CMSG_CLOEXEC,
+        ) {
+            Ok(received) => received,
+            Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        if received.bytes == 0 {
+            return Ok(None);
+        }
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        let what = serde_json::from_slice(&bytes[..received.bytes])?;
+        Ok(Some((what, descriptors)))
+    }
+}
+
+/// A deadline `limit` from now.
+pub fn deadline(limit: Duration) -> Instant {
+    Instant::now() + limit
+}

@@ -1,0 +1,468 @@
+//! The monitor's life: start the container, listen to it and to the commands, see its end, start it again or take it down.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use linux::{Exit, reap_any};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use store::Prefix;
+
+use super::console::{Console, log_path};
+use super::container::{Place, Running, describe, short_path, start};
+use super::old::{OldRoots, share};
+use super::protocol::{Channel, End, Event, Launch, Request, deadline};
+use crate::cgroup::Cgroups;
+use crate::state::{self, ProcessIdentity, RuntimeState};
+
+/// A container that restarts more often than this within [`RESTART_WINDOW`] is left stopped.
+const MOST_RESTARTS: usize = 5;
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// How long the processes of a container may take to die of SIGKILL.
+const KILLING: Duration = Duration::from_secs(30);
+
+/// The name of the socket in the container's run directory.
+pub const SOCKET: &str = "monitor";
+
+/// The program, run under this name with the number of a socket as its argument, is a monitor.
+pub const NAME: &str = "reroot-monitor";
+
+/// Runs a monitor to its end. `argument` is the number of the inherited socket.
+///
+/// # Errors
+/// In one line; nobody but a log reads it.
+pub fn serve(argument: &str) -> Result<(), String> {
+    linux::default_signals();
+    super::complaints::keep();
+    let number: i32 = argument.parse().map_err(|_| format!("`{argument}` is no descriptor"))?;
+    let starter = Channel::new(linux::inherited_descriptor(number).map_err(|error| error.to_string())?);
+    let Some((launch, descriptors)) = starter.receive::<Launch>(deadline(KILLING)).map_err(|e| e.to_string())? else {
+        // Whoever wanted a container has died before saying which.
+        return Ok(());
+    };
+    match Monitor::prepare(launch, descriptors, starter) {
+        Ok(monitor) => monitor.run(),
+        Err((starter, because)) => {
+            drop(starter.send(&Event::Failed { because: because.clone(), console: String::new() }, &[]));
+            Err(because)
+        }
+    }
+}
+
+struct Monitor {
+    launch: Launch,
+    prefix: Prefix,
+    cgroups: Cgroups,
+    host: OwnedFd,
+    root: PathBuf,
+    old: OldRoots,
+    console: Console,
+    listener: OwnedFd,
+    connections: Vec<Channel>,
+    /// The command that started it, while on probation: when it goes away without a word, recovery is run.
+    guardian: Option<usize>,
+    is_up: bool,
+    kill_at: Option<Instant>,
+    is_stopping: bool,
+    /// Its generations stay mounted at its end: on probation, where the command decides, and where a start follows.
+    keeps_mounts: bool,
+    restarts: Vec<Instant>,
+}
+
+impl Monitor {
+    fn prepare(launch: Launch, descriptors: Vec<OwnedFd>, starter: Channel) -> Result<Monitor, (Channel, String)> {
+        match Monitor::try_prepare(&launch, descriptors) {
+            Ok((prefix, cgroups, host, root, old, listener)) => {
+                let console = Console::open(&log_path(&prefix, &launch.id));
+                let guardian = launch.is_probation.then_some(0);
+                let launch_is_probation = launch.is_probation;
+                Ok(Monitor {
+                    launch,
+                    prefix,
+                    cgroups,
+                    host,
+                    root,
+                    old,
+                    console,
+                    listener,
+                    connections: vec![starter],
+                    guardian,
+                    is_up: false,
+                    kill_at: None,
+                    is_stopping: false,
+                    keeps_mounts: launch_is_probation,
+                    restarts: Vec::new(),
+                })
+            }
+            Err(because) => Err((starter, because)),
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the parts of a monitor, named by the only caller")]
+    fn try_prepare(
+        launch: &Launch,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<(Prefix, Cgroups, OwnedFd, PathBuf, OldRoots, OwnedFd), String> {
+        let prefix = Prefix::new(&launch.prefix).map_err(|error| describe(&error))?;
+        let cgroups = Cgroups::of(&prefix, &launch.id).map_err(|error| describe(&error))?;
+        let run = prefix.run_dir_of(&launch.id);
+        let host = std::fs::File::open("/proc/self/ns/mnt").map_err(|error| error.to_string())?.into();
+        enter_own_namespace(&prefix).map_err(|error| format!("cannot make a mount namespace: {error}"))?;
+        if descriptors.is_empty() {
+            return Err("no root came with the request".to_owned());
+        }
+        let chain = descriptors.split_off(1);
+        let stage = mount_stage(&prefix).map_err(|error| format!("cannot make a place for the root: {error}"))?;
+        let root = stage.join("root");
+        std::fs::create_dir_all(&root).map_err(|error| error.to_string())?;
+        crate::mounts::attach(descriptors[0].as_fd(), &root).map_err(|error| describe(&error))?;
+        share(&root).map_err(|error| format!("cannot share the root: {error}"))?;
+        let mut old = OldRoots::new(&root, &stage.join("old"));
+        old.replace(chain).map_err(|error| format!("cannot take the old roots: {error}"))?;
+        let listener = listen(&run.join(SOCKET)).map_err(|error| format!("cannot listen for commands: {error}"))?;
+        Ok((prefix, cgroups, host, root, old, listener))
+    }
+
+    fn run(mut self) -> Result<(), String> {
+        let mut is_first = true;
+        let how = loop {
+            let place = Place {
+                launch: &self.launch,
+                prefix: &self.prefix,
+                cgroups: &self.cgroups,
+                root: &self.root,
+                old: &self.old,
+            };
+            let running = match start(&place, &mut self.console) {
+                Ok(running) => running,
+                Err(because) => {
+                    self.console.note(&format!("cannot start: {because}"));
+                    let console = self.console.last_lines();
+                    self.tell(&Event::Failed { because: because.clone(), console });
+                    self.take_down();
+                    return Err(because);
+                }
+            };
+            self.is_up = false;
+            self.record(&running);
+            for warning in &running.warnings {
+                self.console.note(warning);
+            }
+            self.tell(&if is_first { Event::Started { warnings: running.warnings.clone() } } else { Event::Restarted });
+            is_first = false;
+            let how = self.watch(&running);
+            if how != End::Rebooted || !self.may_restart() {
+                break how;
+            }
+            self.console.note("it rebooted: starting it again");
+        };
+        self.console.pump(64);
+        self.console.note(&format!("stopped: {how}"));
+        let console = self.console.last_lines();
+        self.clear();
+        self.tell(&Event::Ended { how, console });
+        self.leave();
+        Ok(())
+    }
+
+    fn record(&mut self, running: &Running) {
+        let Some(monitor) = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get()) else { return };
+        let state = RuntimeState {
+            format: 1,
+            boot_id: crate::kernel::boot_id(),
+            prefix: self.prefix.root().to_owned(),
+            generation: self.launch.generation,
+            ids: self.launch.ids,
+            init: running.init,
+            monitor,
+            stop_signal: self.launch.stop_signal,
+            is_systemd: self.launch.is_systemd,
+            started: jiff::Timestamp::now(),
+        };
+        if let Err(error) = state::record(&self.prefix, &self.launch.id, &state) {
+            self.console.note(&format!("cannot record the start: {error}"));
+        }
+    }
+
+    /// Until init has ended.
+    fn watch(&mut self, running: &Running) -> End {
+        loop {
+            let Ok(ready) = self.wait(running) else { continue };
+            if ready.console {
+                self.console.pump(16);
+            }
+            if let Some(socket) = &running.notify
+                && ready.notify
+                && is_ready(socket)
+                && !self.is_up
+            {
+                self.is_up = true;
+                self.tell(&Event::Up);
+            }
+            if ready.listener
+                && let Ok(connection) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC)
+            {
+                self.connections.push(Channel::new(connection));
+            }
+            for index in ready.connections.iter().rev() {
+                self.converse(*index, running);
+            }
+            if self.kill_at.is_some_and(|at| at <= Instant::now()) {
+                self.kill_at = None;
+                self.console.note("it did not stop in time: killing it");
+                drop(self.cgroups.kill_container(KILLING));
+            }
+            if ready.ended {
+                return self.end(running);
+            }
+        }
+    }
+
+    fn wait(&self, running: &Running) -> io::Result<Ready> {
+        let mut polled = vec![
+            PollFd::new(&running.pidfd, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let console = self.console.terminal().map(|terminal| {
+            polled.push(PollFd::new(terminal, PollFlags::IN));
+            polled.len() - 1
+        });
+        let notify = running.notify.as_ref().map(|socket| {
+            polled.push(PollFd::new(socket, PollFlags::IN));
+            polled.len() - 1
+        });
+        let first = polled.len();
+        polled.extend(self.connections.iter().map(|connection| PollFd::new(connection, PollFlags::IN)));
+        let timeout = self.kill_at.map(|at| {
+            let rest = at.saturating_duration_since(Instant::now());
+            Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
+        });
+        poll(&mut polled, timeout.as_ref())?;
+        let is_ready = |index: usize| !polled[index].revents().is_empty();
+        Ok(Ready {
+            ended: is_ready(0),
+            listener: is_ready(1),
+            console: console.is_some_and(is_ready),
+            notify: notify.is_some_and(is_ready),
+            connections: (0..self.connections.len()).filter(|&index| is_ready(first + index)).collect(),
+        })
+    }
+
+    fn converse(&mut self, index: usize, running: &Running) {
+        let answer = match self.connections[index].receive_now::<Request>() {
+            Ok(Some((Request::Settled, _))) => {
+                self.guardian = None;
+                self.keeps_mounts = false;
+                Some(Event::Done { warnings: Vec::new() })
+            }
+            Ok(Some((Request::Stop { limit, keeps_mounts }, _))) => {
+                self.keeps_mounts = keeps_mounts;
+                self.stop(running, Duration::from_millis(limit));
+                None
+            }
+            Ok(Some((Request::Old, chain))) => Some(match self.old.replace(chain).and_then(|()| self.old.attach()) {
+                Ok(warning) => Event::Done { warnings: warning.into_iter().collect() },
+                Err(error) => Event::Refused { because: error.to_string() },
+            }),
+            Ok(Some((Request::Watch, _))) => self.is_up.then_some(Event::Up),
+            Ok(None) | Err(_) => {
+                drop(self.connections.remove(index));
+                if self.guardian == Some(index) {
+                    self.guardian = None;
+                    self.recover();
+                } else if let Some(guardian) = &mut self.guardian
+                    && *guardian > index
+                {
+                    *guardian -= 1;
+                }
+                return;
+            }
+        };
+        if let Some(answer) = answer {
+            drop(self.connections[index].send(&answer, &[]));
+        }
+    }
+
+    fn stop(&mut self, running: &Running, limit: Duration) {
+        self.is_stopping = true;
+        if limit.is_zero() {
+            drop(self.cgroups.kill_container(KILLING));
+            return;
+        }
+        self.kill_at = Some(Instant::now() + limit);
+        drop(linux::signal_by_number(running.pidfd.as_fd(), self.launch.stop_signal));
+    }
+
+    /// The command that was trying this root out has died before it settled: nobody waits for the next command.
+    fn recover(&mut self) {
+        self.console.note("the command that started it on probation has died: recovering");
+        let host = self.host.as_fd();
+        let mut command = std::process::Command::new("/proc/self/exe");
+        std::os::unix::process::CommandExt::arg0(&mut command, "prlctl");
+        command
+            .args(["recover", &self.launch.id.to_string()])
+            .env_clear()
+            .env("PATH", crate::spec::PATH)
+            .env("REROOT_PREFIX", &self.launch.prefix)
+            .stdin(std::process::Stdio::null());
+        if let Ok(log) = recovery_log(&self.prefix, &self.launch)
+            && let Ok(copy) = log.try_clone()
+        {
+            command.stdout(log).stderr(copy);
+        }
+        let child = linux::fork(0, None, || {
+            // Out of this namespace, which has no generations mounted, and out of this session.
+            let _ = move_into_thread_name_spaces(host, ThreadNameSpaceType::MOUNT);
+            let _ = rustix::process::setsid();
+            drop(std::env::set_current_dir("/"));
+            let _error = std::os::unix::process::CommandExt::exec(&mut command);
+            127
+        });
+        if let Err(error) = child {
+            self.console.note(&format!("cannot start the recovery: {error}; run `prlctl recover`"));
+        }
+    }
+
+    fn end(&mut self, running: &Running) -> End {
+        let mut exit = None;
+        while let Ok(Some((pid, how))) = reap_any() {
+            if pid == running.init.pid {
+                exit = Some(how);
+            }
+        }
+        self.kill_at = None;
+        // Of reboot(2) in a pid namespace the parent learns by the signal that its init seems to have died of: pid_namespaces(7).
+        match exit {
+            Some(Exit::Signal(1)) => End::Rebooted,
+            Some(Exit::Signal(2)) => End::Halted,
+            Some(Exit::Signal(signal)) => End::Killed(signal),
+            Some(Exit::Code(0)) => End::Halted,
+            Some(Exit::Code(code)) => End::Exited(code),
+            None => End::Halted,
+        }
+    }
+
+    fn may_restart(&mut self) -> bool {
+        if self.is_stopping || self.launch.is_probation && self.guardian.is_some() {
+            return false;
+        }
+        let now = Instant::now();
+        self.restarts.retain(|at| now.duration_since(*at) < RESTART_WINDOW);
+        if self.restarts.len() >= MOST_RESTARTS {
+            self.console.note(&format!(
+                "it has rebooted {MOST_RESTARTS} times within {} s: it is left stopped",
+                RESTART_WINDOW.as_secs()
+            ));
+            return false;
+        }
+        self.restarts.push(now);
+        true
+    }
+
+    fn tell(&mut self, event: &Event) {
+        for connection in &self.connections {
+            // Who does not listen misses it; a monitor waits for nobody.
+            drop(connection.send(event, &[]));
+        }
+    }
+
+    /// What says that it runs goes first, so that whoever is told of the end finds it stopped.
+    fn clear(&mut self) {
+        drop(self.cgroups.kill_container(KILLING));
+        state::forget(&self.prefix, &self.launch.id);
+        if let Err(error) = self.cgroups.remove_container() {
+            self.console.note(&describe(&error));
+        }
+    }
+
+    fn take_down(mut self) {
+        self.clear();
+        self.leave();
+    }
+
+    /// Gives back the mounts; unmounting flushes the filesystem, and nobody waits for it: a start that comes meanwhile waits for the end of this
+    /// process.
+    fn leave(self) {
+        drop(std::fs::remove_file(self.prefix.run_dir_of(&self.launch.id).join(SOCKET)));
+        drop(self.listener);
+        drop(self.connections);
+        if self.keeps_mounts {
+            return;
+        }
+        if move_into_thread_name_spaces(self.host.as_fd(), ThreadNameSpaceType::MOUNT).is_ok() {
+            crate::mounts_of_container::unmount_all(&self.prefix, &self.launch.id);
+        }
+        self.cgroups.remove_empty();
+    }
+}
+
+struct Ready {
+    ended: bool,
+    listener: bool,
+    console: bool,
+    notify: bool,
+    connections: Vec<usize>,
+}
+
+/// A private copy of the host's mounts, without those of containers: a copy of them would keep their superblocks alive.
+fn enter_own_namespace(prefix: &Prefix) -> io::Result<()> {
+    linux::unshare_mount_namespace()?;
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    rustix::mount::unmount(prefix.run_dir(), UnmountFlags::DETACH)?;
+    Ok(())
+}
+
+/// Directories of every host, one of which is covered in the monitor's own namespace.
+const STAGES: [&str; 7] = ["/mnt", "/media", "/srv", "/opt", "/home", "/boot", "/dev/shm"];
+
+/// A small filesystem of the monitor's namespace for the root to be attached in. What lies below `/run/vz` is closed to the container's ids, and
+/// the process that becomes its init has only those when it walks to the root.
+fn mount_stage(prefix: &Prefix) -> io::Result<PathBuf> {
+    let stage = STAGES
+        .iter()
+        .map(Path::new)
+        .find(|stage| stage.is_dir() && !stage.is_symlink() && !prefix.root().starts_with(stage))
+        .ok_or_else(|| io::Error::other(format!("none of {} is a directory", STAGES.join(" "))))?;
+    rustix::mount::mount(
+        "reroot",
+        stage,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        Some(c"mode=755,size=1m"),
+    )?;
+    rustix::mount::mount_change(stage, MountPropagationFlags::PRIVATE)?;
+    Ok(stage.to_owned())
+}
+
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    drop(std::fs::remove_file(path));
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    short_path(path, |short| {
+        rustix::net::bind(&socket, &SocketAddrUnix::new(short)?)?;
+        rustix::net::listen(&socket, 16)?;
+        Ok(())
+    })?;
+    Ok(socket)
+}
+
+/// A systemd has sent `READY=1`. Whatever else the container sends there is thrown away, a bounded amount a time.
+fn is_ready(socket: &UnixDatagram) -> bool {
+    let mut buffer = [0u8; 4096];
+    let mut is_ready = false;
+    for _ in 0..16 {
+        let Ok(length) = socket.recv(&mut buffer) else { break };
+        is_ready |= buffer[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
+    }
+    is_ready
+}
+
+fn recovery_log(prefix: &Prefix, launch: &Launch) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = prefix.log_dir().join(format!("{}.recover", launch.id));
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}

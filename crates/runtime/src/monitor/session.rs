@@ -1,0 +1,290 @@
+//! The commands' side of a conversation with a monitor.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use linux::{close_on_exec_from, exit_now, fork};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use store::{ContainerId, Prefix};
+
+use super::container::short_path;
+use super::protocol::{Channel, End, Event, Launch, Request, deadline};
+use super::serve::{NAME, SOCKET};
+use crate::cgroup::{CgroupError, Cgroups};
+use crate::state::ProcessIdentity;
+
+/// How long a monitor may take to answer what costs it nothing.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long a start may take until init is executed.
+const START: Duration = Duration::from_secs(60);
+/// How long the monitor of a stopped container may take to flush and unmount.
+const LEAVING: Duration = Duration::from_secs(300);
+
+/// What can go wrong between a command and a monitor.
+#[derive(Debug, thiserror::Error)]
+pub enum MonitorError {
+    /// The container did not start.
+    #[error("{because}")]
+    NotStarted {
+        /// Why.
+        because: String,
+        /// The last lines of its console, perhaps none.
+        console: String,
+    },
+    /// It ended while it was coming up.
+    #[error("{how}")]
+    Ended {
+        /// How.
+        how: End,
+        /// The last lines of its console, perhaps none.
+        console: String,
+    },
+    /// It did not come up in time.
+    #[error("it has not come up within {} s", limit.as_secs())]
+    NotUp {
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The monitor did not do as it was told.
+    #[error("its monitor refused: {because}")]
+    Refused {
+        /// Why.
+        because: String,
+    },
+    /// The monitor went away, or does not answer.
+    #[error("its monitor cannot be spoken to")]
+    Lost {
+        /// What was tried last.
+        source: io::Error,
+    },
+    /// A former monitor is still flushing what the container wrote.
+    #[error("the monitor of its last run (pid {pid}) has not finished within {} s", limit.as_secs())]
+    Leaving {
+        /// Its process id.
+        pid: i32,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// Control groups are not as they should be.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+}
+
+impl From<io::Error> for MonitorError {
+    fn from(source: io::Error) -> MonitorError {
+        MonitorError::Lost { source }
+    }
+}
+
+/// A conversation with the monitor of one container. On probation, dropping it without [`Session::settle`] starts the recovery.
+#[derive(Debug)]
+pub struct Session {
+    channel: Channel,
+}
+
+/// Starts a monitor, and with it the container. Returns when init has been executed, with what is not as it should be.
+///
+/// `root` and `old` are detached mounts; the calling process has one thread.
+///
+/// # Errors
+/// [`MonitorError`]; nothing is left running.
+pub fn launch(
+    prefix: &Prefix,
+    wanted: &Launch,
+    root: &OwnedFd,
+    old: &[OwnedFd],
+) -> Result<(Session, Vec<String>), MonitorError> {
+    wait_for_former(prefix, &wanted.id, LEAVING)?;
+    let cgroups = Cgroups::of(prefix, &wanted.id)?;
+    let group = cgroups.monitor_group()?;
+    let (ours, theirs) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(io::Error::from)?;
+    let child = fork(0, Some(group.as_fd()), || {
+        let _ = rustix::process::setsid();
+        drop(cgroups.enter_legacy_monitor());
+        drop(std::env::set_current_dir("/"));
+        drop(close_on_exec_from(3));
+        let _ = fcntl_setfd(&theirs, FdFlags::empty());
+        let _error = Command::new("/proc/self/exe")
+            .arg0(NAME)
+            .arg(theirs.as_raw_fd().to_string())
+            .env_clear()
+            .env("PATH", crate::spec::PATH)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .exec();
+        exit_now(127)
+    })?;
+    drop(theirs);
+    // Before it is told what to run: a monitor that nobody knows of runs nothing.
+    let identity = ProcessIdentity::of(child.pid())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the monitor ended at once"))?;
+    remember(prefix, &wanted.id, identity)?;
+    let session = Session { channel: Channel::new(ours) };
+    let mut descriptors = vec![root.as_fd()];
+    descriptors.extend(old.iter().map(OwnedFd::as_fd));
+    session.channel.send(wanted, &descriptors)?;
+    match session.next(deadline(START))? {
+        Event::Started { warnings } => Ok((session, warnings)),
+        Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
+        other => Err(unexpected(&other)),
+    }
+}
+
+impl Session {
+    /// Speaks to the monitor of a container that runs; `None` when it has none (it was killed).
+    pub fn connect(prefix: &Prefix, id: &ContainerId) -> Option<Session> {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
+        short_path(&prefix.run_dir_of(id).join(SOCKET), |path| {
+            rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+            Ok(())
+        })
+        .ok()?;
+        Some(Session { channel: Channel::new(socket) })
+    }
+
+    /// Ends the probation.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub fn settle(&self) -> Result<(), MonitorError> {
+        self.ask(&Request::Settled, &[]).map(drop)
+    }
+
+    /// Has other old roots at `/old`; these are detached mounts, newest first. Returns what is not as it should be.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub fn replace_old(&self, chain: &[OwnedFd]) -> Result<Vec<String>, MonitorError> {
+        let descriptors: Vec<_> = chain.iter().map(OwnedFd::as_fd).collect();
+        self.ask(&Request::Old, &descriptors)
+    }
+
+    /// Waits until a systemd inside has reached its target.
+    ///
+    /// # Errors
+    /// [`MonitorError::Ended`] when it dies before, [`MonitorError::NotUp`] after `limit`.
+    pub fn wait_until_up(&self, limit: Duration) -> Result<(), MonitorError> {
+        let until = deadline(limit);
+        self.channel.send(&Request::Watch, &[])?;
+        loop {
+            match self.next(until) {
+                Ok(Event::Up) => return Ok(()),
+                Ok(Event::Ended { how, console }) => return Err(MonitorError::Ended { how, console }),
+                Ok(Event::Failed { because, console }) => return Err(MonitorError::NotStarted { because, console }),
+                Ok(Event::Started { .. } | Event::Done { .. } | Event::Refused { .. } | Event::Restarted) => {}
+                Err(MonitorError::Lost { source }) if source.kind() == io::ErrorKind::TimedOut => {
+                    return Err(MonitorError::NotUp { limit });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The container's end, if it comes within `limit`.
+    pub fn ended_within(&self, limit: Duration) -> Option<(End, String)> {
+        let until = deadline(limit);
+        loop {
+            match self.next(until) {
+                Ok(Event::Ended { how, console }) => return Some((how, console)),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Stops the container and waits until it has: asked politely, killed after `limit`. With `keeps_mounts` its
+    /// generations stay mounted.
+    ///
+    /// # Errors
+    /// [`MonitorError`].
+    pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<End, MonitorError> {
+        self.channel.send(&Request::Stop { limit: limit.as_millis() as u64, keeps_mounts }, &[])?;
+        let until = deadline(limit + ANSWER * 2);
+        loop {
+            match self.next(until)? {
+                Event::Ended { how, .. } => return Ok(how),
+                Event::Refused { because } => return Err(MonitorError::Refused { because }),
+                Event::Started { .. }
+                | Event::Failed { .. }
+                | Event::Up
+                | Event::Done { .. }
+                | Event::Restarted => {}
+            }
+        }
+    }
+
+    fn ask(&self, request: &Request, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<Vec<String>, MonitorError> {
+        self.channel.send(request, descriptors)?;
+        let until = deadline(ANSWER);
+        loop {
+            match self.next(until)? {
+                Event::Done { warnings } => return Ok(warnings),
+                Event::Refused { because } => return Err(MonitorError::Refused { because }),
+                Event::Ended { how, console } => return Err(MonitorError::Ended { how, console }),
+                Event::Started { .. } | Event::Failed { .. } | Event::Up | Event::Restarted => {}
+            }
+        }
+    }
+
+    fn next(&self, until: Instant) -> Result<Event, MonitorError> {
+        match self.channel.receive::<Event>(until)? {
+            Some((event, _)) => Ok(event),
+            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+}
+
+fn unexpected(event: &Event) -> MonitorError {
+    MonitorError::Refused { because: format!("unexpected answer {event:?}") }
+}
+
+/// The monitor of the container, if one lives: also one that is only flushing what a stopped container wrote.
+pub fn living_monitor(prefix: &Prefix, id: &ContainerId) -> Option<ProcessIdentity> {
+    let text = std::fs::read(identity_path(prefix, id)).ok()?;
+    let identity: ProcessIdentity = serde_json::from_slice(&text).ok()?;
+    identity.is_alive().then_some(identity)
+}
+
+/// Waits until the monitor of a container that has stopped is gone, and its mounts with it.
+///
+/// # Errors
+/// [`MonitorError::Leaving`] after `limit`.
+pub fn wait_for_former(prefix: &Prefix, id: &ContainerId, limit: Duration) -> Result<(), MonitorError> {
+    let Some(identity) = living_monitor(prefix, id) else { return Ok(()) };
+    let Some(pidfd) = identity.open()? else { return Ok(()) };
+    let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+        Ok(0) => Err(MonitorError::Leaving { pid: identity.pid, limit }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
+fn remember(prefix: &Prefix, id: &ContainerId, identity: ProcessIdentity) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = identity_path(prefix, id);
+    let temporary = path.with_extension("json.new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&serde_json::to_vec(&identity)?)?;
+    rustix::fs::rename(&temporary, &path)?;
+    Ok(())
+}
+
+fn identity_path(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+    prefix.run_dir_of(id).join("monitor.json")
+}

@@ -1,0 +1,65 @@
+//! Every mount of one container in the host's namespace, taken away together.
+
+use rustix::mount::UnmountFlags;
+use store::{ContainerId, Prefix};
+
+use crate::mounts::{MountError, is_mounted, mounted, unmount};
+
+/// Unmounts all of the container's generations, and its view for the host. What is busy stays, and the next start uses it again.
+pub fn unmount_all(prefix: &Prefix, id: &ContainerId) {
+    drop(unmount_host_view(prefix, id));
+    for kind in ["generations", "host"] {
+        for point in mounted(prefix, id, kind) {
+            drop(unmount(&point));
+        }
+    }
+}
+
+/// Takes away what `prlctl mount` has put at `/vz/root/<uuid>`, and the mounts below it.
+///
+/// # Errors
+/// [`MountError::Busy`] when a process of the host is in it.
+pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountError> {
+    let root = prefix.root_dir(id);
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for line in table.lines().rev() {
+        let Some(mount) = crate::mountinfo::Entry::parse(line) else { continue };
+        if mount.point.starts_with(&root) {
+            match rustix::mount::unmount(&mount.point, UnmountFlags::NOFOLLOW) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: mount.point }),
+                Err(error) => {
+                    return Err(MountError::Call { what: "unmount", path: mount.point, source: error.into() });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Something of the container is mounted for the host.
+pub fn is_mounted_for_host(prefix: &Prefix, id: &ContainerId) -> bool {
+    is_mounted(&prefix.root_dir(id))
+}
+
+/// A view of that generation is mounted in the namespace of a process of the container, or for the host.
+///
+/// The container may have moved `/old` away before it was detached: while its superblock is mounted anywhere, nothing of it may be deleted. Every
+/// process is looked at, since each may have a mount namespace of its own.
+pub fn is_seen_by_processes(prefix: &Prefix, id: &ContainerId, number: store::GenerationNumber) -> bool {
+    let point = crate::mounts::generation_point(prefix, id, number);
+    if !is_mounted(&point) {
+        return is_mounted(&crate::mounts::host_point(prefix, id, number));
+    }
+    let Ok(superblock) = crate::mounts::superblock(&point) else { return true };
+    let Ok(cgroups) = crate::cgroup::Cgroups::of(prefix, id) else { return true };
+    let mut seen = std::collections::HashSet::new();
+    cgroups.processes().into_iter().any(|pid| {
+        let namespace = std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap_or_default();
+        if !seen.insert(namespace) {
+            return false;
+        }
+        let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        table.lines().filter_map(crate::mountinfo::Entry::parse).any(|mount| mount.superblock == superblock)
+    })
+}

@@ -1,0 +1,286 @@
+//! A container as the OCI runtime specification says it: the boundary to `libcontainer`.
+//!
+//! Unprivileged: a user namespace of its own, all other namespaces owned by it. What a system container needs for daily work (mounts, its own
+//! network, setuid programs, a systemd) is allowed; what reaches the host's kernel as a whole is not, see [`seccomp`].
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Arch, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
+    LinuxDeviceType, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder,
+    LinuxSyscallBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+};
+use store::{IdRange, Limits};
+
+/// The search path of everything that is started in a container, as the original has it.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a container needs to be told to its runtime.
+#[derive(Debug, Clone)]
+pub struct Wanted<'a> {
+    /// Its root, mounted.
+    pub root: &'a Path,
+    /// Host name inside.
+    pub hostname: &'a str,
+    /// The path of its control group in every hierarchy.
+    pub cgroup: PathBuf,
+    /// Its ids on the host.
+    pub ids: IdRange,
+    /// Limits to set.
+    pub limits: &'a Limits,
+    /// PID 1.
+    pub init: &'a str,
+    /// `container=` in init's environment tells a systemd where it is; this is the container's id.
+    pub id: &'a str,
+    /// The socket on which a systemd tells that it is up, or `None`.
+    pub notify: Option<&'a Path>,
+}
+
+/// Writes the specification.
+///
+/// # Errors
+/// When a field is out of its range.
+pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
+    let mapping = LinuxIdMappingBuilder::default()
+        .container_id(0u32)
+        .host_id(wanted.ids.first)
+        .size(wanted.ids.count)
+        .build()?;
+    let namespaces = [
+        LinuxNamespaceType::User,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Network,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ]
+    .into_iter()
+    .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+    .collect::<Result<Vec<_>, _>>()?;
+
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .uid_mappings(vec![mapping])
+        .gid_mappings(vec![mapping])
+        .cgroups_path(wanted.cgroup.clone())
+        .resources(resources(wanted.limits)?)
+        .seccomp(seccomp()?)
+        // `/old` comes and goes by propagation from the monitor's namespace.
+        .rootfs_propagation("slave")
+        .masked_paths(Vec::<String>::new())
+        .readonly_paths(vec!["/proc/sysrq-trigger".to_owned()])
+        .build()?;
+
+    let capabilities: oci_spec::runtime::Capabilities = capabilities().into_iter().collect();
+    let process = ProcessBuilder::default()
+        .terminal(true)
+        .args(vec![wanted.init.to_owned()])
+        .env(init_environment(wanted))
+        .cwd("/")
+        // su, sudo and ping are setuid programs, and a VPS has them.
+        .no_new_privileges(false)
+        .capabilities(
+            LinuxCapabilitiesBuilder::default()
+                .bounding(capabilities.clone())
+                .effective(capabilities.clone())
+                .permitted(capabilities)
+                .inheritable(oci_spec::runtime::Capabilities::new())
+                .ambient(oci_spec::runtime::Capabilities::new())
+                .build()?,
+        )
+        .build()?;
+
+    SpecBuilder::default()
+        .version("1.0.2")
+        .root(RootBuilder::default().path(wanted.root).readonly(false).build()?)
+        .hostname(wanted.hostname)
+        .process(process)
+        .mounts(mounts(wanted)?)
+        .linux(linux)
+        .build()
+}
+
+fn init_environment(wanted: &Wanted<'_>) -> Vec<String> {
+    let mut environment = vec![
+        "HOME=/".to_owned(),
+        "TERM=linux".to_owned(),
+        format!("PATH={PATH}"),
+        "container=reroot".to_owned(),
+        format!("container_uuid={}", wanted.id),
+    ];
+    if wanted.notify.is_some() {
+        environment.push("NOTIFY_SOCKET=/run/host/notify".to_owned());
+    }
+    environment
+}
+
+fn mounts(wanted: &Wanted<'_>) -> Result<Vec<Mount>, OciSpecError> {
+    let table: [(&str, &str, &[&str]); 8] = [
+        ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=4m"]),
+        ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/dev/shm", "tmpfs", &["nosuid", "nodev", "mode=1777"]),
+        ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+        ("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        ("/sys/fs/cgroup", "cgroup2", &["nosuid", "noexec", "nodev", "relatime"]),
+        ("/run", "tmpfs", &["nosuid", "nodev", "mode=755"]),
+    ];
+    let mut mounts = Vec::with_capacity(table.len() + 1);
+    for (destination, kind, options) in table {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        mounts.push(MountBuilder::default().destination(destination).typ(kind).source(kind).options(options).build()?);
+    }
+    if let Some(notify) = wanted.notify {
+        mounts.push(
+            MountBuilder::default()
+                .destination("/run/host/notify")
+                .typ("bind")
+                .source(notify)
+                .options(vec!["bind".to_owned(), "rw".to_owned(), "nosuid".to_owned(), "nodev".to_owned()])
+                .build()?,
+        );
+    }
+    Ok(mounts)
+}
+
+fn resources(limits: &Limits) -> Result<LinuxResources, OciSpecError> {
+    let mut resources = LinuxResourcesBuilder::default().devices(devices()?);
+    if let Some(memory) = limits.memory {
+        let memory = i64::try_from(memory).unwrap_or(i64::MAX);
+        let mut builder = LinuxMemoryBuilder::default().limit(memory);
+        if let Some(swap) = limits.swap {
+            // In the specification swap is the sum of both.
+            builder = builder.swap(memory.saturating_add(i64::try_from(swap).unwrap_or(i64::MAX)));
+        }
+        resources = resources.memory(builder.build()?);
+    }
+    if limits.cpus.is_some() || limits.cpu_units.is_some() {
+        let mut builder = LinuxCpuBuilder::default();
+        if let Some(hundredths) = limits.cpus {
+            let period: u64 = 100_000;
+            builder = builder.period(period).quota(i64::from(hundredths) * period as i64 / 100);
+        }
+        if let Some(units) = limits.cpu_units {
+            // CPUUNITS has 1000 where shares have 1024; shares end at 262144.
+            builder = builder.shares((units * 1024 / 1000).clamp(2, 262_144));
+        }
+        resources = resources.cpu(builder.build()?);
+    }
+    if let Some(processes) = limits.processes {
+        resources = resources
+            .pids(LinuxPidsBuilder::default().limit(i64::try_from(processes).unwrap_or(i64::MAX)).build()?);
+    }
+    resources.build()
+}
+
+/// Nothing but the pseudo-devices that every container has; terminals are of the container's own devpts.
+fn devices() -> Result<Vec<oci_spec::runtime::LinuxDeviceCgroup>, OciSpecError> {
+    let deny_all =
+        LinuxDeviceCgroupBuilder::default().allow(false).typ(LinuxDeviceType::A).access("rwm").build()?;
+    let mut rules = vec![deny_all];
+    // null zero full random urandom tty console ptmx, and every pty
+    let allowed = [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
+    for (major, minor) in allowed {
+        let mut rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::C).major(major).access("rwm");
+        if let Some(minor) = minor {
+            rule = rule.minor(minor);
+        }
+        rules.push(rule.build()?);
+    }
+    Ok(rules)
+}
+
+/// Everything but what speaks to the kernel as a whole: in a user namespace these would be refused anyway, a program that looks at its bounding
+/// set is told so.
+pub fn capabilities() -> Vec<Capability> {
+    vec![
+        Capability::AuditControl,
+        Capability::AuditWrite,
+        Capability::Chown,
+        Capability::DacOverride,
+        Capability::DacReadSearch,
+        Capability::Fowner,
+        Capability::Fsetid,
+        Capability::IpcLock,
+        Capability::IpcOwner,
+        Capability::Kill,
+        Capability::Lease,
+        Capability::LinuxImmutable,
+        Capability::Mknod,
+        Capability::NetAdmin,
+        Capability::NetBindService,
+        Capability::NetBroadcast,
+        Capability::NetRaw,
+        Capability::Setfcap,
+        Capability::Setgid,
+        Capability::Setpcap,
+        Capability::Setuid,
+        Capability::SysAdmin,
+        Capability::SysBoot,
+        Capability::SysChroot,
+        Capability::SysNice,
+        Capability::SysPtrace,
+        Capability::SysResource,
+        Capability::SysTtyConfig,
+    ]
+}
+
+/// The calls that are refused in every container, to init and to whatever is executed in it alike.
+///
+/// Modules, kexec, opening files by handle (it walks past the mount), the kernel's log, keyrings that are not namespaced, and four large
+/// surfaces that a VPS loses nothing without. `EPERM`, but for `clone3`-like probes none of these has a fallback that needs `ENOSYS`;
+/// io_uring's users do look for `ENOSYS`.
+///
+/// # Errors
+/// When a field is out of its range.
+pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
+    let refused: Vec<String> = [
+        "kexec_load",
+        "kexec_file_load",
+        "open_by_handle_at",
+        "init_module",
+        "finit_module",
+        "delete_module",
+        "syslog",
+        "bpf",
+        "perf_event_open",
+        "userfaultfd",
+        "add_key",
+        "keyctl",
+        "request_key",
+        "swapon",
+        "swapoff",
+        "acct",
+        "settimeofday",
+        "clock_settime",
+        "iopl",
+        "ioperm",
+        "quotactl",
+        "nfsservctl",
+        "lookup_dcookie",
+    ]
+    .iter()
+    .map(|&name| name.to_owned())
+    .collect();
+    let absent: Vec<String> =
+        ["io_uring_setup", "io_uring_enter", "io_uring_register"].iter().map(|&name| name.to_owned()).collect();
+    LinuxSeccompBuilder::default()
+        .default_action(LinuxSeccompAction::ScmpActAllow)
+        .architectures(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32])
+        .syscalls(vec![
+            LinuxSyscallBuilder::default()
+                .names(refused)
+                .action(LinuxSeccompAction::ScmpActErrno)
+                .errno_ret(rustix::io::Errno::PERM.raw_os_error() as u32)
+                .build()?,
+            LinuxSyscallBuilder::default()
+                .names(absent)
+                .action(LinuxSeccompAction::ScmpActErrno)
+                .errno_ret(rustix::io::Errno::NOSYS.raw_os_error() as u32)
+                .build()?,
+        ])
+        .build()
+}

@@ -1,0 +1,119 @@
+//! What is known of a container that runs: `/run/vz/<uuid>/state.json`, which dies with the host.
+//!
+//! Whether it *runs* is never read here: a record names processes by id **and start time**, and the kernel is asked whether they live. A record
+//! of another boot, or of another prefix that was moved here, says nothing.
+
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use store::{ContainerId, GenerationNumber, IdRange, Prefix};
+
+use crate::kernel::boot_id;
+
+/// A process that cannot be mistaken for a later one with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessIdentity {
+    /// Its id in the host's namespace.
+    pub pid: i32,
+    /// Clock ticks between boot and its start; field 22 of proc(5) `stat`.
+    pub start_time: u64,
+}
+
+impl ProcessIdentity {
+    /// The identity of process `pid`, if there is one.
+    pub fn of(pid: i32) -> Option<ProcessIdentity> {
+        let (start_time, state) = stat(pid)?;
+        (state != 'Z' && state != 'X').then_some(ProcessIdentity { pid, start_time })
+    }
+
+    /// That very process lives.
+    pub fn is_alive(self) -> bool {
+        ProcessIdentity::of(self.pid) == Some(self)
+    }
+
+    /// A handle on it: `None` when it has ended.
+    ///
+    /// # Errors
+    /// As in pidfd_open(2).
+    pub fn open(self) -> io::Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => handle,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Asked after the open: from here on the handle cannot come to mean another process.
+        Ok(self.is_alive().then_some(handle))
+    }
+}
+
+/// Start time and state letter of a process. The command name in the middle may hold anything, parentheses too: it ends at the last one.
+fn stat(pid: i32) -> Option<(u64, char)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    Some((fields.get(19)?.parse().ok()?, fields.first()?.chars().next()?))
+}
+
+/// The record of a start.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct RuntimeState {
+    /// 1
+    pub format: u32,
+    /// `/proc/sys/kernel/random/boot_id` of the boot in which it was written.
+    pub boot_id: String,
+    /// The prefix that it was written under.
+    pub prefix: PathBuf,
+    /// The root that it runs on.
+    pub generation: GenerationNumber,
+    /// The ids that its processes have on the host.
+    pub ids: IdRange,
+    /// PID 1 of the container.
+    pub init: ProcessIdentity,
+    /// Its monitor.
+    pub monitor: ProcessIdentity,
+    /// What it is asked to stop with.
+    pub stop_signal: i32,
+    /// Its init is a systemd, and tells when it is up.
+    pub is_systemd: bool,
+    /// When init was started.
+    pub started: jiff::Timestamp,
+}
+
+/// Reads the record of a container, if there is one of this boot and prefix and its init lives.
+pub fn running(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
+    let state = recorded(prefix, id)?;
+    state.init.is_alive().then_some(state)
+}
+
+/// The record, whether or not its init lives; of this boot and prefix.
+pub fn recorded(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
+    let text = std::fs::read(path(prefix, id)).ok()?;
+    let state: RuntimeState = serde_json::from_slice(&text).ok()?;
+    (state.format == 1 && state.prefix == prefix.root() && state.boot_id == boot_id()).then_some(state)
+}
+
+/// Writes the record: whole or not at all, but not synced, since it dies with the host.
+///
+/// # Errors
+/// As of open(2), write(2), rename(2).
+pub fn record(prefix: &Prefix, id: &ContainerId, state: &RuntimeState) -> io::Result<()> {
+    let bytes = serde_json::to_vec_pretty(state)?;
+    let path = path(prefix, id);
+    let temporary = path.with_extension("json.new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(&bytes)?;
+    rustix::fs::rename(&temporary, &path)?;
+    Ok(())
+}
+
+/// Removes the record; that there is none is no error.
+pub fn forget(prefix: &Prefix, id: &ContainerId) {
+    drop(std::fs::remove_file(path(prefix, id)));
+}
+
+fn path(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+    prefix.run_dir_of(id).join("state.json")
+}

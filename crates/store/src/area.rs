@@ -1,0 +1,313 @@
+//! A private area: everything that is a container, in one directory, `/vz/private/<uuid>/`.
+//!
+//! ```text
+//! ve.conf            the configuration (see `conf`)
+//! area.json          format, features, id range, next generation number
+//! generations/<n>/   generation.json, made.json, delta/, work/ (see `generation`)
+//! live -> generations/<n>
+//! operation.json     only while an operation is under way (see `journal`)
+//! scripts/           per-container action scripts
+//! ```
+//!
+//! `live` is the commit point: [`Area::point_live`] is one `rename(2)`, and before it nothing has happened. An
+//! area is made as `.staging-<uuid>` beside the others and gets its name when it is whole. Whoever changes
+//! anything here holds the container's lock (or, before the name, the host's); this module does not check it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, AtomicError};
+use crate::conf::{Conf, ConfError};
+use crate::id_range::{IdRange, IdRangeError};
+use crate::identity::{ContainerId, ContainerName, GenerationNumber, NameError};
+use crate::prefix::Prefix;
+use crate::record::{self, Record, RecordError};
+
+pub(crate) const VE_CONF: &str = "ve.conf";
+pub(crate) const LIVE: &str = "live";
+pub(crate) const GENERATIONS: &str = "generations";
+const STAGING: &str = ".staging-";
+
+/// What a private area cannot give, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum AreaError {
+    #[error("there is no private area `{}`", .path.display())]
+    Missing { container: ContainerId, path: PathBuf },
+    #[error(
+        "`{}` is damaged: {because}; `prlctl recover --rebuild {container}` makes it again from what lies on disk",
+        .path.display()
+    )]
+    Damaged { container: String, path: PathBuf, because: String },
+    #[error(
+        "`{}` has format {found} and this program knows {known}: it was written by a newer version",
+        .path.display()
+    )]
+    NewerFormat { path: PathBuf, found: u64, known: u32 },
+    #[error("`{}` needs the feature `{feature}`, which this program does not know", .path.display())]
+    UnknownFeature { path: PathBuf, feature: String },
+    #[error("`{container}` has no generation {number}")]
+    NoGeneration { container: String, number: GenerationNumber },
+    #[error("`NAME` in `{}` is not a name", .path.display())]
+    BadName { path: PathBuf, source: NameError },
+    #[error("cannot read `{}`", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    #[error(transparent)]
+    Ids(#[from] IdRangeError),
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+}
+
+/// `area.json`. See `docs/format/area.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AreaRecord {
+    pub format: u32,
+    /// What a program must know to touch this area; one that it does not know is refused.
+    pub features: Vec<String>,
+    pub uuid: ContainerId,
+    pub id_range: IdRange,
+    pub next_generation: u32,
+    pub created: Timestamp,
+}
+
+impl AreaRecord {
+    pub const FORMAT: u32 = 1;
+    const KNOWN_FEATURES: [&'static str; 0] = [];
+
+    /// The record of a container that is being made.
+    pub fn new(uuid: ContainerId, id_range: IdRange) -> Self {
+        Self {
+            format: Self::FORMAT,
+            features: Vec::new(),
+            uuid,
+            id_range,
+            next_generation: GenerationNumber::FIRST.get(),
+            created: Timestamp::now(),
+        }
+    }
+}
+
+impl Record for AreaRecord {
+    const FILE: &'static str = "area.json";
+    const FORMAT: u32 = Self::FORMAT;
+}
+
+/// An opened private area.
+#[derive(Debug)]
+pub struct Area {
+    id: ContainerId,
+    path: PathBuf,
+    handle: OwnedFd,
+}
+
+impl Area {
+    /// Opens the area of a container and reads its `area.json` once, so that nobody works on a format, or with a
+    /// feature, that this program does not know.
+    pub fn open(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
+        let area = Self::open_unchecked(prefix, id)?;
+        area.record()?;
+        Ok(area)
+    }
+
+    /// Opens it whatever state it is in: to list, to destroy, to rebuild.
+    pub fn open_unchecked(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
+        Self::open_at(prefix.area_dir(id), *id)
+    }
+
+    /// Opens one that is being made.
+    pub fn open_staged(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
+        Self::open_at(staged_dir(prefix, id), *id)
+    }
+
+    fn open_at(path: PathBuf, id: ContainerId) -> Result<Self, AreaError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(handle) => Ok(Self { id, path, handle }),
+            Err(Errno::NOENT) => Err(AreaError::Missing { container: id, path }),
+            Err(errno) => Err(AreaError::Unreadable { path, source: errno.into() }),
+        }
+    }
+
+    /// Begins a new area as `.staging-<uuid>`, with `area.json`, `generations/` and `scripts/`. One that a killed
+    /// create left under that name must have been discarded before.
+    pub fn stage(prefix: &Prefix, record: &AreaRecord) -> Result<Self, AreaError> {
+        let private = atomic::open_directory(&prefix.private_dir())?;
+        let name = staged_name(&record.uuid);
+        // A death from here until `publish` leaves a directory that `registry::staged` lists and recovery discards.
+        if !atomic::make_directory_at(private.as_fd(), &name, 0o700)? {
+            let path = staged_dir(prefix, &record.uuid);
+            return Err(AtomicError::new("make", path, io::Error::from(io::ErrorKind::AlreadyExists)).into());
+        }
+        let area = Self::open_staged(prefix, &record.uuid)?;
+        atomic::make_directory_at(area.handle(), GENERATIONS, 0o700)?;
+        atomic::make_directory_at(area.handle(), "scripts", 0o700)?;
+        area.store_record(record)?;
+        Ok(area)
+    }
+
+    /// Gives a staged area its name: the commit of `create`, and of whatever else makes a container. What lies in
+    /// it must be durable already (the caller's [`Area::sync`], and of the delta).
+    pub fn publish(self, prefix: &Prefix) -> Result<Self, AreaError> {
+        let private = atomic::open_directory(&prefix.private_dir())?;
+        // A death before the rename: no container, and a staging. After it: a whole container, without links yet.
+        atomic::move_at(private.as_fd(), staged_name(&self.id), private.as_fd(), self.id.to_string())?;
+        Ok(Self { path: prefix.area_dir(&self.id), ..self })
+    }
+
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Can be synced, and opened below.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    pub fn record(&self) -> Result<AreaRecord, AreaError> {
+        let record: AreaRecord = record::load_at(self.handle()).map_err(|error| self.refuse(error))?;
+        if let Some(feature) =
+            record.features.iter().find(|feature| !AreaRecord::KNOWN_FEATURES.contains(&feature.as_str()))
+        {
+            return Err(AreaError::UnknownFeature {
+                path: self.path.join(AreaRecord::FILE),
+                feature: feature.clone(),
+            });
+        }
+        if record.uuid != self.id {
+            return Err(self.damaged(AreaRecord::FILE, format!("it is the record of `{}`", record.uuid)));
+        }
+        Ok(record)
+    }
+
+    pub fn store_record(&self, record: &AreaRecord) -> Result<(), AreaError> {
+        Ok(record::store_at(self.handle(), record)?)
+    }
+
+    /// The configuration; refused when it is missing, empty, or damaged.
+    pub fn conf(&self) -> Result<Conf, AreaError> {
+        Ok(Conf::load_checked(&self.path.join(VE_CONF))?)
+    }
+
+    pub fn store_conf(&self, conf: &Conf) -> Result<(), AreaError> {
+        Ok(atomic::replace_at(self.handle(), VE_CONF, &conf.to_bytes(), 0o600)?)
+    }
+
+    /// `NAME` of the configuration; a container may have none.
+    pub fn name(&self) -> Result<Option<ContainerName>, AreaError> {
+        match self.conf()?.get("NAME") {
+            None => Ok(None),
+            Some(name) if name.is_empty() => Ok(None),
+            Some(name) => match name.parse() {
+                Ok(name) => Ok(Some(name)),
+                Err(source) => Err(AreaError::BadName { path: self.path.join(VE_CONF), source }),
+            },
+        }
+    }
+
+    /// What to call the container in a message: its name, else its id. Never fails.
+    pub fn display_name(&self) -> String {
+        match self.name() {
+            Ok(Some(name)) => name.to_string(),
+            Ok(None) | Err(_) => self.id.to_string(),
+        }
+    }
+
+    /// The generation that is the container's root.
+    pub fn live(&self) -> Result<GenerationNumber, AreaError> {
+        let target = match rustix::fs::readlinkat(self.handle(), LIVE, Vec::new()) {
+            Ok(target) => target,
+            Err(Errno::NOENT) => return Err(self.damaged(LIVE, "the link is missing")),
+            Err(Errno::INVAL) => return Err(self.damaged(LIVE, "it is not a link")),
+            Err(errno) => {
+                return Err(AreaError::Unreadable { path: self.path.join(LIVE), source: errno.into() });
+            }
+        };
+        let target = target.to_string_lossy();
+        let number = target.strip_prefix("generations/").and_then(|number| number.parse().ok());
+        number.ok_or_else(|| {
+            self.damaged(LIVE, format!("it points to `{}`, wanted `generations/<n>`", target.escape_debug()))
+        })
+    }
+
+    /// **The commit.** One `rename(2)`, and no sync: everything that `number` is made of must be durable already,
+    /// and [`Area::sync`] must follow before anybody is told that it has happened.
+    ///
+    /// A death before the rename leaves the old root and a temporary link, after it the new one. A power cut
+    /// before [`Area::sync`] may bring either, and each is whole; therefore recovery that finds `live` new syncs
+    /// before it does anything that leans on it.
+    pub fn point_live(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        Ok(atomic::replace_symlink_at(self.handle(), LIVE, format!("{GENERATIONS}/{number}"))?)
+    }
+
+    /// Makes durable which names the area holds, `live` among them.
+    pub fn sync(&self) -> Result<(), AreaError> {
+        Ok(atomic::fsync_dir(self.handle())?)
+    }
+
+    /// Removes what killed writers left. Only under the container's lock.
+    pub fn sweep(&self) -> Result<usize, AreaError> {
+        Ok(atomic::sweep(self.handle())?)
+    }
+
+    /// A number that no generation of this container has had. Taken durably before it is used: a death right after
+    /// leaves a gap in the numbers, never a number twice.
+    pub fn take_generation_number(&self) -> Result<GenerationNumber, AreaError> {
+        let mut record = self.record()?;
+        // Somebody may have put back an older area.json: what lies on disk counts too.
+        let highest = self.generation_numbers()?.last().map_or(0, |number| number.get());
+        let number = record.next_generation.max(highest.saturating_add(1)).max(1);
+        record.next_generation = number
+            .checked_add(1)
+            .ok_or_else(|| self.damaged(AreaRecord::FILE, "there are no generation numbers left"))?;
+        self.store_record(&record)?;
+        Ok(GenerationNumber::new(number))
+    }
+
+    pub(crate) fn damaged(&self, file: impl AsRef<OsStr>, because: impl Into<String>) -> AreaError {
+        let path = self.path.join(file.as_ref());
+        AreaError::Damaged { container: self.display_name(), path, because: because.into() }
+    }
+
+    /// What a record's error means in this area: a record that should be there and is missing is damage.
+    pub(crate) fn refuse(&self, error: RecordError) -> AreaError {
+        match error {
+            RecordError::Missing { path } => {
+                AreaError::Damaged { container: self.display_name(), path, because: "it is missing".into() }
+            }
+            RecordError::Damaged { path, because } => {
+                AreaError::Damaged { container: self.display_name(), path, because }
+            }
+            RecordError::NewerFormat { path, found, known } => AreaError::NewerFormat { path, found, known },
+            RecordError::Unreadable { path, source } => AreaError::Unreadable { path, source },
+        }
+    }
+}
+
+pub(crate) fn staged_name(id: &ContainerId) -> String {
+    format!("{STAGING}{id}")
+}
+
+fn staged_dir(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+    prefix.private_dir().join(staged_name(id))
+}
+
+/// The id in the name of a staged area.
+pub(crate) fn staged_id(name: &str) -> Option<ContainerId> {
+    ContainerId::from_file_name(name.strip_prefix(STAGING)?)
+}
+
+#[cfg(test)]
+#[path = "area_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,59 @@
+//! `operation.json`: that an operation is under way, and all that its recovery must know.
+//!
+//! Written once, whole, before the first step; removed after the last. It does not say how far the operation came:
+//! every revert is idempotent, and whether the commit happened is asked of `live`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::area::{Area, AreaError};
+use crate::atomic;
+use crate::record::{self, Record, RecordError};
+
+/// See `docs/format/operation.md`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Journal {
+    pub format: u32,
+    /// What it is, as the engine calls it (`reinstall`, `undo`, …).
+    pub operation: String,
+    /// All of its steps, in order.
+    pub steps: Vec<String>,
+    /// In another boot than this one nothing of it runs any more.
+    pub boot_id: String,
+    pub was_running: bool,
+    pub started: Timestamp,
+    pub pid: u32,
+    /// The operation's own; this crate does not look inside.
+    pub arguments: serde_json::Value,
+}
+
+impl Journal {
+    pub const FORMAT: u32 = 1;
+}
+
+impl Record for Journal {
+    const FILE: &'static str = "operation.json";
+    const FORMAT: u32 = Self::FORMAT;
+}
+
+impl Area {
+    /// The operation that is under way, or was when its program died.
+    pub fn journal(&self) -> Result<Option<Journal>, AreaError> {
+        match record::load_at(self.handle()) {
+            Ok(journal) => Ok(Some(journal)),
+            Err(RecordError::Missing { .. }) => Ok(None),
+            Err(error) => Err(self.refuse(error)),
+        }
+    }
+
+    /// Durable when it returns: only then may the first step begin. A death before leaves no journal, and nothing
+    /// that would need one.
+    pub fn store_journal(&self, journal: &Journal) -> Result<(), AreaError> {
+        Ok(record::store_at(self.handle(), journal)?)
+    }
+
+    /// Durable when it returns. A death before leaves the journal, and recovery finds that nothing is left to do.
+    pub fn clear_journal(&self) -> Result<(), AreaError> {
+        Ok(atomic::remove_file_at(self.handle(), Journal::FILE)?)
+    }
+}

@@ -1,0 +1,40 @@
+//! What lies on disk: private areas, generations, templates, `ve.conf`, names, locks and the trash.
+//!
+//! The one idea: whoever reads sees either the old file or the new one, never half of one, and what a function of
+//! this crate has returned `Ok` for survives a power cut. Everything is built unreachable, made durable, made
+//! reachable with one `rename(2)`, and the directory is synced; what a death in between leaves behind is litter
+//! with a name that tells what it is, and stands in a comment at that very line.
+//!
+//! This crate mounts nothing, runs nothing, prints nothing, and never looks inside a container's root: that is
+//! the business of `runtime` and `tree`.
+
+pub mod area;
+pub mod atomic;
+pub mod conf;
+pub mod generation;
+pub mod id_range;
+pub mod identity;
+pub mod journal;
+pub mod limits;
+pub mod lock;
+pub mod prefix;
+mod rebuild;
+mod record;
+pub mod registry;
+mod shell_word;
+pub mod template;
+pub mod trash;
+
+pub use area::{Area, AreaError, AreaRecord};
+pub use atomic::AtomicError;
+pub use conf::{Conf, ConfError, Damage};
+pub use generation::{Base, GenerationRecord, GenerationState, Reason};
+pub use id_range::IdRange;
+pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, TemplateName};
+pub use journal::Journal;
+pub use limits::{Limits, LimitsError};
+pub use lock::{Lock, LockError, LockName};
+pub use prefix::{Prefix, PrefixError, file_system_of};
+pub use registry::{FindError, RegistryError};
+pub use template::{Staging, Template, TemplateError, TemplateRecord};
+pub use trash::TrashError;

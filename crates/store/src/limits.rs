@@ -1,0 +1,254 @@
+//! How much of the host a container may use, out of the keys that OpenVZ has for it.
+//!
+//! `PHYSPAGES`, `SWAPPAGES` and `NUMPROC` are `barrier:limit`, of which the limit counts; memory is in pages of
+//! 4 KiB whatever the host's page size is, or has a suffix. What `ve.conf` does not have is taken from `vz.conf`.
+
+use crate::conf::Conf;
+
+const PAGE: u64 = 4096;
+/// What the kernel itself shows for "no limit": the largest `long` that is a whole number of pages.
+const LARGEST: u64 = i64::MAX as u64 / PAGE * PAGE;
+
+/// A value that is no limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}={value}`: wanted {wanted}")]
+pub struct LimitsError {
+    pub key: &'static str,
+    pub value: String,
+    pub wanted: &'static str,
+}
+
+/// `None`: as much as there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// Bytes.
+    pub memory: Option<u64>,
+    /// Bytes, beside the memory.
+    pub swap: Option<u64>,
+    /// Hundredths of a core.
+    pub cpus: Option<u32>,
+    /// Weight against others, 1000 being usual.
+    pub cpu_units: Option<u64>,
+    pub processes: Option<u64>,
+}
+
+impl Limits {
+    pub fn from_conf(ve: &Conf, host: &Conf) -> Result<Self, LimitsError> {
+        let look_up = |key: &'static str| {
+            let value = ve.get(key).or_else(|| host.get(key))?;
+            let value = value.trim().to_owned();
+            (!value.is_empty()).then_some((key, value))
+        };
+        let cores = look_up("CPUS").map(parse_cores).transpose()?.flatten();
+        let percent = look_up("CPULIMIT").map(parse_percent).transpose()?.flatten();
+        Ok(Self {
+            memory: look_up("PHYSPAGES").map(parse_memory).transpose()?.flatten(),
+            swap: look_up("SWAPPAGES").map(parse_swap).transpose()?.flatten(),
+            cpus: cores.into_iter().chain(percent).min(),
+            cpu_units: look_up("CPUUNITS").map(parse_units).transpose()?,
+            processes: look_up("NUMPROC").map(parse_processes).transpose()?.flatten(),
+        })
+    }
+}
+
+type Entry = (&'static str, String);
+
+fn refuse((key, value): Entry, wanted: &'static str) -> LimitsError {
+    LimitsError { key, value, wanted }
+}
+
+/// The limit in `barrier:limit`, or the only number. The barrier must be one too.
+fn parse_pair(text: &str, parse: fn(&str) -> Option<Amount>) -> Option<Amount> {
+    match text.split_once(':') {
+        Some((barrier, limit)) => parse(barrier).and(parse(limit)),
+        None => parse(text),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Amount {
+    Unlimited,
+    Of(u64),
+}
+
+impl Amount {
+    fn limit(self) -> Option<u64> {
+        match self {
+            Self::Unlimited => None,
+            Self::Of(amount) => Some(amount),
+        }
+    }
+}
+
+/// OpenVZ writes the largest `long` for "unlimited".
+fn parse_count(text: &str) -> Option<Amount> {
+    if text.eq_ignore_ascii_case("unlimited") {
+        return Some(Amount::Unlimited);
+    }
+    let count: u64 = parse_digits(text)?;
+    Some(if count >= i64::MAX as u64 { Amount::Unlimited } else { Amount::Of(count) })
+}
+
+fn parse_digits(text: &str) -> Option<u64> {
+    // `u64::from_str` would take a sign.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// In bytes.
+fn parse_pages(text: &str) -> Option<Amount> {
+    let factor = match text.as_bytes().last()?.to_ascii_uppercase() {
+        b'K' => 1 << 10,
+        b'M' => 1 << 20,
+        b'G' => 1 << 30,
+        b'T' => 1 << 40,
+        b'P' => PAGE,
+        _ => 0,
+    };
+    let (digits, factor) = match factor {
+        0 => (text, PAGE),
+        _ => (text.get(..text.len() - 1)?, factor),
+    };
+    match parse_count(digits)? {
+        // "unlimitedK" is nothing.
+        Amount::Unlimited if digits.len() < text.len() => None,
+        Amount::Unlimited => Some(Amount::Unlimited),
+        Amount::Of(count) => Some(match count.checked_mul(factor) {
+            Some(bytes) if bytes < LARGEST => Amount::Of(bytes),
+            Some(_) | None => Amount::Unlimited,
+        }),
+    }
+}
+
+fn parse_memory(entry: Entry) -> Result<Option<u64>, LimitsError> {
+    match parse_pair(&entry.1, parse_pages) {
+        Some(amount) if amount != Amount::Of(0) => Ok(amount.limit()),
+        Some(_) | None => {
+            Err(refuse(entry, "pages of 4 KiB, or a number with K, M, G, T or P, or `unlimited`"))
+        }
+    }
+}
+
+fn parse_swap(entry: Entry) -> Result<Option<u64>, LimitsError> {
+    match parse_pair(&entry.1, parse_pages) {
+        Some(amount) => Ok(amount.limit()),
+        None => Err(refuse(entry, "pages of 4 KiB, or a number with K, M, G, T or P, or `unlimited`")),
+    }
+}
+
+fn parse_processes(entry: Entry) -> Result<Option<u64>, LimitsError> {
+    match parse_pair(&entry.1, parse_count) {
+        Some(amount) if amount != Amount::Of(0) => Ok(amount.limit()),
+        Some(_) | None => Err(refuse(entry, "a number of processes from 1 up, or `unlimited`")),
+    }
+}
+
+fn parse_cores(entry: Entry) -> Result<Option<u32>, LimitsError> {
+    match parse_count(&entry.1) {
+        Some(Amount::Unlimited | Amount::Of(0)) => Ok(None),
+        Some(Amount::Of(cores)) if cores <= 65_536 => Ok(u32::try_from(cores * 100).ok()),
+        Some(Amount::Of(_)) | None => Err(refuse(entry, "a number of cores, or `unlimited`")),
+    }
+}
+
+fn parse_percent(entry: Entry) -> Result<Option<u32>, LimitsError> {
+    match parse_count(entry.1.trim_end_matches('%')) {
+        Some(Amount::Unlimited | Amount::Of(0)) => Ok(None),
+        Some(Amount::Of(percent)) if percent <= 6_553_600 => Ok(u32::try_from(percent).ok()),
+        Some(Amount::Of(_)) | None => Err(refuse(entry, "percent of one core, or 0 for no limit")),
+    }
+}
+
+fn parse_units(entry: Entry) -> Result<u64, LimitsError> {
+    match parse_digits(&entry.1) {
+        Some(units @ 8..=500_000) => Ok(units),
+        Some(_) | None => Err(refuse(entry, "a weight from 8 to 500000")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(text: &str) -> Result<Limits, LimitsError> {
+        Limits::from_conf(&Conf::parse(text.as_bytes()), &Conf::default())
+    }
+
+    #[test]
+    fn reads_the_sample_basic() {
+        let limits =
+            limits("PHYSPAGES=\"131072:131072\"\nSWAPPAGES=\"0\"\nCPUUNITS=1000\nNUMPROC=\"400:500\"\n");
+        let wanted = Limits {
+            memory: Some(512 << 20),
+            swap: Some(0),
+            cpus: None,
+            cpu_units: Some(1000),
+            processes: Some(500),
+        };
+        assert_eq!(limits.unwrap(), wanted);
+    }
+
+    #[test]
+    fn understands_suffixes_and_unlimited() {
+        for (text, memory) in [
+            ("PHYSPAGES=512M", Some(512 << 20)),
+            ("PHYSPAGES=1g", Some(1 << 30)),
+            ("PHYSPAGES=2T", Some(2 << 40)),
+            ("PHYSPAGES=8K", Some(8192)),
+            ("PHYSPAGES=3P", Some(3 * 4096)),
+            ("PHYSPAGES=0:1", Some(4096)),
+            ("PHYSPAGES=unlimited", None),
+            ("PHYSPAGES=0:unlimited", None),
+            ("PHYSPAGES=9223372036854775807:9223372036854775807", None),
+            ("PHYSPAGES=2251799813685247", None),
+            ("PHYSPAGES=", None),
+            ("", None),
+        ] {
+            assert_eq!(limits(text).unwrap().memory, memory, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_narrower_of_cores_and_percent_counts() {
+        for (text, cpus) in [
+            ("CPUS=2", Some(200)),
+            ("CPULIMIT=150", Some(150)),
+            ("CPULIMIT=150%", Some(150)),
+            ("CPUS=1\nCPULIMIT=150", Some(100)),
+            ("CPUS=4\nCPULIMIT=150", Some(150)),
+            ("CPUS=unlimited\nCPULIMIT=0", None),
+        ] {
+            assert_eq!(limits(text).unwrap().cpus, cpus, "{text}");
+        }
+    }
+
+    #[test]
+    fn says_which_value_is_no_limit() {
+        for text in [
+            "PHYSPAGES=0",
+            "PHYSPAGES=-1",
+            "PHYSPAGES=+1",
+            "PHYSPAGES=1X",
+            "PHYSPAGES=M",
+            "PHYSPAGES=1:2:3",
+            "PHYSPAGES=x:1",
+            "PHYSPAGES=unlimitedK",
+            "SWAPPAGES=1.5G",
+            "NUMPROC=0",
+            "NUMPROC=many",
+            "CPUS=0.5",
+            "CPULIMIT=fast",
+            "CPUUNITS=7",
+            "CPUUNITS=500001",
+        ] {
+            let error = limits(text).unwrap_err();
+            assert_eq!(format!("{}={}", error.key, error.value), text);
+        }
+    }
+
+    #[test]
+    fn the_host_gives_what_the_container_does_not_have() {
+        let host = Conf::parse(b"CPUUNITS=500\nNUMPROC=10\n");
+        let limits = Limits::from_conf(&Conf::parse(b"NUMPROC=20\n"), &host).unwrap();
+        assert_eq!((limits.cpu_units, limits.processes), (Some(500), Some(20)));
+    }
+}

@@ -1,0 +1,264 @@
+//! Which containers there are, what they are called, and which ids they have.
+//!
+//! The directories of `/vz/private` are the truth. The links `/etc/vz/names/<name>` and `/etc/vz/conf/<uuid>.conf`
+//! point at a container's `ve.conf`; one that dangles counts for nothing. Links and id ranges change under the
+//! host's lock.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::area::{self, Area, AreaError, VE_CONF};
+use crate::atomic::{self, AtomicError};
+use crate::id_range::{self, From, IdRange, IdRangeError};
+use crate::identity::{ContainerId, ContainerName};
+use crate::lock::{Lock, LockName};
+use crate::prefix::Prefix;
+
+/// Nothing, or too much, is meant by what somebody typed.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    #[error("unknown container `{words}`")]
+    Unknown { words: String, did_you_mean: Option<String> },
+    #[error("`{words}` may be {}", .candidates.join(", "))]
+    Ambiguous { words: String, candidates: Vec<String> },
+    #[error(transparent)]
+    List(#[from] AtomicError),
+}
+
+/// A link cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("the name `{name}` is taken by `{holder}`")]
+    NameTaken { name: ContainerName, holder: ContainerId },
+    #[error("`{}` is not a link of ours, so it is left alone", .path.display())]
+    NotALink { path: PathBuf },
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+}
+
+/// All containers, sorted.
+pub fn list(prefix: &Prefix) -> Result<Vec<ContainerId>, AtomicError> {
+    ids(prefix, ContainerId::from_file_name)
+}
+
+/// Areas that were being made (`.staging-<uuid>`). One whose container lock is free is what a death left.
+pub fn staged(prefix: &Prefix) -> Result<Vec<ContainerId>, AtomicError> {
+    ids(prefix, area::staged_id)
+}
+
+fn ids(prefix: &Prefix, read: fn(&str) -> Option<ContainerId>) -> Result<Vec<ContainerId>, AtomicError> {
+    let private = atomic::open_directory(&prefix.private_dir())?;
+    Ok(atomic::names_in(private.as_fd())?.iter().filter_map(|name| read(name.to_str()?)).collect())
+}
+
+/// All names whose container exists, sorted.
+pub fn names(prefix: &Prefix) -> Result<Vec<(ContainerName, ContainerId)>, AtomicError> {
+    let directory = atomic::open_directory(&prefix.names_dir())?;
+    let named = |name: &std::ffi::OsString| {
+        let name: ContainerName = name.to_str()?.parse().ok()?;
+        match link_target(directory.as_fd(), name.as_str()) {
+            Target::Container(id) if exists(prefix, &id) => Some((name, id)),
+            Target::Container(_) | Target::Missing | Target::Other => None,
+        }
+    };
+    Ok(atomic::names_in(directory.as_fd())?.iter().filter_map(named).collect())
+}
+
+/// The container that somebody means: by its exact name, its UUID with or without braces, or a start of either
+/// that fits only one.
+pub fn find(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
+    if let Ok(name) = words.parse::<ContainerName>() {
+        let directory = atomic::open_directory(&prefix.names_dir())?;
+        if let Target::Container(id) = link_target(directory.as_fd(), name.as_str())
+            && exists(prefix, &id)
+        {
+            return Ok(id);
+        }
+    }
+    if let Ok(id) = words.parse::<ContainerId>()
+        && exists(prefix, &id)
+    {
+        return Ok(id);
+    }
+    find_start(prefix, words)
+}
+
+fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
+    let names = names(prefix)?;
+    let start = words.trim_matches(['{', '}']).to_ascii_lowercase();
+    let mut found: Vec<(ContainerId, Option<&ContainerName>)> = Vec::new();
+    if !start.is_empty() {
+        for id in list(prefix)? {
+            let mut own = names.iter().filter(|(_, holder)| *holder == id).map(|(name, _)| name);
+            let by_name = own.clone().find(|name| name.as_str().starts_with(words));
+            if by_name.is_some() || id.to_string().starts_with(&start) {
+                found.push((id, by_name.or_else(|| own.next())));
+            }
+        }
+    }
+    match found[..] {
+        [(id, _)] => Ok(id),
+        [] => Err(FindError::Unknown { words: words.to_owned(), did_you_mean: nearest(words, &names) }),
+        _ => {
+            let show = |(id, name): &(ContainerId, Option<&ContainerName>)| {
+                name.map_or_else(|| id.to_string(), ToString::to_string)
+            };
+            Err(FindError::Ambiguous {
+                words: words.to_owned(),
+                candidates: found.iter().map(show).collect(),
+            })
+        }
+    }
+}
+
+/// The name that was probably meant: at most two slips, and most of it right.
+fn nearest(words: &str, names: &[(ContainerName, ContainerId)]) -> Option<String> {
+    names
+        .iter()
+        .map(|(name, _)| (distance(words, name.as_str()), name))
+        .filter(|(slips, _)| *slips <= 2 && slips * 2 <= words.chars().count())
+        .min()
+        .map(|(_, name)| name.to_string())
+}
+
+/// Optimal string alignment: insertions, deletions, substitutions, and two neighbours swapped, each one slip.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let substitution = usize::from(a[i - 1] != b[j - 1]);
+            let mut slips = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + substitution);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                slips = slips.min(before[j - 2] + 1);
+            }
+            row.push(slips);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+/// The first range of ids that no container, and no user of the host, has. Taken by whoever writes it into an
+/// `area.json` before the host's lock is let go.
+pub fn allocate_id_range(prefix: &Prefix, host: &Lock) -> Result<IdRange, IdRangeError> {
+    debug_assert_eq!(host.name(), &LockName::Host, "ranges are given under the host's lock");
+    let mut used = Vec::new();
+    for path in ["/etc/subuid", "/etc/subgid"] {
+        match std::fs::read(path) {
+            Ok(bytes) => used.extend(id_range::parse_subordinate(&bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(IdRangeError::Unreadable { path, source }),
+        }
+    }
+    let mut from = From::Bottom;
+    let areas = list(prefix)?.into_iter().map(|id| Area::open_unchecked(prefix, &id));
+    let staged = staged(prefix)?.into_iter().map(|id| Area::open_staged(prefix, &id));
+    for area in areas.chain(staged) {
+        match area.and_then(|area| area.record()) {
+            Ok(record) => used.push(record.id_range),
+            // Gone since it was listed.
+            Err(AreaError::Missing { .. }) => {}
+            Err(_) => from = From::Top,
+        }
+    }
+    id_range::first_free(&used, from).ok_or(IdRangeError::Exhausted)
+}
+
+/// Makes `/etc/vz/names/<name>`, durably. A name that another existing container has is refused.
+pub fn link_name(prefix: &Prefix, name: &ContainerName, id: &ContainerId) -> Result<(), RegistryError> {
+    link(prefix, &prefix.names_dir(), name.as_str(), id).map_err(|error| match error {
+        LinkError::Taken(holder) => RegistryError::NameTaken { name: name.clone(), holder },
+        LinkError::Registry(error) => error,
+    })
+}
+
+/// Removes the name, if it is this container's.
+pub fn unlink_name(prefix: &Prefix, name: &ContainerName, id: &ContainerId) -> Result<(), RegistryError> {
+    unlink(&prefix.names_dir(), name.as_str(), id)
+}
+
+/// Makes `/etc/vz/conf/<uuid>.conf`, durably. A file that an editor has put there in the link's place is left
+/// alone and refused: it may hold what somebody wrote.
+pub fn link_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError> {
+    link(prefix, &prefix.conf_dir(), &conf_link(id), id).map_err(|error| match error {
+        LinkError::Taken(_) => RegistryError::NotALink { path: prefix.conf_dir().join(conf_link(id)) },
+        LinkError::Registry(error) => error,
+    })
+}
+
+/// Removes it, if it is a link of ours.
+pub fn unlink_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError> {
+    unlink(&prefix.conf_dir(), &conf_link(id), id)
+}
+
+fn conf_link(id: &ContainerId) -> String {
+    format!("{id}.conf")
+}
+
+enum LinkError {
+    Taken(ContainerId),
+    Registry(RegistryError),
+}
+
+impl<E: Into<RegistryError>> std::convert::From<E> for LinkError {
+    fn from(error: E) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+fn link(prefix: &Prefix, directory: &Path, name: &str, id: &ContainerId) -> Result<(), LinkError> {
+    let handle = atomic::open_directory(directory)?;
+    match link_target(handle.as_fd(), name) {
+        Target::Container(holder) if holder != *id && exists(prefix, &holder) => {
+            return Err(LinkError::Taken(holder));
+        }
+        Target::Other => return Err(RegistryError::NotALink { path: directory.join(name) }.into()),
+        Target::Container(_) | Target::Missing => {}
+    }
+    atomic::replace_symlink_at(handle.as_fd(), name, prefix.area_dir(id).join(VE_CONF))?;
+    // A power cut before this may lose the link; the operation that makes it is not done before either.
+    Ok(atomic::fsync_dir(handle.as_fd())?)
+}
+
+fn unlink(directory: &Path, name: &str, id: &ContainerId) -> Result<(), RegistryError> {
+    let handle = atomic::open_directory(directory)?;
+    match link_target(handle.as_fd(), name) {
+        Target::Container(holder) if holder == *id => Ok(atomic::remove_file_at(handle.as_fd(), name)?),
+        Target::Container(_) | Target::Missing | Target::Other => Ok(()),
+    }
+}
+
+enum Target {
+    Missing,
+    Container(ContainerId),
+    Other,
+}
+
+/// Which container a link points to: the last but one component of `…/<uuid>/ve.conf`.
+fn link_target(directory: BorrowedFd<'_>, name: &str) -> Target {
+    let target = match rustix::fs::readlinkat(directory, name, Vec::new()) {
+        Ok(target) => target,
+        Err(Errno::NOENT) => return Target::Missing,
+        Err(_) => return Target::Other,
+    };
+    let id = target
+        .to_str()
+        .ok()
+        .and_then(|target| target.strip_suffix("/ve.conf"))
+        .and_then(|area| area.rsplit('/').next())
+        .and_then(ContainerId::from_file_name);
+    id.map_or(Target::Other, Target::Container)
+}
+
+fn exists(prefix: &Prefix, id: &ContainerId) -> bool {
+    prefix.area_dir(id).is_dir()
+}
+
+#[cfg(test)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+use super::*;
+use crate::area::tests::{container, put};
+use crate::prefix::tests::prefix;
+use std::time::Duration;
+
+fn linked(prefix: &Prefix, name: &str) -> ContainerId {
+    let area = container(prefix, name);
+    link_name(prefix, &name.parse().unwrap(), area.id()).unwrap();
+    link_conf(prefix, area.id()).unwrap();
+    *area.id()
+}
+
+fn host(prefix: &Prefix) -> Lock {
+    Lock::exclusive(prefix, LockName::Host, Duration::ZERO, "test").unwrap()
+}
+
+#[test]
+fn lists_containers_and_nothing_else() {
+    let (_directory, prefix) = prefix();
+    let mut ids = vec![linked(&prefix, "a"), linked(&prefix, "b")];
+    ids.sort();
+    for odd in [".staging-x", "lost+found", "{9e3f3a2c-0f5e-4f0b-8d8a-2b1d6a9c1e77}"] {
+        std::fs::create_dir(prefix.private_dir().join(odd)).unwrap();
+    }
+    assert_eq!(list(&prefix).unwrap(), ids);
+    assert_eq!(names(&prefix).unwrap().len(), 2);
+}
+
+#[test]
+fn finds_by_name_by_uuid_and_by_a_start_that_fits_one() {
+    let (_directory, prefix) = prefix();
+    let web = linked(&prefix, "web");
+    let web01 = linked(&prefix, "web01");
+    let space = linked(&prefix, "my server");
+    let nameless = *container(&prefix, "").id();
+    for (words, id) in [
+        ("web", web),
+        ("web0", web01),
+        ("my server", space),
+        ("my", space),
+        (&nameless.to_string(), nameless),
+        (&nameless.braced(), nameless),
+        (&web.to_string().to_uppercase(), web),
+        (&nameless.to_string()[..23], nameless),
+    ] {
+        assert_eq!(find(&prefix, words).unwrap(), id, "{words}");
+    }
+    let error = find(&prefix, "we").unwrap_err();
+    let FindError::Ambiguous { candidates, .. } = &error else { panic!("{error}") };
+    assert_eq!(candidates.len(), 2);
+    assert!(candidates.contains(&"web01".to_string()));
+}
+
+#[test]
+fn suggests_what_was_probably_meant() {
+    let (_directory, prefix) = prefix();
+    linked(&prefix, "web01");
+    linked(&prefix, "zz-db");
+    for (words, meant) in [
+        ("wbe01", Some("web01")),
+        ("web02", Some("web01")),
+        ("wweb01", Some("web01")),
+        ("mail", None),
+        ("xy", None),
+        ("", None),
+        ("../../etc/passwd", None),
+        ("{}", None),
+    ] {
+        let error = find(&prefix, words).unwrap_err();
+        let FindError::Unknown { did_you_mean, .. } = error else { panic!("{words}: {error}") };
+        assert_eq!(did_you_mean.as_deref(), meant, "{words}");
+    }
+    assert_eq!(distance("", "abc"), 3);
+    assert_eq!(distance("ca", "abc"), 3);
+}
+
+#[test]
+fn a_name_belongs_to_one_container_until_that_is_gone() {
+    let (_directory, prefix) = prefix();
+    let first = linked(&prefix, "web01");
+    let second = linked(&prefix, "web02");
+    let name: ContainerName = "web01".parse().unwrap();
+    let error = link_name(&prefix, &name, &second).unwrap_err();
+    assert!(matches!(error, RegistryError::NameTaken { holder, .. } if holder == first), "{error}");
+    // Again for its own: fine. By another: not removed.
+    link_name(&prefix, &name, &first).unwrap();
+    unlink_name(&prefix, &name, &second).unwrap();
+    assert_eq!(find(&prefix, "web01").unwrap(), first);
+
+    let link = std::fs::read_link(prefix.names_dir().join("web01")).unwrap();
+    assert_eq!(link, prefix.area_dir(&first).join("ve.conf"));
+    unlink_name(&prefix, &name, &first).unwrap();
+    assert!(!prefix.names_dir().join("web01").is_symlink());
+
+    // A link that dangles can be taken over.
+    link_name(&prefix, &name, &ContainerId::random()).unwrap();
+    link_name(&prefix, &name, &second).unwrap();
+    assert_eq!(find(&prefix, "web01").unwrap(), second);
+}
+
+#[test]
+fn a_file_that_an_editor_left_in_the_links_place_is_never_lost() {
+    let (_directory, prefix) = prefix();
+    let id = *container(&prefix, "web01").id();
+    let path = prefix.conf_dir().join(format!("{id}.conf"));
+    put(&path, b"NAME=edited\n");
+    assert!(matches!(link_conf(&prefix, &id), Err(RegistryError::NotALink { .. })));
+    unlink_conf(&prefix, &id).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"NAME=edited\n");
+}
+
+#[test]
+fn id_ranges_never_overlap_also_with_those_of_staged_containers() {
+    let (_directory, prefix) = prefix();
+    let host = host(&prefix);
+    let mut ranges: Vec<IdRange> = Vec::new();
+    for n in 0..4 {
+        let range = allocate_id_range(&prefix, &host).unwrap();
+        assert!(ranges.iter().all(|other| !other.overlaps(&range)));
+        ranges.push(range);
+        let staged = Area::stage(&prefix, &area::AreaRecord::new(ContainerId::random(), range)).unwrap();
+        if n % 2 == 0 {
+            staged.publish(&prefix).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_container_whose_range_cannot_be_read_does_not_get_a_second_owner() {
+    let (_directory, prefix) = prefix();
+    let area = container(&prefix, "web01");
+    let own = area.record().unwrap().id_range;
+    put(&area.path().join("area.json"), b"{");
+    let range = allocate_id_range(&prefix, &host(&prefix)).unwrap();
+    assert!(!range.overlaps(&own), "{range:?}");
+}

@@ -1,0 +1,403 @@
+//! Operating system templates: the immutable, shared trees that generations are differences over.
+//!
+//! ```text
+//! /vz/template/<name>/<digest>/     rootfs/, template.json
+//! /vz/template/<name>/latest        -> <digest>
+//! /vz/template/.staging-<pid>-<…>/  one that is being made, locked by its maker
+//! ```
+//!
+//! A template is named by the digest of its tree and never changes: an update is another digest beside it, and
+//! generations go on with theirs. Whoever publishes or removes holds the template's lock.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::area::{Area, AreaError};
+use crate::atomic::{self, AtomicError};
+use crate::generation::{Base, load_made};
+use crate::identity::{ContainerId, GenerationNumber, TemplateName};
+use crate::prefix::Prefix;
+use crate::record::{self, Record, RecordError};
+use crate::registry;
+use crate::trash::{self, TrashError};
+
+const LATEST: &str = "latest";
+const ROOTFS: &str = "rootfs";
+const STAGING: &str = ".staging-";
+
+/// What is wrong with a template, or keeps it where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    #[error("unknown template `{name}`")]
+    Unknown { name: TemplateName, available: Vec<TemplateName> },
+    #[error("template `{name}` has no version {digest}")]
+    Missing { name: TemplateName, digest: String },
+    #[error("template `{}` is damaged: {because}; remove it and make it again", .path.display())]
+    Damaged { path: PathBuf, because: String },
+    #[error(
+        "`{}` has format {found} and this program knows {known}: it was written by a newer version",
+        .path.display()
+    )]
+    NewerFormat { path: PathBuf, found: u64, known: u32 },
+    #[error("template `{name}` is in use by {}", show_users(.users))]
+    InUse { name: TemplateName, users: Vec<(ContainerId, GenerationNumber)> },
+    #[error("cannot read `{}`", .path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Area(#[from] AreaError),
+    #[error(transparent)]
+    Trash(#[from] TrashError),
+    #[error(transparent)]
+    Write(#[from] AtomicError),
+}
+
+fn show_users(users: &[(ContainerId, GenerationNumber)]) -> String {
+    let show = |(id, number): &(ContainerId, GenerationNumber)| format!("`{id}` (generation {number})");
+    users.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// `template.json`. See `docs/format/template.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRecord {
+    pub format: u32,
+    pub name: TemplateName,
+    pub digest: String,
+    /// Where it came from, for people.
+    pub source: String,
+    pub created: Timestamp,
+    pub distribution: String,
+    pub release: Option<String>,
+    pub architecture: String,
+    pub init: String,
+    pub stop_signal: String,
+    pub size_bytes: u64,
+    pub entries: u64,
+    pub systemd: bool,
+}
+
+impl TemplateRecord {
+    pub const FORMAT: u32 = 1;
+}
+
+impl Record for TemplateRecord {
+    const FILE: &'static str = "template.json";
+    const FORMAT: u32 = Self::FORMAT;
+}
+
+/// One version of a template, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    pub record: TemplateRecord,
+    /// `…/<name>/<digest>`
+    pub path: PathBuf,
+    /// Whether new containers get this version.
+    pub is_latest: bool,
+}
+
+impl Template {
+    pub fn rootfs(&self) -> PathBuf {
+        self.path.join(ROOTFS)
+    }
+}
+
+/// The names that there are, sorted.
+pub fn names(prefix: &Prefix) -> Result<Vec<TemplateName>, TemplateError> {
+    let top = atomic::open_directory(&prefix.template_dir())?;
+    let read = |name: &OsString| -> Option<TemplateName> {
+        let text = name.to_str()?;
+        // Only as we write it: the leading dot of OpenVZ would make `.x` and `x` one.
+        text.parse().ok().filter(|name: &TemplateName| name.as_str() == text)
+    };
+    Ok(atomic::names_in(top.as_fd())?.iter().filter_map(read).collect())
+}
+
+/// Every version of every template, or what is wrong with it.
+pub fn templates(prefix: &Prefix) -> Result<Vec<Result<Template, TemplateError>>, TemplateError> {
+    let mut all = Vec::new();
+    for name in names(prefix)? {
+        for digest in digests(prefix, &name)? {
+            all.push(exact(prefix, &name, &digest));
+        }
+    }
+    Ok(all)
+}
+
+/// The version that new roots are made from.
+pub fn latest(prefix: &Prefix, name: &TemplateName) -> Result<Template, TemplateError> {
+    match latest_digest(prefix, name)? {
+        Some(digest) => exact(prefix, name, &digest),
+        None => Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? }),
+    }
+}
+
+/// One version. A generation names the one that it was made from.
+pub fn exact(prefix: &Prefix, name: &TemplateName, digest: &str) -> Result<Template, TemplateError> {
+    let path = name_dir(prefix, name).join(digest);
+    let missing = || TemplateError::Missing { name: name.clone(), digest: digest.to_owned() };
+    if !is_digest(digest) || !path.is_dir() {
+        return Err(missing());
+    }
+    let handle = atomic::open_directory(&path)?;
+    let record: TemplateRecord = record::load_at(handle.as_fd()).map_err(refuse)?;
+    let damaged = |because: &str| TemplateError::Damaged { path: path.clone(), because: because.to_owned() };
+    if record.name != *name || record.digest != digest {
+        return Err(damaged("its record is of another template"));
+    }
+    if !path.join(ROOTFS).is_dir() {
+        return Err(damaged("it has no `rootfs`"));
+    }
+    let is_latest = latest_digest(prefix, name)?.as_deref() == Some(digest);
+    Ok(Template { record, path, is_latest })
+}
+
+fn name_dir(prefix: &Prefix, name: &TemplateName) -> PathBuf {
+    prefix.template_dir().join(name.as_str())
+}
+
+fn is_digest(text: &str) -> bool {
+    (8..=128).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn digests(prefix: &Prefix, name: &TemplateName) -> Result<Vec<String>, TemplateError> {
+    let handle = atomic::open_directory(&name_dir(prefix, name))?;
+    let names = atomic::names_in(handle.as_fd())?;
+    Ok(names
+        .iter()
+        .filter_map(|name| name.to_str())
+        .filter(|name| is_digest(name))
+        .map(str::to_owned)
+        .collect())
+}
+
+fn latest_digest(prefix: &Prefix, name: &TemplateName) -> Result<Option<String>, TemplateError> {
+    let path = name_dir(prefix, name).join(LATEST);
+    match rustix::fs::readlink(&path, Vec::new()) {
+        Ok(target) => match target.into_string() {
+            Ok(digest) if is_digest(&digest) => Ok(Some(digest)),
+            Ok(_) | Err(_) => {
+                Err(TemplateError::Damaged { path, because: "the link does not point to a version".into() })
+            }
+        },
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(TemplateError::Unreadable { path, source: errno.into() }),
+    }
+}
+
+fn refuse(error: RecordError) -> TemplateError {
+    match error {
+        RecordError::Missing { path } => TemplateError::Damaged { path, because: "it is missing".into() },
+        RecordError::Damaged { path, because } => TemplateError::Damaged { path, because },
+        RecordError::NewerFormat { path, found, known } => TemplateError::NewerFormat { path, found, known },
+        RecordError::Unreadable { path, source } => TemplateError::Unreadable { path, source },
+    }
+}
+
+/// A template that is being made; removed when it is dropped unpublished.
+#[derive(Debug)]
+pub struct Staging {
+    prefix: Prefix,
+    name: TemplateName,
+    directory: String,
+    /// Locked (`flock`), so that [`sweep`] can tell it from what a death left; and opened before the first write,
+    /// so that `syncfs` on it reports every write error since.
+    handle: OwnedFd,
+    is_published: bool,
+}
+
+/// Begins a template. Its tree is unpacked into [`Staging::rootfs`].
+pub fn staging(prefix: &Prefix, name: &TemplateName) -> Result<Staging, TemplateError> {
+    let top = atomic::open_directory(&prefix.template_dir())?;
+    loop {
+        let directory = format!("{STAGING}{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        atomic::make_directory_at(top.as_fd(), &directory, 0o700)?;
+        // A death from here until `publish` leaves the directory, unlocked: `sweep` removes it.
+        let handle = match atomic::open_directory_at(top.as_fd(), &directory) {
+            Ok(handle) => handle,
+            // Swept between the two lines.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !lock_directory(&handle)? {
+            continue;
+        }
+        match atomic::make_directory_at(handle.as_fd(), ROOTFS, 0o755) {
+            Ok(_) => {}
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        }
+        return Ok(Staging {
+            prefix: prefix.clone(),
+            name: name.clone(),
+            directory,
+            handle,
+            is_published: false,
+        });
+    }
+}
+
+fn lock_directory(handle: &OwnedFd) -> Result<bool, TemplateError> {
+    match rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => {
+            Err(TemplateError::Unreadable { path: atomic::path_of(handle.as_fd()), source: errno.into() })
+        }
+    }
+}
+
+impl Staging {
+    pub fn path(&self) -> PathBuf {
+        self.prefix.template_dir().join(&self.directory)
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.path().join(ROOTFS)
+    }
+
+    /// The directory that has `rootfs` in it.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// Makes it durable and gives it its name; new containers get this version from now on. Where the same tree
+    /// is there already, that one is used, and this one thrown away.
+    pub fn publish(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
+        if record.name != self.name || !is_digest(&record.digest) {
+            let because = "its record is of another template, or has no digest".into();
+            return Err(TemplateError::Damaged { path: self.path(), because });
+        }
+        record::store_at(self.handle(), &record)?;
+        // The whole tree, before anything can name it: a power cut must never leave a template with holes.
+        rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
+
+        let top = atomic::open_directory(&self.prefix.template_dir())?;
+        atomic::make_directory_at(top.as_fd(), self.name.as_str(), 0o700)?;
+        let named = atomic::open_directory_at(top.as_fd(), self.name.as_str())?;
+        // A death before this line leaves a staging; after it, a version that nobody gets, which the next
+        // `publish` of the same tree takes up.
+        match atomic::move_at(top.as_fd(), &self.directory, named.as_fd(), &record.digest) {
+            Ok(()) => self.is_published = true,
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+                exact(&self.prefix, &self.name, &record.digest)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        atomic::replace_symlink_at(named.as_fd(), LATEST, &record.digest)?;
+        atomic::fsync_dir(named.as_fd())?;
+        exact(&self.prefix, &self.name, &record.digest)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if self.is_published {
+            return;
+        }
+        let removed = atomic::open_directory(&self.prefix.template_dir())
+            .map_err(TrashError::from)
+            .and_then(|top| trash::remove_now(top.as_fd(), &self.directory));
+        if let Err(error) = removed {
+            tracing::warn!(path = %self.path().display(), %error, "a template's staging stays until the next sweep");
+        }
+    }
+}
+
+/// Removes what deaths have left among the templates; what somebody is working on is locked, and stays.
+pub fn sweep(prefix: &Prefix) -> Result<usize, TemplateError> {
+    let top = atomic::open_directory(&prefix.template_dir())?;
+    let mut swept = 0;
+    for name in atomic::names_in(top.as_fd())? {
+        let text = name.to_string_lossy();
+        if !text.starts_with(STAGING) && !text.starts_with(".discarded-") {
+            continue;
+        }
+        let Ok(handle) = atomic::open_directory_at(top.as_fd(), &name) else { continue };
+        if lock_directory(&handle)? {
+            trash::remove_now(top.as_fd(), &name)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+/// Which generations lie on a template, and on which version. Generations whose record cannot be read are an
+/// error: they may be users.
+pub fn users_of(
+    prefix: &Prefix,
+    name: &TemplateName,
+) -> Result<Vec<(ContainerId, GenerationNumber, String)>, TemplateError> {
+    let areas = registry::list(prefix)?.into_iter().map(|id| Area::open_unchecked(prefix, &id));
+    let staged = registry::staged(prefix)?.into_iter().map(|id| Area::open_staged(prefix, &id));
+    let mut users = Vec::new();
+    for area in areas.chain(staged) {
+        let area = match area {
+            Ok(area) => area,
+            // Gone since it was listed.
+            Err(AreaError::Missing { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for (number, digest) in versions_in(&area, name)? {
+            users.push((*area.id(), number, digest));
+        }
+    }
+    Ok(users)
+}
+
+fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumber, String)>, AreaError> {
+    let mut versions = Vec::new();
+    for (number, record) in area.generations()? {
+        let base = match record {
+            Ok(record) => record.base,
+            Err(AreaError::NoGeneration { .. }) => continue,
+            Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
+                Some(made) => made.base,
+                None => return Err(error),
+            },
+        };
+        match base {
+            Base::Template { name, digest } if name == *wanted => versions.push((number, digest)),
+            Base::Template { .. } | Base::Empty => {}
+        }
+    }
+    Ok(versions)
+}
+
+/// Moves a template, with all of its versions, to the trash; refused while a generation lies on any.
+pub fn remove(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError> {
+    if !name_dir(prefix, name).is_dir() {
+        return Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? });
+    }
+    let users: Vec<_> = users_of(prefix, name)?.into_iter().map(|(id, number, _)| (id, number)).collect();
+    if !users.is_empty() {
+        return Err(TemplateError::InUse { name: name.clone(), users });
+    }
+    // One rename: a death leaves all of it or nothing.
+    discard_at(prefix, &prefix.template_dir(), name.as_str())
+}
+
+/// Moves the versions that are not the latest, and that no generation lies on, to the trash; returns which.
+pub fn prune(prefix: &Prefix, name: &TemplateName) -> Result<Vec<String>, TemplateError> {
+    let kept = latest(prefix, name)?.record.digest;
+    let users = users_of(prefix, name)?;
+    let is_used = |digest: &String| *digest == kept || users.iter().any(|(_, _, used)| used == digest);
+    let unused: Vec<String> = digests(prefix, name)?.into_iter().filter(|digest| !is_used(digest)).collect();
+    for digest in &unused {
+        discard_at(prefix, &name_dir(prefix, name), digest)?;
+    }
+    Ok(unused)
+}
+
+fn discard_at(prefix: &Prefix, directory: &Path, name: &str) -> Result<(), TemplateError> {
+    Ok(trash::discard(prefix, atomic::open_directory(directory)?.as_fd(), name)?)
+}
+
+#[cfg(test)]
+#[path = "template_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+use super::*;
+use crate::area::tests::{container, generation, put};
+use crate::prefix::tests::prefix;
+
+const FIRST: &str = "00112233445566778899aabbccddeeff";
+const SECOND: &str = "ffeeddccbbaa99887766554433221100";
+
+fn name() -> TemplateName {
+    "debian-12-x86_64".parse().unwrap()
+}
+
+fn record(digest: &str) -> TemplateRecord {
+    TemplateRecord {
+        format: TemplateRecord::FORMAT,
+        name: name(),
+        digest: digest.into(),
+        source: "test".into(),
+        created: Timestamp::now(),
+        distribution: "debian".into(),
+        release: Some("12".into()),
+        architecture: "x86_64".into(),
+        init: "/sbin/init".into(),
+        stop_signal: "SIGRTMIN+3".into(),
+        size_bytes: 1,
+        entries: 1,
+        systemd: true,
+    }
+}
+
+pub(crate) fn publish(prefix: &Prefix, digest: &str) -> Template {
+    let staging = staging(prefix, &name()).unwrap();
+    put(&staging.rootfs().join("file"), digest.as_bytes());
+    staging.publish(record(digest)).unwrap()
+}
+
+fn top(prefix: &Prefix) -> Vec<OsString> {
+    atomic::names_in(atomic::open_directory(&prefix.template_dir()).unwrap().as_fd()).unwrap()
+}
+
+#[test]
+fn is_there_when_it_is_published_and_not_before() {
+    let (_directory, prefix) = prefix();
+    assert!(matches!(latest(&prefix, &name()), Err(TemplateError::Unknown { .. })));
+    let first = publish(&prefix, FIRST);
+    assert_eq!(first.rootfs(), prefix.template_dir().join("debian-12-x86_64").join(FIRST).join("rootfs"));
+    assert_eq!(latest(&prefix, &name()).unwrap(), first);
+
+    let second = publish(&prefix, SECOND);
+    assert_eq!(latest(&prefix, &name()).unwrap(), second);
+    assert!(!exact(&prefix, &name(), FIRST).unwrap().is_latest);
+    assert_eq!(templates(&prefix).unwrap().len(), 2);
+    assert!(matches!(exact(&prefix, &name(), "0000000000"), Err(TemplateError::Missing { .. })));
+    assert!(matches!(exact(&prefix, &name(), "../../../etc"), Err(TemplateError::Missing { .. })));
+}
+
+#[test]
+fn the_same_tree_again_is_the_same_template() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    assert!(publish(&prefix, FIRST).is_latest);
+    assert_eq!(top(&prefix), ["debian-12-x86_64"]);
+}
+
+#[test]
+fn a_staging_that_is_dropped_is_gone_and_one_that_is_left_is_swept() {
+    let (_directory, prefix) = prefix();
+    drop(staging(&prefix, &name()).unwrap());
+    assert!(top(&prefix).is_empty());
+
+    let working = staging(&prefix, &name()).unwrap();
+    std::fs::create_dir_all(prefix.template_dir().join(".staging-1-dead/rootfs/x")).unwrap();
+    assert_eq!(sweep(&prefix).unwrap(), 1);
+    assert!(working.rootfs().is_dir());
+    assert_eq!(top(&prefix).len(), 1);
+}
+
+#[test]
+fn a_record_of_another_template_is_not_published() {
+    let (_directory, prefix) = prefix();
+    for record in [record("../x"), TemplateRecord { name: "other".parse().unwrap(), ..record(FIRST) }] {
+        assert!(staging(&prefix, &name()).unwrap().publish(record).is_err());
+    }
+    assert!(top(&prefix).is_empty());
+}
+
+#[test]
+fn says_what_is_wrong_with_one_and_lists_the_others() {
+    let (_directory, prefix) = prefix();
+    let first = publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    let file = first.path.join("template.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (bytes, newer) in [
+        (String::new(), false),
+        ("{".into(), false),
+        (text.replace(FIRST, SECOND), false),
+        (text.replace("\"format\": 1", "\"format\": 2"), true),
+    ] {
+        put(&file, bytes.as_bytes());
+        let error = exact(&prefix, &name(), FIRST).unwrap_err();
+        assert_eq!(matches!(error, TemplateError::NewerFormat { .. }), newer, "{error}");
+        assert_eq!(matches!(error, TemplateError::Damaged { .. }), !newer, "{error}");
+    }
+    assert_eq!(templates(&prefix).unwrap().iter().filter(|template| template.is_ok()).count(), 1);
+}
+
+#[test]
+fn is_not_removed_while_a_generation_lies_on_it() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    let area = container(&prefix, "web01");
+    let number = area.take_generation_number().unwrap();
+    let base = Base::Template { name: name(), digest: FIRST.into() };
+    let record = crate::GenerationRecord { base, ..generation(number, Some(1)) };
+    area.create_generation(&record).unwrap();
+
+    assert_eq!(users_of(&prefix, &name()).unwrap(), [(*area.id(), number, FIRST.to_owned())]);
+    let error = remove(&prefix, &name()).unwrap_err();
+    assert!(error.to_string().contains(&area.id().to_string()), "{error}");
+    assert!(prune(&prefix, &name()).unwrap().is_empty());
+
+    // A record that cannot be read: the copy from its making still tells; without one, nothing is removed.
+    let directory = area.generation_dir(number);
+    put(&directory.join("generation.json"), b"{");
+    assert!(matches!(remove(&prefix, &name()), Err(TemplateError::InUse { .. })));
+    put(&directory.join("made.json"), b"{");
+    assert!(matches!(remove(&prefix, &name()), Err(TemplateError::Area(AreaError::Damaged { .. }))));
+
+    area.discard_generation(&prefix, number).unwrap();
+    assert_eq!(prune(&prefix, &name()).unwrap(), [FIRST]);
+    remove(&prefix, &name()).unwrap();
+    assert!(matches!(latest(&prefix, &name()), Err(TemplateError::Unknown { .. })));
+    assert!(matches!(remove(&prefix, &name()), Err(TemplateError::Unknown { .. })));
+}

@@ -1,0 +1,408 @@
+//! A staged generation before its first mount: what overlayfs will show, without overlayfs.
+//!
+//! `delta/` (the upper layer) over a template's root (the lower one), by overlayfs' own rules: the upper
+//! one's name wins; a 0:0 character device in it means that the name is gone; a directory marked opaque
+//! hides the lower one's. Writes go to the upper one, and what is on the way is made there as overlayfs
+//! would, with the lower one's owner, mode and attributes.
+//!
+//! No kernel resolves a path over two layers for us, so it is gone step by step, and a symlink on the way
+//! is refused instead of followed; only the `…followed` questions follow, inside the two layers. With one
+//! layer alone everything is as in `Root`.
+
+use crate::error::TreeError;
+use crate::node::{self, Facts};
+use crate::root::{self, FileBytes, Kind, Root};
+use crate::write::{self, Owned};
+use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+/// As many as the kernel follows in one path.
+const SYMLINKS: u32 = 40;
+const OPAQUE: &CStr = c"trusted.overlay.opaque";
+const REDIRECT: &CStr = c"trusted.overlay.redirect";
+
+/// A root of one or two layers that is not mounted.
+#[derive(Debug)]
+pub struct LayeredRoot {
+    upper: Root,
+    lower: Option<Root>,
+}
+
+/// A directory as both layers have it; either may lack it.
+#[derive(Debug)]
+struct Merged {
+    upper: Option<OwnedFd>,
+    lower: Option<OwnedFd>,
+}
+
+/// What a name in a merged directory is.
+#[derive(Debug)]
+enum Found {
+    Missing,
+    Directory(Merged, Facts),
+    /// Anything else, held, in whichever layer it is.
+    Node(OwnedFd, Facts),
+}
+
+impl LayeredRoot {
+    /// Without `lower`, the upper one is all there is.
+    pub fn new(upper: Root, lower: Option<Root>) -> LayeredRoot {
+        LayeredRoot { upper, lower }
+    }
+
+    /// What `path` is; its last component is not followed. `None`: nothing is there.
+    pub fn kind(&self, path: &Path) -> Result<Option<Kind>, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.kind(path) };
+        kind_of(self.find(lower, path)?, path)
+    }
+
+    /// What `path` leads to, symlinks followed inside this root.
+    pub fn kind_followed(&self, path: &Path) -> Result<Option<Kind>, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.kind_followed(path) };
+        kind_of(self.find_followed(lower, path)?, path)
+    }
+
+    /// Reads a regular file of at most `limit` bytes. `None`: nothing there. In two layers a symlink is
+    /// not followed, and so is not a regular file.
+    pub fn read_file(&self, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.read_file(path, limit) };
+        read_found(self.find(lower, path)?, path, limit)
+    }
+
+    /// As `read_file`, symlinks followed inside this root.
+    pub fn read_file_followed(&self, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.read_file(path, limit) };
+        read_found(self.find_followed(lower, path)?, path, limit)
+    }
+
+    /// Whether `path`, followed inside this root, is a regular file that somebody may execute.
+    pub fn has_executable(&self, path: &Path) -> Result<bool, TreeError> {
+        let kind = self.kind_followed(path)?;
+        Ok(matches!(kind, Some(Kind::File { mode, .. }) if mode & 0o111 != 0))
+    }
+
+    /// Replaces or makes a file durably in the upper layer; whatever but a directory may be there.
+    pub fn replace_file(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(), TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.replace_file(path, bytes, mode, uid, gid) };
+        let name = root::last_component(path)?;
+        if let Found::Directory(_, facts) = self.find(lower, path)? {
+            return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
+        }
+        let parent = self.upper_parent(lower, path)?;
+        root::replace_held(parent.as_fd(), &name, bytes, Owned { mode, uid, gid }, path)
+    }
+
+    /// Makes a directory durably in the upper layer. `false`: one was there, in either layer.
+    pub fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> Result<bool, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.make_directory(path, mode, uid, gid) };
+        match self.find(lower, path)? {
+            Found::Directory(..) => return Ok(false),
+            Found::Node(_, facts) => return root::existing_directory(&facts, path),
+            Found::Missing => {}
+        }
+        let name = root::last_component(path)?;
+        let parent = self.upper_parent(lower, path)?;
+        let failed = |error| TreeError::io("make the directory", path, error);
+        let owned = Owned { mode, uid, gid };
+        let whiteout = node::try_hold(&parent, &name).map_err(failed)?.is_some();
+        let made = if whiteout {
+            // The name was deleted: what the lower layer has there must stay hidden (as overlayfs does it).
+            let opaque = [(OPAQUE.to_owned(), b"y".to_vec())];
+            write::make_directory_at(parent.as_fd(), &name, owned, &opaque, RenameFlags::EXCHANGE)
+        } else {
+            write::make_directory_at(parent.as_fd(), &name, owned, &[], RenameFlags::NOREPLACE)
+        };
+        made.map_err(failed)?;
+        Ok(true)
+    }
+
+    /// Removes whatever but a directory is at `path`. `false`: nothing was there.
+    pub fn remove_file(&self, path: &Path) -> Result<bool, TreeError> {
+        let Some(lower) = &self.lower else { return self.upper.remove_file(path) };
+        match self.find(lower, path)? {
+            Found::Missing => return Ok(false),
+            Found::Directory(_, facts) => {
+                return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
+            }
+            Found::Node(..) => {}
+        }
+        let name = root::last_component(path)?;
+        let parent = self.upper_parent(lower, path)?;
+        let hides = self.lower_has(lower, path)?;
+        replace_by_whiteout(parent.as_fd(), &name, hides)
+            .map_err(|error| TreeError::io("remove", path, error))?;
+        Ok(true)
+    }
+
+    fn top(&self, lower: &Root) -> Result<Merged, TreeError> {
+        let failed = |error: std::io::Error| TreeError::io("open", Path::new("/"), error);
+        let upper = self.upper.handle().try_clone_to_owned().map_err(failed)?;
+        let lower = lower.handle().try_clone_to_owned().map_err(failed)?;
+        Ok(Merged { upper: Some(upper), lower: Some(lower) })
+    }
+
+    fn top_found(&self, lower: &Root) -> Result<Found, TreeError> {
+        let facts = node::facts(self.upper.handle())
+            .map_err(|error| TreeError::io("look at", Path::new("/"), error))?;
+        Ok(Found::Directory(self.top(lower)?, facts))
+    }
+
+    /// Step by step; a symlink on the way is refused.
+    fn find(&self, lower: &Root, path: &Path) -> Result<Found, TreeError> {
+        let mut found = self.top_found(lower)?;
+        let mut gone = PathBuf::from("/");
+        for name in names_of(path)? {
+            let Some(merged) = directory_on_the_way(found, &gone)? else { return Ok(Found::Missing) };
+            gone.push(OsStr::from_bytes(name.to_bytes()));
+            found = merged.step(&name).map_err(|error| error.at(&gone))?;
+        }
+        Ok(found)
+    }
+
+    /// Step by step; a symlink puts its target before what is left of the path.
+    fn find_followed(&self, lower: &Root, path: &Path) -> Result<Found, TreeError> {
+        let failed = |error: Errno| TreeError::io("look at", path, error);
+        let mut left: VecDeque<OsString> = parts(path.as_os_str().as_bytes());
+        // The names gone so far: `..` is gone anew from the top, which needs no trust in the handles.
+        let mut way: Vec<CString> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = left.pop_front() {
+            match part.as_bytes() {
+                b"." => continue,
+                b".." => {
+                    way.pop();
+                    continue;
+                }
+                name => way.push(CString::new(name).map_err(|_| failed(Errno::INVAL))?),
+            }
+            let here: PathBuf = way.iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
+            match self.find(lower, &here)? {
+                Found::Missing => return Ok(Found::Missing),
+                Found::Node(handle, facts) if facts.is_symlink() => {
+                    links += 1;
+                    if links > SYMLINKS {
+                        return Err(failed(Errno::LOOP));
+                    }
+                    way.pop();
+                    let target = fs::readlinkat(&handle, c"", Vec::new()).map_err(failed)?.into_bytes();
+                    if target.first() == Some(&b'/') {
+                        way.clear();
+                    }
+                    for part in parts(&target).into_iter().rev() {
+                        left.push_front(part);
+                    }
+                }
+                Found::Node(..) if !left.is_empty() => return Ok(Found::Missing),
+                Found::Node(..) | Found::Directory(..) => {}
+            }
+        }
+        let here: PathBuf = way.iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
+        self.find(lower, &here)
+    }
+
+    /// The upper layer's own directory that `path` is in, made there if only the lower one has it.
+    fn upper_parent(&self, lower: &Root, path: &Path) -> Result<OwnedFd, TreeError> {
+        let mut names = names_of(path)?;
+        names.pop();
+        let mut merged = self.top(lower)?;
+        let mut gone = PathBuf::from("/");
+        for name in names {
+            gone.push(OsStr::from_bytes(name.to_bytes()));
+            let failed = |error| TreeError::io("open the directory of", path, error);
+            let found = merged.step(&name).map_err(|error| error.at(&gone))?;
+            let Some(mut next) = directory_on_the_way(found, &gone)? else {
+                return Err(failed(Errno::NOENT));
+            };
+            if let (None, Some(model), Some(upper)) = (&next.upper, &next.lower, &merged.upper) {
+                next.upper = Some(copy_up_directory(upper.as_fd(), &name, model).map_err(failed)?);
+            }
+            merged = next;
+        }
+        merged.upper.ok_or_else(|| TreeError::io("open the directory of", path, Errno::NOENT))
+    }
+
+    /// Whether the lower layer would show something at `path` if the upper one did not have it.
+    fn lower_has(&self, lower: &Root, path: &Path) -> Result<bool, TreeError> {
+        let names = names_of(path)?;
+        let Some((last, way)) = names.split_last() else { return Ok(false) };
+        let mut merged = self.top(lower)?;
+        let mut gone = PathBuf::from("/");
+        for name in way {
+            gone.push(OsStr::from_bytes(name.to_bytes()));
+            let found = merged.step(name).map_err(|error| error.at(&gone))?;
+            let Some(next) = directory_on_the_way(found, &gone)? else { return Ok(false) };
+            merged = next;
+        }
+        let Some(lower) = merged.lower else { return Ok(false) };
+        let found = node::try_hold(lower, last).map_err(|error| TreeError::io("look at", path, error))?;
+        Ok(found.is_some())
+    }
+}
+
+/// A step's failure, before the path is known.
+enum StepError {
+    Errno(Errno),
+    Redirected,
+}
+
+impl From<Errno> for StepError {
+    fn from(error: Errno) -> StepError {
+        StepError::Errno(error)
+    }
+}
+
+impl StepError {
+    fn at(self, path: &Path) -> TreeError {
+        match self {
+            StepError::Errno(error) => TreeError::io("look at", path, error),
+            StepError::Redirected => TreeError::Redirected { path: path.to_owned() },
+        }
+    }
+}
+
+impl Merged {
+    fn step(&self, name: &CStr) -> Result<Found, StepError> {
+        let upper = match &self.upper {
+            Some(upper) => node::try_hold(upper, name)?,
+            None => None,
+        };
+        let Some((handle, facts)) = upper else { return self.step_lower(name) };
+        if facts.is_whiteout() {
+            return Ok(Found::Missing);
+        }
+        if !facts.is_directory() {
+            return Ok(Found::Node(handle, facts));
+        }
+        if node::attribute(&handle, REDIRECT)?.is_some() {
+            return Err(StepError::Redirected);
+        }
+        let is_opaque = node::attribute(&handle, OPAQUE)?.is_some_and(|value| value == b"y");
+        let lower = match self.step_lower(name)? {
+            Found::Directory(Merged { lower, .. }, _) if !is_opaque => lower,
+            Found::Directory(..) | Found::Node(..) | Found::Missing => None,
+        };
+        Ok(Found::Directory(Merged { upper: Some(handle), lower }, facts))
+    }
+
+    fn step_lower(&self, name: &CStr) -> Result<Found, StepError> {
+        let Some(lower) = &self.lower else { return Ok(Found::Missing) };
+        Ok(match node::try_hold(lower, name)? {
+            None => Found::Missing,
+            Some((handle, facts)) if facts.is_directory() => {
+                Found::Directory(Merged { upper: None, lower: Some(handle) }, facts)
+            }
+            // A template has no whiteouts of its own; overlayfs would take one at its word.
+            Some((_, facts)) if facts.is_whiteout() => Found::Missing,
+            Some((handle, facts)) => Found::Node(handle, facts),
+        })
+    }
+
+    fn is_empty(&self) -> Result<bool, Errno> {
+        let mut hidden = Vec::new();
+        if let Some(upper) = &self.upper {
+            for name in node::names(upper)? {
+                match node::try_hold(upper, &name)? {
+                    Some((_, facts)) if facts.is_whiteout() => hidden.push(name),
+                    Some(_) => return Ok(false),
+                    None => {}
+                }
+            }
+        }
+        match &self.lower {
+            Some(lower) => Ok(!node::any_name(lower, |name| !hidden.iter().any(|gone| **gone == *name))?),
+            None => Ok(true),
+        }
+    }
+}
+
+/// `None`: there is nothing, or something that is no directory.
+fn directory_on_the_way(found: Found, path: &Path) -> Result<Option<Merged>, TreeError> {
+    match found {
+        Found::Directory(merged, _) => Ok(Some(merged)),
+        Found::Node(_, facts) if facts.is_symlink() => {
+            Err(TreeError::SymlinkOnTheWay { path: path.to_owned() })
+        }
+        Found::Node(..) | Found::Missing => Ok(None),
+    }
+}
+
+fn kind_of(found: Found, path: &Path) -> Result<Option<Kind>, TreeError> {
+    match found {
+        Found::Missing => Ok(None),
+        Found::Node(_, facts) => Ok(Some(root::kind_from(&facts, false))),
+        Found::Directory(merged, facts) => {
+            let empty = merged.is_empty().map_err(|error| TreeError::io("list", path, error))?;
+            Ok(Some(root::kind_from(&facts, empty)))
+        }
+    }
+}
+
+fn read_found(found: Found, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
+    match found {
+        Found::Missing => Ok(None),
+        Found::Node(handle, facts) => root::read_held(&handle, &facts, path, limit).map(Some),
+        Found::Directory(_, facts) => {
+            Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() })
+        }
+    }
+}
+
+/// The lower layer's directory, without what is in it, in the upper one.
+fn copy_up_directory(upper: BorrowedFd<'_>, name: &CStr, model: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let facts = node::facts(model)?;
+    let owned = Owned { mode: facts.mode, uid: facts.uid, gid: facts.gid };
+    let mut attributes = node::attributes(model)?;
+    attributes.retain(|(name, _)| !name.to_bytes().starts_with(b"trusted.overlay."));
+    write::make_directory_at(upper, name, owned, &attributes, RenameFlags::NOREPLACE)?;
+    let (handle, facts) = node::hold(upper, name)?;
+    if facts.is_directory() { Ok(handle) } else { Err(Errno::NOTDIR) }
+}
+
+/// What overlayfs does at an unlink: a whiteout over what the lower layer has, else just gone.
+fn replace_by_whiteout(parent: BorrowedFd<'_>, name: &CStr, hides: bool) -> Result<(), Errno> {
+    match fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error),
+    }
+    if hides {
+        fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?;
+    }
+    write::sync_directory(parent)
+}
+
+/// The names of a path without symlinks to follow: `..` would mean something else after one.
+fn names_of(path: &Path) -> Result<Vec<CString>, TreeError> {
+    let bad = |because| TreeError::BadPath { path: path.to_owned(), because };
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => {
+                names.push(CString::new(name.as_bytes()).map_err(|_| bad("it has a NUL in it"))?);
+            }
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(bad("`..` is not followed in two layers"));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn parts(path: &[u8]) -> VecDeque<OsString> {
+    path.split(|byte| *byte == b'/')
+        .filter(|part| !part.is_empty())
+        .map(|part| OsString::from_vec(part.to_vec()))
+        .collect()
+}

@@ -1,0 +1,39 @@
+//! File trees by directory handle: look inside hostile roots, write, remove, compare.
+//!
+//! Nobody inside a container's root is trusted: any name in it may be a symlink to the host, a FIFO that
+//! never answers, a device, a loop, a directory 100,000 deep, or may become one while we look. So this
+//! crate is the only one that touches a root, and it never opens a path in one by name from the host:
+//!
+//! - a path is resolved by the kernel below a handle (`openat2`, `RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS`);
+//! - what is found is first only *held* (`O_PATH`), looked at, and opened through its own handle;
+//! - whatever is read is bounded; whatever walks is iterative, with a bounded number of descriptors.
+//!
+//! It knows nothing of containers, generations or mounts.
+
+mod built;
+mod compare;
+mod contents;
+mod descent;
+mod digest;
+mod error;
+mod escape;
+mod layered;
+mod measure;
+mod node;
+mod remove;
+mod root;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use built::{Accepted, BuiltRootError, accept_built_root};
+pub use compare::{Snapshot, snapshot};
+pub use digest::{TreeDigest, digest};
+pub use error::TreeError;
+pub use escape::{escaped, escaped_path};
+pub use layered::LayeredRoot;
+pub use measure::{Size, measure};
+pub use remove::{Removed, empty_directory, remove_entry};
+pub use root::{FileBytes, Kind, Root};
+pub use sync::{sync_filesystem, sync_small_tree};
