@@ -4,14 +4,20 @@
 //! host           a prefix in a temporary directory, two templates, and an engine on it
 //! fake_runtime   what "runs" containers there: a file, so that every process over the prefix sees the same
 //! fake_script    the few words that a script of a test is written in
+//! real_host      a prefix in which containers really run
+//! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
 //!
-//! Nothing here mounts, and nothing is executed; so the whole of the engine's logic is tested in milliseconds. It takes user id 0 for the
+//! Nothing of the first three mounts or executes; so the whole of the engine's logic is tested in milliseconds. It takes user id 0 for the
 //! owners of files (`unshare -r` gives one), and nothing else of root.
 
 pub mod fake_runtime;
 pub mod fake_script;
 pub mod host;
+pub mod real_host;
+pub mod terminal;
 
 pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};
+pub use real_host::{Ran, RealHost};
+pub use terminal::Terminal;

@@ -266,7 +266,10 @@ fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
     // A container that still runs on its old root has never been stopped.
     if container.runtime().running(container.id()).is_none_or(|run| run.generation == work.plan.to) {
         container.runtime().kill(container.id()).map_err(fail)?;
-        if work.plan.to != work.plan.from {
+        if work.plan.is_tried && !(work.journal.was_running && work.is_this_boot()) {
+            // It stays stopped: nothing of it stays mounted.
+            container.runtime().unmount_all(container.id()).map_err(fail)?;
+        } else if work.plan.to != work.plan.from {
             container.runtime().unmount(container.id(), work.plan.to).map_err(fail)?;
         }
     }
@@ -341,11 +344,28 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
             container.runtime().set_read_only(container.id(), old, false).map_err(fail)?;
         }
         container.runtime().settle(container.id()).map_err(fail)?;
+        if work.plan.making.is_none() {
+            unmount_left(container, work.plan.to)?;
+        }
     } else {
-        let _ = container.runtime().unmount(container.id(), work.plan.from);
+        // It has ended by itself, or was never started; what the host may still see at its place is the root before.
+        let _ = container.runtime().unmount_all(container.id());
     }
     if work.plan.discards {
         crate::recover::discard(container, work.plan.from)?;
+    }
+    Ok(())
+}
+
+/// What a container that was switched leaves behind stays no mount: its former root, where nothing leads to it any more.
+fn unmount_left(container: &crate::host::Container<'_>, live: GenerationNumber) -> Result<()> {
+    let area = &container.area;
+    let chain = GenerationRecord::chain(area, live).map_err(|error| damaged(error, &container.name))?;
+    for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
+        if !chain.contains(&number) && !container.runtime().is_in_use(container.id(), number) {
+            // Busy: a process of the host is in it; the next stop unmounts it.
+            let _ = container.runtime().unmount(container.id(), number);
+        }
     }
     Ok(())
 }

@@ -25,8 +25,8 @@ pub struct Forget {
 pub static GENERATION_DELETE: Kind<Forget> = Kind {
     name: "generation-delete",
     steps: &[
-        Step { name: "relink", text: |_| String::new(), apply: |work| link(work, true), revert: |work| link(work, false) },
-        Step { name: "detach", text: |_| String::new(), apply: show, revert: show },
+        Step { name: "relink", text: |_| String::new(), apply: |work| link(work, true), revert: link_back },
+        Step { name: "detach", text: |_| String::new(), apply: show, revert: |_| Ok(()) },
         Step { name: "commit", text: |_| String::new(), apply: commit, revert: |_| Ok(()) },
         Step { name: "settle", text: |_| String::new(), apply: |_| Ok(()), revert: |_| Ok(()) },
     ],
@@ -82,12 +82,21 @@ fn link(work: &mut Work<'_, Forget>, is_past: bool) -> Result<()> {
     Ok(())
 }
 
-/// What a running container has at `/old` is what its records say.
+/// Also reverts *detach*: what is to be shown is only known once the records are as they were.
+fn link_back(work: &mut Work<'_, Forget>) -> Result<()> {
+    link(work, false)?;
+    show(work)
+}
+
+/// What a running container has at `/old` is what its records say. Where the generation is in nobody's chain, there is nothing to do.
 fn show(work: &mut Work<'_, Forget>) -> Result<()> {
     let container = work.container;
     let fail = |error: crate::runtime::RuntimeError| {
         Failure::new(Code::System, "what is at /old cannot be changed").because(error.because)
     };
+    if work.plan.children.is_empty() {
+        return Ok(());
+    }
     if let Some(run) = container.runtime().running(container.id()) {
         let record = container.area.generation(run.generation).map_err(|error| damaged(error, &container.name))?;
         let ids = container.area.record().map_err(|error| damaged(error, &container.name))?.id_range;

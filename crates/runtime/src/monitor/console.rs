@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use store::{ContainerId, Prefix};
 
 /// The log is put aside as `.1` when it has grown beyond this, so that a container can fill twice as much of the host's disk and no more.
@@ -26,6 +27,9 @@ pub struct Console {
     written: u64,
     tail: Vec<u8>,
     terminal: Option<OwnedFd>,
+    /// The other side, kept open: a systemd opens its console for each line and closes it again, and once nobody has it open, reading here and
+    /// opening there fail with EIO, which makes it wait a second a line.
+    inner: Option<OwnedFd>,
 }
 
 impl Console {
@@ -33,11 +37,12 @@ impl Console {
     pub fn open(path: &Path) -> Console {
         let log = append(path).ok();
         let written = log.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
-        Console { path: path.to_owned(), log, written, tail: Vec::new(), terminal: None }
+        Console { path: path.to_owned(), log, written, tail: Vec::new(), terminal: None, inner: None }
     }
 
     /// From now on listens to this pseudo-terminal.
     pub fn listen(&mut self, terminal: OwnedFd) {
+        self.inner = ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok();
         self.terminal = Some(terminal);
     }
 
@@ -55,8 +60,7 @@ impl Console {
                 Ok(0) => self.terminal = None,
                 Ok(length) => self.take(&buffer[..length]),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-                // EIO: nobody has the other side open any more. Somebody may open it again, but then nobody reads; a console that was hung
-                // up is replaced at the next start.
+                // Hung up (vhangup(2) inside): nothing more comes of this one.
                 Err(_) => self.terminal = None,
             }
         }

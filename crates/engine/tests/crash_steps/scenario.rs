@@ -1,0 +1,148 @@
+//! What is done to a container, from which state, and what it must have come to when it has happened.
+//!
+//! Every one begins with generations 1, 2 and 3, each the parent of the next, and 3 live.
+
+use engine::operation::{forget, reinstall, switch};
+use engine::{Host, Result};
+use store::{ContainerId, GenerationNumber};
+use testkit::host::reinstall_options;
+use testkit::{How, TestHost};
+
+/// What it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A new generation is live; the old one is kept, or not.
+    Reinstall { discards: bool },
+    /// That one is live.
+    Switch(u32),
+    /// That one is gone.
+    Forget(u32),
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// As the engine calls it.
+    pub operation: &'static str,
+    pub is_running: bool,
+    pub effect: Effect,
+    /// The scripts that there are: `(name, text)`.
+    pub scripts: &'static [(&'static str, &'static str)],
+    /// What goes wrong in it without any fault of the test's.
+    pub breaks: Option<(&'static str, How)>,
+    /// It ends with the old root.
+    pub fails: bool,
+}
+
+const PLAIN: Scenario = Scenario {
+    name: "",
+    operation: "reinstall",
+    is_running: true,
+    effect: Effect::Reinstall { discards: false },
+    scripts: &[],
+    breaks: None,
+    fails: false,
+};
+const BY_SCRIPT: Scenario = Scenario { operation: "reinstall-by-script", ..PLAIN };
+const DISCARDS: Effect = Effect::Reinstall { discards: true };
+const SWITCH: Scenario = Scenario { operation: "switch", effect: Effect::Switch(2), ..PLAIN };
+const FORGET: Scenario = Scenario { operation: "generation-delete", effect: Effect::Forget(2), ..PLAIN };
+
+const CONFIGURE: (&str, &str) = ("vps.configure", "need /old/etc/passwd\nneed /old/old/etc/passwd\nwrite /configured yes");
+const EXTRA: (&str, &str) = ("10-extra.sh", "need /configured\nwrite /extra yes");
+const ALONE: (&str, &str) = ("20-alone.sh", "write /alone yes");
+const BAD: (&str, &str) = ("vps.configure", "write /half done\nprint sorry\nexit 3");
+const BUILD: (&str, &str) = ("vps.reinstall", "copy template\nwrite /built yes");
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "running", ..PLAIN },
+    Scenario { name: "stopped", is_running: false, ..PLAIN },
+    Scenario { name: "configured, running", scripts: &[CONFIGURE, EXTRA], ..PLAIN },
+    Scenario { name: "configured, stopped", scripts: &[CONFIGURE, EXTRA], is_running: false, ..PLAIN },
+    Scenario { name: "badly configured, running", scripts: &[BAD], fails: true, ..PLAIN },
+    Scenario { name: "badly configured, stopped", scripts: &[BAD], fails: true, is_running: false, ..PLAIN },
+    Scenario { name: "discarding, running", effect: DISCARDS, ..PLAIN },
+    Scenario { name: "discarding, stopped", effect: DISCARDS, is_running: false, ..PLAIN },
+    Scenario { name: "discarding, configured, running", effect: DISCARDS, scripts: &[CONFIGURE], ..PLAIN },
+    Scenario {
+        name: "discarding, configured, stopped",
+        effect: DISCARDS,
+        scripts: &[CONFIGURE],
+        is_running: false,
+        ..PLAIN
+    },
+    Scenario { name: "built, running", scripts: &[BUILD, CONFIGURE], ..BY_SCRIPT },
+    Scenario { name: "built, stopped", scripts: &[BUILD], is_running: false, ..BY_SCRIPT },
+    Scenario { name: "built, discarding", scripts: &[BUILD], effect: DISCARDS, ..BY_SCRIPT },
+    Scenario { name: "declined, running", scripts: &[("vps.reinstall", "copy old\nexit 128"), ALONE], ..BY_SCRIPT },
+    Scenario { name: "declined, stopped", scripts: &[("vps.reinstall", "exit 128")], is_running: false, ..BY_SCRIPT },
+    Scenario { name: "badly built, running", scripts: &[("vps.reinstall", "copy old\nexit 3")], fails: true, ..BY_SCRIPT },
+    Scenario { name: "badly configured, built", scripts: &[BUILD, BAD], fails: true, is_running: false, ..BY_SCRIPT },
+    Scenario { name: "back, running", ..SWITCH },
+    Scenario { name: "back, stopped", is_running: false, ..SWITCH },
+    Scenario { name: "far back, running", effect: Effect::Switch(1), ..SWITCH },
+    Scenario { name: "back, to one that does not start", breaks: Some(("wait_until_up", How::ErrorBefore)), fails: true, ..SWITCH },
+    Scenario {
+        name: "back, stopped, and something is left of it",
+        is_running: false,
+        breaks: Some(("wait_until_gone", How::ErrorBefore)),
+        fails: true,
+        ..SWITCH
+    },
+    Scenario { name: "in the middle, running", ..FORGET },
+    Scenario { name: "in the middle, stopped", is_running: false, ..FORGET },
+    Scenario { name: "the first, running", effect: Effect::Forget(1), ..FORGET },
+    Scenario { name: "one that is in use", breaks: Some(("unmount", How::ErrorBefore)), fails: true, ..FORGET },
+    Scenario {
+        name: "one that is in use, stopped",
+        breaks: Some(("unmount", How::ErrorBefore)),
+        is_running: false,
+        fails: true,
+        ..FORGET
+    },
+];
+
+/// Those of one operation.
+pub fn of(operation: &str) -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().filter(move |scenario| scenario.operation == operation)
+}
+
+impl Scenario {
+    /// A host with the container in the state that this begins with.
+    pub fn prepare(&self) -> (TestHost, ContainerId) {
+        let host = TestHost::new();
+        let id = host.create_running("web01");
+        for _ in 0..2 {
+            host.reinstall(&id, &reinstall_options()).expect("a plain reinstall");
+        }
+        if !self.is_running {
+            host.stop(&id);
+        }
+        for (name, text) in self.scripts {
+            host.script(name, text);
+        }
+        if let Some((method, how)) = self.breaks {
+            host.fake().fail(method, 1, how);
+        }
+        host.told();
+        (host, id)
+    }
+
+    /// Does it. What it returns is what the next command finishes.
+    pub fn act(&self, host: &Host, id: &ContainerId) -> Result<Option<String>> {
+        let container = host.open(&id.to_string())?;
+        match self.effect {
+            Effect::Reinstall { discards } => {
+                let mut options = reinstall_options();
+                options.skip_backup = discards;
+                options.template = Some("maxi".parse().expect("a template's name"));
+                reinstall::reinstall(&container, &options).map(|done| done.unfinished)
+            }
+            Effect::Switch(2) => switch::undo(&container, 10, 1).map(|done| done.unfinished),
+            Effect::Switch(to) => switch::switch(&container, GenerationNumber::new(to), "cannot switch", 10, 1)
+                .map(|done| done.unfinished),
+            Effect::Forget(number) => forget::delete(&container, GenerationNumber::new(number)),
+        }
+    }
+}

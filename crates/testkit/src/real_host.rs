@@ -1,0 +1,340 @@
+//! A prefix in which containers really run: its own directory, its own control groups, gone when it is dropped.
+//!
+//! It lies on the filesystem of the build's own directory, or on a loop-mounted image where that cannot carry an overlay's upper layer. Where
+//! containers cannot run at all, [`RealHost::new`] says what is missing, loudly, writes the test down as not run, and gives none.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
+
+/// Tests that could not run are listed in this file of the build's directory, a line each; `make test` counts them.
+pub const NOT_RUN: &str = "tests-not-run.txt";
+
+/// A host of its own for one test.
+#[derive(Debug)]
+pub struct RealHost {
+    program: PathBuf,
+    directory: PathBuf,
+    /// A loop-mounted image under `directory`.
+    image: Option<PathBuf>,
+}
+
+impl RealHost {
+    /// A new one with the template `busybox`, or `None` where containers cannot run.
+    pub fn new(program: &str) -> Option<RealHost> {
+        let host = RealHost::bare(program)?;
+        host.share_templates();
+        Some(host)
+    }
+
+    /// A new one without templates.
+    pub fn bare(program: &str) -> Option<RealHost> {
+        let program = PathBuf::from(program);
+        let scratch = scratch(&program);
+        if let Err(because) = can_run(&program) {
+            not_run(&scratch, &because);
+            return None;
+        }
+        let directory = scratch.join(format!("host-{}-{}", std::process::id(), unique()));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).expect("make the host's directory");
+        let mut host = RealHost { program, directory, image: None };
+        if !carries_overlay(&host.directory) {
+            host.mount_image("4G", "ext4");
+        }
+        std::fs::create_dir_all(host.prefix()).expect("make the prefix");
+        Some(host)
+    }
+
+    /// The prefix on a filesystem of its own of that size (`64M`), made by `mkfs.<kind>`; without templates.
+    pub fn on_image(program: &str, size: &str, kind: &str) -> Option<RealHost> {
+        let mut host = RealHost::bare(program)?;
+        if host.image.is_none() {
+            host.mount_image(size, kind);
+        }
+        std::fs::create_dir_all(host.prefix()).expect("make the prefix");
+        Some(host)
+    }
+
+    fn mount_image(&mut self, size: &str, kind: &str) {
+        let image = self.directory.join("image");
+        succeed(Command::new("truncate").args(["-s", size]).arg(&image));
+        let quiet = if kind == "ext4" { vec!["-q", "-F"] } else { vec!["-q"] };
+        succeed(Command::new(format!("mkfs.{kind}")).args(quiet).arg(&image));
+        let point = self.directory.join("mounted");
+        std::fs::create_dir_all(&point).expect("make a mount point");
+        succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point));
+        self.image = Some(image);
+    }
+
+    /// The prefix.
+    pub fn prefix(&self) -> PathBuf {
+        if self.image.is_some() { self.directory.join("mounted/prefix") } else { self.directory.join("prefix") }
+    }
+
+    /// A path below the prefix.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.prefix().join(below.trim_start_matches('/'))
+    }
+
+    /// `prlctl` with the prefix set.
+    pub fn prlctl(&self) -> Command {
+        self.command("prlctl")
+    }
+
+    /// `vzpkg` with the prefix set.
+    pub fn vzpkg(&self) -> Command {
+        self.command("vzpkg")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg0(name).env("REROOT_PREFIX", self.prefix()).env_remove("REROOT_FAULT").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `prlctl` with these words.
+    pub fn run<Word: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = Word>) -> Ran {
+        Ran::of(self.prlctl().args(words).output().expect("run prlctl"))
+    }
+
+    /// Runs `prlctl` with these words, which must succeed; its stdout.
+    pub fn ok<Word: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = Word>) -> String {
+        let words: Vec<std::ffi::OsString> = words.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        let ran = self.run(&words);
+        assert_eq!(ran.code, 0, "prlctl {words:?}\n{ran}");
+        ran.stdout
+    }
+
+    /// Runs a shell line in a container, which must succeed; its stdout without the last newline.
+    pub fn exec(&self, container: &str, line: &str) -> String {
+        self.ok(["exec", container, line]).trim_end_matches('\n').to_owned()
+    }
+
+    /// A container from the template `busybox`, running.
+    pub fn started(&self, name: &str) {
+        self.ok(["create", name, "--ostemplate", "busybox"]);
+        self.ok(["start", name]);
+    }
+
+    /// The private area of a container.
+    pub fn area(&self, container: &str) -> PathBuf {
+        let json: serde_json::Value =
+            serde_json::from_str(&self.ok(["list", container, "-o", "uuid", "-j"])).expect("a list is JSON");
+        self.path("vz/private").join(json[0]["uuid"].as_str().expect("a list has UUIDs"))
+    }
+
+    /// Writes a script of the host: owner root, mode 0755.
+    pub fn script(&self, below: &str, text: &str) {
+        self.write(below, text, 0o755);
+    }
+
+    /// Writes a file below the prefix, with what is on the way to it.
+    pub fn write(&self, below: &str, text: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.path(below);
+        let parent = path.parent().expect("a file has a directory");
+        std::fs::create_dir_all(parent).expect("make a directory");
+        let mut file = std::fs::File::create(&path).expect("make a file");
+        file.write_all(text.as_bytes()).expect("write a file");
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).expect("set a mode");
+    }
+
+    /// Has the templates of a store that all tests of one build share; the first one that needs it makes `busybox` there.
+    fn share_templates(&self) {
+        let shared = self.shared_store("busybox");
+        self.bind_templates(&shared);
+    }
+
+    /// As [`RealHost::new`], with the template `debian-12`; `None` also where no archive can be reached.
+    pub fn with_debian(program: &str) -> Option<RealHost> {
+        let host = RealHost::bare(program)?;
+        let shared = host.shared_store("busybox");
+        let ran = host.make_shared(&shared, "debian-12");
+        if ran.is_some_and(|ran| ran.code != 0) {
+            not_run(&scratch(&host.program), "no Debian archive can be reached");
+            return None;
+        }
+        host.bind_templates(&shared);
+        Some(host)
+    }
+
+    fn bind_templates(&self, shared: &Path) {
+        self.ok(["list"]);
+        succeed(Command::new("mount").arg("--bind").arg(shared.join("vz/template")).arg(self.path("vz/template")));
+    }
+
+    fn shared_store(&self, name: &str) -> PathBuf {
+        let shared = scratch(&self.program).join("templates");
+        let ran = self.make_shared(&shared, name);
+        assert!(ran.as_ref().is_none_or(|ran| ran.code == 0), "{}", ran.map(|ran| ran.to_string()).unwrap_or_default());
+        shared
+    }
+
+    /// Makes a template in the shared store unless it is there, one test at a time; what making it said, if it was made.
+    fn make_shared(&self, shared: &Path, name: &str) -> Option<Ran> {
+        std::fs::create_dir_all(shared).expect("make the shared store");
+        let lock = std::fs::File::create(shared.join("lock")).expect("make a lock");
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the shared store");
+        if shared.join("vz/template").join(name).join("latest").exists() {
+            return None;
+        }
+        let mut command = self.vzpkg();
+        command.args(["create", "cache", name]).env("REROOT_PREFIX", shared);
+        Some(Ran::of(command.output().expect("run vzpkg")))
+    }
+
+    /// Waits until `condition` holds, at most 30 s: for what another process does and nobody tells of.
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "it never came that {what}");
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// What is mounted below the prefix.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        mounts_below(&self.prefix())
+    }
+}
+
+impl Drop for RealHost {
+    fn drop(&mut self) {
+        drop(self.prlctl().args(["stop", "--all", "--kill", "--lock-wait", "30"]).output());
+        // What a killed command has left, its monitor first: it would start its container again.
+        kill_groups(&self.prefix());
+        for point in mounts_below(&self.directory).iter().rev() {
+            let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);
+        }
+        let parent = self.directory.parent().map(Path::to_owned).unwrap_or_default();
+        if let Ok(parent) = std::fs::File::open(parent)
+            && let Some(name) = self.directory.file_name()
+        {
+            drop(tree::remove_entry(std::os::fd::AsFd::as_fd(&parent), name));
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; 128 + n for a signal.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Out of what `std` knows of it.
+    pub fn of(output: Output) -> Ran {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Ran {
+            code: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// It failed with this code, and said each of these on stderr.
+    #[track_caller]
+    pub fn failed(&self, code: i32, said: &[&str]) {
+        assert_eq!(self.code, code, "{self}");
+        for words in said {
+            assert!(self.stderr.contains(words), "it did not say `{words}`\n{self}");
+        }
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+fn scratch(program: &Path) -> PathBuf {
+    // …/target/debug/prlctl
+    program.ancestors().nth(2).map(|target| target.join("test-hosts")).expect("the program lies in a build directory")
+}
+
+fn unique() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+fn can_run(program: &Path) -> Result<(), String> {
+    let output = Command::new(program).arg0("prlctl").arg("info").output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Err(text.lines().filter(|line| line.contains("MISSING")).map(str::trim).collect::<Vec<_>>().join("; "))
+}
+
+fn not_run(scratch: &Path, because: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("NOT RUN: {name}: {because}\n");
+    std::io::stderr().lock().write_all(line.as_bytes()).expect("write to stderr");
+    std::fs::create_dir_all(scratch).expect("make the scratch directory");
+    let mut file =
+        std::fs::File::options().append(true).create(true).open(scratch.join(NOT_RUN)).expect("open the list");
+    file.write_all(line.as_bytes()).expect("write the list");
+}
+
+fn carries_overlay(directory: &Path) -> bool {
+    let found = rustix::fs::statfs(directory).expect("ask for the filesystem").f_type as i64;
+    // ext4, xfs, btrfs
+    [0xEF53, 0x5846_5342, 0x9123_683E].contains(&found)
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("run a tool");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(point.replace("\\040", " ")))
+        .filter(|point| point.starts_with(directory))
+        .collect()
+}
+
+fn kill_groups(prefix: &Path) {
+    let Ok(prefix) = store::Prefix::new(prefix) else { return };
+    let group = format!("reroot-{}", prefix.short_hash());
+    let root = Path::new("/sys/fs/cgroup");
+    let trees = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    for tree in trees.chain([root.to_owned()]) {
+        let group = tree.join(&group);
+        if !group.is_dir() {
+            continue;
+        }
+        drop(std::fs::File::options().write(true).open(group.join("cgroup.kill")).and_then(|mut file| file.write_all(b"1")));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // rmdir says EBUSY while a killed process is on its way out.
+        while group.is_dir() && !remove_groups(&group) && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+}
+
+fn remove_groups(group: &Path) -> bool {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_groups(&entry.path());
+        }
+    }
+    std::fs::remove_dir(group).is_ok()
+}
