@@ -10,6 +10,8 @@ use store::{AreaError, AtomicError, ConfError, FindError, LockError, PrefixError
 /// What a failure is to a script: a stable word and the exit code, both from the original's list (its section 4.4) where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
+    /// 1: a column that does not exist.
+    UnknownField,
     /// 3: the system said no.
     System,
     /// 5: this kernel or host lacks what is needed.
@@ -38,8 +40,6 @@ pub enum Code {
     Exists,
     /// 46: not enough space.
     NoSpace,
-    /// 47: a root without an init.
-    NoInit,
     /// 50: a mount failed.
     MountFailed,
     /// 85: a record of the container cannot be read.
@@ -58,6 +58,7 @@ impl Code {
     /// The exit code of the command.
     pub fn exit(self) -> u8 {
         match self {
+            Code::UnknownField => 1,
             Code::System => 3,
             Code::Unsupported => 5,
             Code::ExecFailed => 8,
@@ -72,7 +73,6 @@ impl Code {
             Code::Mounted => 41,
             Code::Exists => 44,
             Code::NoSpace => 46,
-            Code::NoInit => 47,
             Code::MountFailed => 50,
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
@@ -85,6 +85,7 @@ impl Code {
     /// The stable word of `--json`.
     pub fn word(self) -> &'static str {
         match self {
+            Code::UnknownField => "unknown-field",
             Code::System => "system",
             Code::Unsupported => "unsupported",
             Code::ExecFailed => "exec-failed",
@@ -99,7 +100,6 @@ impl Code {
             Code::Mounted => "mounted",
             Code::Exists => "exists",
             Code::NoSpace => "no-space",
-            Code::NoInit => "no-init",
             Code::MountFailed => "mount-failed",
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",
@@ -249,7 +249,7 @@ impl From<ConfError> for Failure {
 
 impl From<PrefixError> for Failure {
     fn from(error: PrefixError) -> Failure {
-        system("this host is not as it should be", &error)
+        system("this host is not as it should be", &error).unchanged()
     }
 }
 

@@ -112,6 +112,12 @@ impl Host {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
         crate::recover::recover(&container)?;
+        if self.runtime.running(&id).is_some_and(|run| !run.is_monitored) {
+            self.warning(&format!(
+                "the monitor of `{}` was killed: it goes on, and its end will mean stopped, also that of a reboot",
+                container.name
+            ));
+        }
         Ok(container)
     }
 
@@ -120,10 +126,31 @@ impl Host {
     /// # Errors
     /// [`Failure`].
     pub fn open_unrecovered(&self, id: &ContainerId, words: &str) -> Result<Container<'_>> {
+        self.open_by(id, words, Area::open)
+    }
+
+    /// Opens a container exclusively to stop it. That its records are damaged is no reason not to: what runs must be stopped before they can be
+    /// made again.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn open_to_stop(&self, words: &str) -> Result<Container<'_>> {
+        match self.open(words) {
+            Err(failure) if failure.code == Code::Damaged => self.open_by(&self.find(words)?, words, Area::open_unchecked),
+            other => other,
+        }
+    }
+
+    fn open_by(
+        &self,
+        id: &ContainerId,
+        words: &str,
+        open: fn(&Prefix, &ContainerId) -> std::result::Result<Area, AreaError>,
+    ) -> Result<Container<'_>> {
         let lock = Lock::exclusive(&self.prefix, LockName::Container(*id), self.lock_wait, &self.command)
             .map_err(|error| renamed(error, words))?;
         // Looked at again under the lock: it may have been deleted while we waited.
-        let area = Area::open(&self.prefix, id).map_err(|error| damaged(error, words))?;
+        let area = open(&self.prefix, id).map_err(|error| damaged(error, words))?;
         let name = area.display_name();
         std::fs::create_dir_all(self.prefix.run_dir_of(id))
             .map_err(|error| crate::error::system("cannot make the run directory", &error))?;
@@ -142,7 +169,12 @@ fn renamed(error: store::LockError, words: &str) -> Failure {
 
 /// A damaged area names the command that rebuilds it.
 pub fn damaged(error: AreaError, words: &str) -> Failure {
-    let failure = Failure::from(error);
+    let is_missing = matches!(error, AreaError::NoGeneration { .. });
+    let mut failure = Failure::from(error);
+    if is_missing {
+        // What a record or `live` names must be there.
+        failure.code = Code::Damaged;
+    }
     if failure.code == Code::Damaged {
         return Failure { what: format!("the records of `{words}` cannot be used"), ..failure }.unchanged().hint(format!(
             "`prlctl recover --rebuild {words}` makes the records again from what lies on disk; `ve.conf` is yours to correct"
@@ -215,14 +247,19 @@ impl Container<'_> {
         })
     }
 
-    /// The root `first`, and `below` it what is at `/old`, `/old/old`, …; a root whose template is gone ends the chain.
+    /// The root `first`, and `below` it what is at `/old`, `/old/old`, …; a root that is gone, or its template, ends the chain.
     ///
     /// # Errors
     /// [`Failure`].
     pub fn roots(&self, first: GenerationNumber, old: Option<GenerationNumber>) -> Result<Vec<Root>> {
         let mut roots = vec![self.root(first)?];
         let Some(old) = old else { return Ok(roots) };
-        let chain = GenerationRecord::chain(&self.area, old).map_err(|error| damaged(error, &self.name))?;
+        let chain = match GenerationRecord::chain(&self.area, old) {
+            Ok(chain) => chain,
+            // Removed by hand: no reason not to start.
+            Err(AreaError::NoGeneration { .. }) => Vec::new(),
+            Err(error) => return Err(damaged(error, &self.name)),
+        };
         for number in chain {
             match self.root(number) {
                 Ok(root) => roots.push(root),
@@ -316,7 +353,18 @@ impl Container<'_> {
             if !error.console.is_empty() {
                 failure = failure.because(format!("its console said:\n{}", error.console));
             }
-            let failure = failure.state(format!("`{}` is stopped, nothing in it was changed", self.name));
+            let mut failure = failure.state(format!("`{}` is stopped, nothing in it was changed", self.name));
+            // What the kernel said of one call may be the sign of a host that cannot run containers at all: then that is the cause.
+            let missing: Vec<String> = runtime::kernel::features(&self.host.prefix.private_dir())
+                .into_iter()
+                .filter(|feature| feature.is_required)
+                .filter_map(|feature| Some(format!("this host lacks {}: {}", feature.name, feature.missing?)))
+                .collect();
+            if !missing.is_empty() && error.kind != crate::runtime::RuntimeErrorKind::FileSystem {
+                failure.code = Code::Unsupported;
+                failure.because.extend(missing);
+                return failure.hint("`prlctl info` tells what this host can do, feature by feature");
+            }
             match error.kind {
                 crate::runtime::RuntimeErrorKind::Busy => failure.hint(format!(
                     "leave its directories on the host, then `prlctl umount {0}` and `prlctl start {0}`",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use linux::{Exit, signal_by_number};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
+use runtime::keeper::Keeper;
 use runtime::monitor::{Launch, MonitorError, Session, launch, living_monitor, wait_for_former};
 use runtime::mounts::{self, MountError};
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
@@ -30,12 +31,13 @@ pub struct RealRuntime {
     prefix: Prefix,
     /// The conversations with monitors that this process has started; on probation they must stay open.
     sessions: RefCell<HashMap<ContainerId, Session>>,
+    keepers: RefCell<HashMap<ContainerId, Keeper>>,
 }
 
 impl RealRuntime {
     /// For the host at `prefix`.
     pub fn new(prefix: Prefix) -> RealRuntime {
-        RealRuntime { prefix, sessions: RefCell::new(HashMap::new()) }
+        RealRuntime { prefix, sessions: RefCell::default(), keepers: RefCell::default() }
     }
 
     fn other(error: &dyn std::error::Error) -> RuntimeError {
@@ -201,6 +203,7 @@ impl Runtime for RealRuntime {
 
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()> {
         self.sessions.borrow_mut().remove(id);
+        mounts::sweep_layers(&self.prefix, id);
         // The monitor first: it would start the container again, or its recovery. Also one that has not come to record a start yet.
         if let Some(monitor) = living_monitor(&self.prefix, id)
             && let Some(pidfd) = monitor.open().map_err(|error| RealRuntime::other(&error))?
@@ -257,6 +260,7 @@ impl Runtime for RealRuntime {
     }
 
     fn unmount_all(&self, id: &ContainerId) -> RuntimeResult<()> {
+        mounts::sweep_layers(&self.prefix, id);
         mounts_of_container::unmount_host_view(&self.prefix, id).map_err(|error| mount_error(&error))?;
         for kind in ["generations", "host"] {
             for point in mounts::mounted(&self.prefix, id, kind) {
@@ -280,6 +284,18 @@ impl Runtime for RealRuntime {
         }
         let view = mounts::read_view(&root.layers).map_err(|error| mount_error(&error))?;
         Ok(tree::Root::from_handle(view))
+    }
+
+    fn keep(&self, id: &ContainerId) -> RuntimeResult<()> {
+        let keeper = Keeper::start(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
+        self.keepers.borrow_mut().insert(*id, keeper);
+        Ok(())
+    }
+
+    fn dismiss_keeper(&self, id: &ContainerId) {
+        if let Some(keeper) = self.keepers.borrow_mut().remove(id) {
+            keeper.dismiss();
+        }
     }
 
     fn run_outside(&self, id: &ContainerId, wanted: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>> {

@@ -31,6 +31,20 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Why the arguments of a journal cannot be used; `None`: they can, or it is of an operation that this program does not know.
+pub fn damage_of(journal: &store::Journal) -> Option<String> {
+    let arguments = journal.arguments.clone();
+    let changes = [change::REINSTALL.name, change::REINSTALL_BY_SCRIPT.name, change::SWITCH.name];
+    let read = if changes.contains(&journal.operation.as_str()) {
+        serde_json::from_value::<change::Change>(arguments).map(drop)
+    } else if journal.operation == forget::GENERATION_DELETE.name {
+        serde_json::from_value::<forget::Forget>(arguments).map(drop)
+    } else {
+        Ok(())
+    };
+    read.err().map(|error| error.to_string())
+}
+
 /// Deletes a generation that nothing reaches any more, or marks it to be deleted when a view of it is still in use.
 ///
 /// # Errors
@@ -40,8 +54,11 @@ pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()
     if !area.generation_dir(number).exists() {
         return Ok(());
     }
-    let is_kept = container.runtime().is_in_use(container.id(), number) && container.is_running()
-        || container.runtime().unmount(container.id(), number).is_err();
+    let is_kept = if container.is_running() {
+        container.runtime().is_in_use(container.id(), number) || container.runtime().unmount(container.id(), number).is_err()
+    } else {
+        container.runtime().unmount_all(container.id()).is_err()
+    };
     if is_kept {
         // While its superblock is mounted anywhere, nothing of it is deleted.
         if let Ok(mut record) = area.generation(number) {

@@ -149,6 +149,12 @@ pub trait Runtime {
     fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool;
     /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root>;
+    /// From now on, should this process die, the container is recovered without anybody typing anything; until [`Runtime::dismiss_keeper`].
+    fn keep(&self, _id: &ContainerId) -> RuntimeResult<()> {
+        Ok(())
+    }
+    /// The operation has come to an end by itself.
+    fn dismiss_keeper(&self, _id: &ContainerId) {}
     /// Runs a script of the host; `None`: it did not end in time and was killed.
     fn run_outside(&self, id: &ContainerId, script: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>>;
     /// Kills whatever a script of the host has left running.

@@ -54,7 +54,10 @@ fn is_running(host: &RealHost, name: &str) -> bool {
 fn prepare(host: &RealHost, name: &str, runs: bool) {
     host.ok(["create", name, "--ostemplate", "busybox"]);
     host.ok(["start", name]);
-    host.exec(name, &format!("echo {name} > /root/marker; mkdir /srv/deep; echo deep > /srv/deep/file; rm /usr/bin/env"));
+    host.exec(
+        name,
+        &format!("echo {name} > /root/marker; mkdir /srv/deep; echo deep > /srv/deep/file; rm /usr/bin/env"),
+    );
     if !runs {
         host.ok(["stop", name]);
     }
@@ -63,14 +66,20 @@ fn prepare(host: &RealHost, name: &str, runs: bool) {
 /// What stands in a file of the container's root, `None` when it is not there; through `exec` or `mount`.
 fn contents(host: &RealHost, name: &str, path: &str) -> Option<String> {
     if is_running(host, name) {
-        let ran = host.run(["exec", name, &format!("cat {path}")]);
-        return (ran.code == 0).then(|| ran.stdout.trim_end().to_owned());
+        let mut found = None;
+        // A recovery that has begun by itself may still hold the lock.
+        host.wait_until("nobody holds the lock", || {
+            let ran = host.run(["exec", name, &format!("cat {path}")]);
+            found = (ran.code == 0).then(|| ran.stdout.trim_end().to_owned());
+            ran.code != 9
+        });
+        return found;
     }
-    host.ok(["mount", name]);
+    host.ok(["mount", name, "--lock-wait", "30"]);
     let uuid = host.area(name).file_name().expect("a private area has a name").to_owned();
     let path = host.path("vz/root").join(uuid).join(path.trim_start_matches('/'));
     let text = std::fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned());
-    host.ok(["umount", name]);
+    host.ok(["umount", name, "--lock-wait", "30"]);
     text
 }
 
@@ -110,8 +119,16 @@ fn judge(host: &RealHost, name: &str, wanted: Option<Root>, ran: bool, point: &s
         assert_eq!(root, wanted, "{point}");
     }
     let at = if is_old { "" } else { "/old" };
-    assert_eq!(contents(host, name, &format!("{at}/root/marker")).as_deref(), Some(name), "{point}: the old root");
-    assert_eq!(contents(host, name, &format!("{at}/srv/deep/file")).as_deref(), Some("deep"), "{point}: the old root");
+    assert_eq!(
+        contents(host, name, &format!("{at}/root/marker")).as_deref(),
+        Some(name),
+        "{point}: the old root"
+    );
+    assert_eq!(
+        contents(host, name, &format!("{at}/srv/deep/file")).as_deref(),
+        Some("deep"),
+        "{point}: the old root"
+    );
     assert_eq!(contents(host, name, &format!("{at}/usr/bin/env")), None, "{point}: what was deleted is");
     nothing_is_left(host, name, &area, point);
     root
@@ -133,7 +150,8 @@ fn nothing_is_left(host: &RealHost, name: &str, area: &Path, point: &str) {
     } else {
         Vec::new()
     };
-    let below = || -> Vec<PathBuf> { host.mounts().into_iter().filter(|point| point.starts_with(&run)).collect() };
+    let below =
+        || -> Vec<PathBuf> { host.mounts().into_iter().filter(|point| point.starts_with(&run)).collect() };
     // Unmounting comes after the command's end: wait for it.
     let deadline = Instant::now() + Duration::from_secs(20);
     let sorted = |mut list: Vec<PathBuf>| {
@@ -167,7 +185,7 @@ fn recovers_twice(host: &RealHost, name: &str, point: &str) {
 /// The next reinstall works, and the marker is one `/old` further away.
 #[track_caller]
 fn reinstalls_again(host: &RealHost, name: &str, root: Root, point: &str) {
-    let ran = host.run(["reinstall", name]);
+    let ran = host.run(["reinstall", name, "--lock-wait", "30"]);
     assert_eq!(ran.code, 0, "{point}: the next reinstall\n{ran}");
     let path = if root == Root::Old { "/old/root/marker" } else { "/old/old/root/marker" };
     assert_eq!(contents(host, name, path).as_deref(), Some(name), "{point}: after the next reinstall");
@@ -175,7 +193,10 @@ fn reinstalls_again(host: &RealHost, name: &str, root: Root, point: &str) {
 
 fn scripts(host: &RealHost, by_script: bool) {
     if by_script {
-        host.script("etc/vz/conf/vps.reinstall", "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\"\n");
+        host.script(
+            "etc/vz/conf/vps.reinstall",
+            "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\"\n",
+        );
     }
     host.script("etc/vz/conf/vps.configure", "#!/bin/sh\ntest -d /old/root\n");
 }
@@ -189,24 +210,34 @@ fn kill_everywhere(by_script: bool, runs: bool) {
     let Some(host) = new() else { return };
     scripts(&host, by_script);
     let operation = operation(by_script);
-    for (index, point) in points(&host, operation, "before").iter().chain(&points(&host, operation, "after")).enumerate() {
+    for (index, point) in
+        points(&host, operation, "before").iter().chain(&points(&host, operation, "after")).enumerate()
+    {
         let name = format!("ct{index}");
         prepare(&host, &name, runs);
         killed(&host, point, &["reinstall", &name]);
         // On probation nobody waits for the next command.
-        let is_tried = point.ends_with("/probation/after") || point.contains("/configure/") || point.ends_with("/commit/before");
+        let is_tried = point.ends_with("/probation/after")
+            || point.contains("/configure/")
+            || point.ends_with("/commit/before");
         if is_tried {
             let journal = host.area(&name).join("operation.json");
             host.wait_until(&format!("{name} recovers by itself after {point}"), || !journal.exists());
-            host.wait_until(&format!("{name} is as it was after {point}"), || is_running(&host, &name) == runs);
-            assert_eq!(contents(&host, &name, "/root/marker").as_deref(), Some(&*name), "{point}: it came back by itself");
+            host.wait_until(&format!("{name} is as it was after {point}"), || {
+                is_running(&host, &name) == runs
+            });
+            assert_eq!(
+                contents(&host, &name, "/root/marker").as_deref(),
+                Some(&*name),
+                "{point}: it came back by itself"
+            );
         }
         host.ok(["recover", &name]);
         let wanted = if is_past_commit(point) { Root::New } else { Root::Old };
         let root = judge(&host, &name, Some(wanted), runs, point);
         recovers_twice(&host, &name, point);
         reinstalls_again(&host, &name, root, point);
-        host.ok(["delete", &name, "--force"]);
+        host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
 }
 
@@ -235,7 +266,9 @@ fn fail_everywhere(by_script: bool, runs: bool) {
     let Some(host) = new() else { return };
     scripts(&host, by_script);
     let operation = operation(by_script);
-    for (index, point) in points(&host, operation, "before").iter().chain(&points(&host, operation, "after")).enumerate() {
+    for (index, point) in
+        points(&host, operation, "before").iter().chain(&points(&host, operation, "after")).enumerate()
+    {
         let name = format!("ct{index}");
         prepare(&host, &name, runs);
         let ran = run_with(&host, &format!("{point}:error"), &["reinstall", &name]);
@@ -249,7 +282,7 @@ fn fail_everywhere(by_script: bool, runs: bool) {
         }
         judge(&host, &name, Some(wanted), runs, point);
         recovers_twice(&host, &name, point);
-        host.ok(["delete", &name, "--force"]);
+        host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
 }
 
@@ -280,10 +313,10 @@ fn kill_every_revert(by_script: bool) {
             host.ok(["recover", &name]);
             let root = judge(&host, &name, Some(Root::Old), runs, point);
             recovers_twice(&host, &name, point);
-            host.ok(["reinstall", &name, "--skipscripts"]);
+            host.ok(["reinstall", &name, "--skipscripts", "--lock-wait", "30"]);
             assert_eq!(root, Root::Old);
             assert_eq!(contents(&host, &name, "/old/root/marker").as_deref(), Some(&*name), "{point}");
-            host.ok(["delete", &name, "--force"]);
+            host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
         }
     }
 }
@@ -310,7 +343,7 @@ fn crash_recovery_that_is_killed_after_the_commit_is_made_up_for_by_the_next() {
             run_with(&host, &format!("{point}:kill"), &["recover", &name]);
             host.ok(["recover", &name]);
             judge(&host, &name, Some(Root::New), runs, point);
-            host.ok(["delete", &name, "--force"]);
+            host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
         }
     }
 }
@@ -318,7 +351,8 @@ fn crash_recovery_that_is_killed_after_the_commit_is_made_up_for_by_the_next() {
 /// The old root is the one with the marker, generation 1; undo brings it back.
 fn kill_every_undo(runs: bool) {
     let Some(host) = new() else { return };
-    let all: Vec<String> = ["before", "after", "revert"].iter().flat_map(|place| points(&host, "switch", place)).collect();
+    let all: Vec<String> =
+        ["before", "after", "revert"].iter().flat_map(|place| points(&host, "switch", place)).collect();
     for (index, point) in all.iter().enumerate() {
         let name = format!("ct{index}");
         prepare(&host, &name, runs);
@@ -335,7 +369,7 @@ fn kill_every_undo(runs: bool) {
         judge(&host, &name, Some(wanted), runs, point);
         recovers_twice(&host, &name, point);
         reinstalls_again(&host, &name, wanted, point);
-        host.ok(["delete", &name, "--force"]);
+        host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
 }
 
@@ -352,8 +386,10 @@ fn crash_an_undo_of_a_stopped_container_killed_anywhere_is_old_or_new() {
 /// Of three roots the one in the middle is deleted: it is there and linked, or gone and linked past.
 fn kill_every_deletion(runs: bool) {
     let Some(host) = new() else { return };
-    let all: Vec<String> =
-        ["before", "after", "revert"].iter().flat_map(|place| points(&host, "generation-delete", place)).collect();
+    let all: Vec<String> = ["before", "after", "revert"]
+        .iter()
+        .flat_map(|place| points(&host, "generation-delete", place))
+        .collect();
     for (index, point) in all.iter().enumerate() {
         let name = format!("ct{index}");
         prepare(&host, &name, runs);
@@ -370,13 +406,14 @@ fn kill_every_deletion(runs: bool) {
         let is_gone = is_past_commit(point) && !point.ends_with("/revert");
         let place = if is_gone { "/old/root/marker" } else { "/old/old/root/marker" };
         assert_eq!(contents(&host, &name, place).as_deref(), Some(&*name), "{point}");
-        let numbers: Vec<u64> = generations(&host, &name).iter().filter_map(|one| one["number"].as_u64()).collect();
+        let numbers: Vec<u64> =
+            generations(&host, &name).iter().filter_map(|one| one["number"].as_u64()).collect();
         assert_eq!(numbers, if is_gone { vec![3, 1] } else { vec![3, 2, 1] }, "{point}");
         let area = host.area(&name);
         assert!(!area.join("operation.json").exists(), "{point}");
         nothing_is_left(&host, &name, &area, point);
         recovers_twice(&host, &name, point);
-        host.ok(["delete", &name, "--force"]);
+        host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
 }
 
@@ -417,7 +454,8 @@ fn kill_at_random(seed: u64, times: usize, by_script: bool) {
         command.args(["reinstall", &name]).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("run prlctl");
         let pid = rustix::process::Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("hold the process");
+        let pidfd =
+            rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("hold the process");
         let limit = Timespec { tv_sec: after.as_secs() as i64, tv_nsec: after.subsec_nanos().into() };
         poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).expect("wait for the process");
         let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
@@ -428,7 +466,7 @@ fn kill_at_random(seed: u64, times: usize, by_script: bool) {
         let root = judge(&host, &name, wanted, runs, &what);
         recovers_twice(&host, &name, &what);
         reinstalls_again(&host, &name, root, &what);
-        host.ok(["delete", &name, "--force"]);
+        host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
 }
 

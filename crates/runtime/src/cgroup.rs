@@ -218,11 +218,13 @@ impl Cgroups {
         }
     }
 
-    /// Takes the calling process to the container's groups in the v1 hierarchies, so that its limits hold for it too. Nothing on a v2 host.
+    /// Takes the calling process to the container's groups in the v1 hierarchies, so that its limits hold for it too, and out of its caller's unit.
+    /// Nothing on a v2 host.
     ///
     /// # Errors
     /// [`CgroupError::File`].
     pub fn enter_legacy(&self) -> Result<(), CgroupError> {
+        self.enter_legacy_monitor()?;
         for path in self.legacy_groups() {
             if path.exists() {
                 write_file("enter", &path.join("cgroup.procs"), "0")?;

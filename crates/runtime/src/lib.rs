@@ -6,6 +6,7 @@
 //! monitor     one process a container, that starts it and sees it end
 //! exec        a process of the host becomes one of the container
 //! script      a script of the host, with a mount namespace and a control group of its own
+//! keeper      a killed command's container is recovered
 //! cgroup      counting, limiting, killing
 //! state       what dies with the host
 //! kernel      what this host can do
@@ -15,6 +16,7 @@
 
 pub mod cgroup;
 pub mod exec;
+pub mod keeper;
 pub mod kernel;
 pub mod monitor;
 mod mountinfo;

@@ -150,6 +150,7 @@ pub fn mount_generation(
     }
     ensure_run_mount(prefix)?;
     make_directory(&point)?;
+    sweep_layers(prefix, id);
     let scratch = prefix.run_dir_of(id).join("layers");
     let namespace = user_namespace(ids.first, ids.count).map_err(io_call("map ids for", &layers.generation))?;
     let lower = Layer::attach(&layers.lower(), &scratch.join("lower"), &namespace)?;
@@ -161,6 +162,15 @@ pub fn mount_generation(
     .map_err(io_call("change ids for", &layers.generation))??;
     attach(made.as_fd(), &point)?;
     Ok(point)
+}
+
+/// Takes away the mapped layers that a command has left which was killed while it mounted a generation.
+pub fn sweep_layers(prefix: &Prefix, id: &ContainerId) {
+    for layer in ["lower", "upper"] {
+        let point = prefix.run_dir_of(id).join("layers").join(layer);
+        // Several, one over the other, if several commands were killed.
+        while is_mounted(&point) && rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+    }
 }
 
 /// Mounts a generation with plain owners at [`host_point`].

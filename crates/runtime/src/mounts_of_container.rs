@@ -8,6 +8,7 @@ use crate::mounts::{MountError, is_mounted, mounted, unmount};
 /// Unmounts all of the container's generations, and its view for the host. What is busy stays, and the next start uses it again.
 pub fn unmount_all(prefix: &Prefix, id: &ContainerId) {
     drop(unmount_host_view(prefix, id));
+    crate::mounts::sweep_layers(prefix, id);
     for kind in ["generations", "host"] {
         for point in mounted(prefix, id, kind) {
             drop(unmount(&point));

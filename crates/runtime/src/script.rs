@@ -1,9 +1,6 @@
 //! A script of the host, `vps.reinstall`: as root, in a mount namespace and a control group of its own.
-//!
-//! ```text
-//! prlctl ──┬─> keeper   holds a pipe from prlctl; when that closes, it kills the script's group and has the container recovered
-//!          └─> script   in <uuid>.script; what it mounts is gone with it, and so is every process that it leaves behind
-//! ```
+//! What it mounts is gone with it, and so is every process that it leaves behind; if this program is killed, by the recovery that its keeper
+//! starts (see [`crate::keeper`]).
 
 use std::ffi::OsString;
 use std::io;
@@ -73,7 +70,6 @@ pub fn run(
     let group = cgroups.script_group()?;
     let read_only = script.read_only.as_ref().map(|path| read_only_clone(path)).transpose()?;
     let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
-    let keeper = Keeper::start(prefix, id, &cgroups)?;
     let null = crate::exec::null()?;
 
     let child = fork(NEW_MOUNT_NAMESPACE, Some(group.as_fd()), || {
@@ -113,7 +109,6 @@ pub fn run(
         drop(child.kill());
         child.wait()?;
     }
-    keeper.dismiss();
     cgroups.remove_empty();
     Ok(result?)
 }
@@ -137,42 +132,4 @@ fn read_only_clone(path: &std::path::Path) -> Result<OwnedFd, ScriptError> {
 
 fn say(text: &str) {
     let _ = rustix::io::write(rustix::stdio::stdout(), text.as_bytes());
-}
-
-/// A process that outlives a killed `prlctl` by as long as it takes to end the script and have the container recovered.
-struct Keeper {
-    child: linux::Child,
-    pipe: OwnedFd,
-}
-
-impl Keeper {
-    fn start(prefix: &Prefix, id: &ContainerId, cgroups: &Cgroups) -> Result<Keeper, ScriptError> {
-        let (listen, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
-        let monitor_group = cgroups.monitor_group()?;
-        let child = fork(0, Some(monitor_group.as_fd()), || {
-            let _ = rustix::process::setsid();
-            let own = listen.as_raw_fd();
-            // The copy of the writing end, the locks, everything: a keeper that held the container's lock would keep its own recovery out.
-            linux::close_all_but(own);
-            let mut word = [0u8; 1];
-            if matches!(rustix::io::read(&listen, &mut word), Ok(1)) {
-                return 0;
-            }
-            drop(cgroups.kill_script(KILLING));
-            let _error = Command::new("/proc/self/exe")
-                .arg0("prlctl")
-                .args(["recover", &id.to_string()])
-                .env_clear()
-                .env("PATH", crate::spec::PATH)
-                .env("REROOT_PREFIX", prefix.root())
-                .exec();
-            127
-        })?;
-        Ok(Keeper { child, pipe })
-    }
-
-    fn dismiss(self) {
-        let _ = rustix::io::write(&self.pipe, b".");
-        drop(self.child.wait());
-    }
 }

@@ -228,6 +228,15 @@ pub fn capabilities() -> Vec<Capability> {
     ]
 }
 
+/// The machine's own, and those whose programs it also runs: a call of theirs must not be a way round.
+fn architectures() -> Vec<Arch> {
+    if cfg!(target_arch = "aarch64") {
+        vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]
+    } else {
+        vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
+    }
+}
+
 /// The calls that are refused in every container, to init and to whatever is executed in it alike.
 ///
 /// Modules, kexec, opening files by handle (it walks past the mount), the kernel's log, keyrings that are not namespaced, and four large
@@ -269,7 +278,7 @@ pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
         ["io_uring_setup", "io_uring_enter", "io_uring_register"].iter().map(|&name| name.to_owned()).collect();
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActAllow)
-        .architectures(vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32])
+        .architectures(architectures())
         .syscalls(vec![
             LinuxSyscallBuilder::default()
                 .names(refused)

@@ -2,7 +2,7 @@
 //!
 //! The file is never unlinked, so that two processes can never hold "the same" lock on two inodes; the kernel lets
 //! go of it when its holder dies, however. It is close-on-exec. Its text (`pid time command` a line) is for error
-//! messages only and proves nothing. Order, against deadlocks: host, template, container.
+//! messages only and proves nothing. Order, against deadlocks: container, template, host; the trash last.
 
 use std::fs::File;
 use std::io::{self, Write as _};

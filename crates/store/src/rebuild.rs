@@ -196,12 +196,18 @@ impl Area {
             }
         }
         if let Some(because) = because {
-            let aside = format!("{}.damaged-{}", Journal::FILE, Timestamp::now().as_second());
             // A death before this line: the journal is still there, and everything is done again.
-            atomic::move_at(self.handle(), Journal::FILE, self.handle(), &aside)?;
-            report.push(format!("`operation.json` ({because}): put aside as `{aside}`"));
+            report.push(self.put_journal_aside(&because)?);
         }
         Ok(())
+    }
+
+    /// Renames the journal, so that nobody takes it for one; what was done, in a line. Also for one that this crate can read, and whose
+    /// arguments the engine cannot.
+    pub fn put_journal_aside(&self, because: &str) -> Result<String, AreaError> {
+        let aside = format!("{}.damaged-{}", Journal::FILE, Timestamp::now().as_second());
+        atomic::move_at(self.handle(), Journal::FILE, self.handle(), &aside)?;
+        Ok(format!("`operation.json` ({because}): put aside as `{aside}`"))
     }
 }
 

@@ -196,6 +196,26 @@ pub fn unlink_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryErro
     unlink(&prefix.conf_dir(), &conf_link(id), id)
 }
 
+/// Removes the links of containers that are not there: what a creation that died before its commit has left, or a
+/// deletion after it. Only ours, which point into this prefix. Returns how many.
+pub fn sweep_links(prefix: &Prefix) -> Result<usize, RegistryError> {
+    let mut removed = 0;
+    for directory in [prefix.names_dir(), prefix.conf_dir()] {
+        let handle = atomic::open_directory(&directory)?;
+        for name in atomic::names_in(handle.as_fd())? {
+            let Some(name) = name.to_str() else { continue };
+            let Target::Container(id) = link_target(handle.as_fd(), name) else { continue };
+            let is_ours = std::fs::read_link(directory.join(name))
+                .is_ok_and(|target| target == prefix.area_dir(&id).join(VE_CONF));
+            if is_ours && !exists(prefix, &id) {
+                atomic::remove_file_at(handle.as_fd(), name)?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
 fn conf_link(id: &ContainerId) -> String {
     format!("{id}.conf")
 }

@@ -28,7 +28,6 @@ use runtime::mounts::Layers;
 
 use crate::fake_runtime::{Mounted, Running, delta};
 
-
 /// How a script ended.
 #[derive(Debug)]
 pub enum Ended {
@@ -123,7 +122,9 @@ pub fn run(
         let number = || first.parse::<i32>().expect("a number");
         match word {
             "print" => sink(rest.as_bytes()),
-            "env" => sink(format!("{first}={}", environment.get(first).map_or("(unset)", String::as_str)).as_bytes()),
+            "env" => sink(
+                format!("{first}={}", environment.get(first).map_or("(unset)", String::as_str)).as_bytes(),
+            ),
             "arguments" => {
                 if let Place::Outside { arguments, .. } = place {
                     let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
@@ -222,6 +223,9 @@ pub fn copy_tree(from: &Path, to: &Path) {
         let (path, target) = (entry.path(), to.join(entry.file_name()));
         let found = path.symlink_metadata().expect("it was listed");
         if found.is_dir() {
+            if target.symlink_metadata().is_ok_and(|there| !there.is_dir()) {
+                let _ = tree_remove(&target);
+            }
             let _ = std::fs::create_dir(&target);
             let _ = std::fs::set_permissions(&target, found.permissions());
             copy_tree(&path, &target);

@@ -76,7 +76,8 @@ impl TestHost {
         );
         // A memory filesystem has no disk to wait for.
         let memory = Path::new("/dev/shm");
-        let directory = if store::file_system_of(memory) == "tmpfs" { TempDir::new_in(memory) } else { TempDir::new() };
+        let directory =
+            if store::file_system_of(memory) == "tmpfs" { TempDir::new_in(memory) } else { TempDir::new() };
         let directory = directory.expect("a temporary directory");
         let prefix = Prefix::new(directory.path()).expect("a directory");
         prefix.ensure().expect("an empty prefix can be prepared");
@@ -128,6 +129,7 @@ impl TestHost {
         for (path, text) in files.iter().chain(more) {
             put(&staging.rootfs().join(path), text.as_bytes());
         }
+        std::fs::create_dir(staging.rootfs().join("home")).expect("a new directory");
         let release = staging.rootfs().join("etc/release");
         put(&release, format!("{name} {version}\n").as_bytes());
         let digest: String = format!("{name}").bytes().map(|byte| format!("{byte:02x}")).collect();
@@ -151,12 +153,18 @@ impl TestHost {
 
     /// Writes a script into `/etc/vz/conf`, or one that is named `*.sh` into `reinstall.d`; see `fake_script`.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
-        let directory = if name.ends_with(".sh") { self.prefix.reinstall_d() } else { self.prefix.conf_dir() };
+        let directory =
+            if name.ends_with(".sh") { self.prefix.reinstall_d() } else { self.prefix.conf_dir() };
         let path = directory.join(name);
         let _ = std::fs::remove_file(&path);
-        let mut file =
-            std::fs::File::options().write(true).create_new(true).mode(0o700).open(&path).expect("a new script");
-        std::io::Write::write_all(&mut file, format!("#!/bin/fake\n{text}\n").as_bytes()).expect("a new script");
+        let mut file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o700)
+            .open(&path)
+            .expect("a new script");
+        std::io::Write::write_all(&mut file, format!("#!/bin/fake\n{text}\n").as_bytes())
+            .expect("a new script");
         path
     }
 
@@ -198,7 +206,11 @@ impl TestHost {
     ///
     /// # Errors
     /// As the engine's.
-    pub fn reinstall(&self, id: &ContainerId, options: &reinstall::Options) -> Result<reinstall::Reinstalled> {
+    pub fn reinstall(
+        &self,
+        id: &ContainerId,
+        options: &reinstall::Options,
+    ) -> Result<reinstall::Reinstalled> {
         let host = self.host();
         let container = host.open(&id.to_string())?;
         reinstall::reinstall(&container, options)
@@ -250,7 +262,9 @@ impl TestHost {
                 } else if facts.is_symlink() {
                     std::fs::read_link(&path).map(|target| target.display().to_string()).unwrap_or_default()
                 } else {
-                    std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+                    std::fs::read(&path)
+                        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                        .unwrap_or_default()
                 };
                 let name = path.strip_prefix(self.prefix.root()).unwrap_or(&path).display().to_string();
                 found.insert(name, format!("{:o} {contents}", facts.mode()));

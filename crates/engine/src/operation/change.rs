@@ -21,7 +21,7 @@ use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 use super::reinstall::{build, carry, configure, revert_build};
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
-use crate::host::damaged;
+use crate::host::{Container, damaged};
 use crate::scripts::Scripts;
 
 /// The plan of a change, as it stands in the journal.
@@ -117,6 +117,7 @@ pub static REINSTALL: Kind<Change> = Kind {
     name: "reinstall",
     steps: &[STAGE, BUILD, CARRY, STOP, PROBATION, CONFIGURE, COMMIT, SETTLE],
     commit: "commit",
+    runs_on_the_host: false,
     is_committed,
 };
 
@@ -125,12 +126,13 @@ pub static REINSTALL_BY_SCRIPT: Kind<Change> = Kind {
     name: "reinstall-by-script",
     steps: &[STAGE, STOP, BUILD, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
     commit: "commit",
+    runs_on_the_host: true,
     is_committed,
 };
 
 /// Undo and generation-switch.
 pub static SWITCH: Kind<Change> =
-    Kind { name: "switch", steps: &[STOP, PROBATION, COMMIT, SETTLE], commit: "commit", is_committed };
+    Kind { name: "switch", steps: &[STOP, PROBATION, COMMIT, SETTLE], commit: "commit", runs_on_the_host: false, is_committed };
 
 fn build_text(work: &ChangeWork<'_>) -> String {
     match &work.plan.making {
@@ -159,7 +161,8 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         format: GenerationRecord::FORMAT,
         number: work.plan.to,
         parent: making.parent,
-        ostemplate: template_name(&base),
+        // Also of a root that a script has made: it is what the next reinstall starts from.
+        ostemplate: template_name(&making.base),
         base,
         mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
         reason: if making.is_by_script { Reason::Script } else { Reason::Reinstall },
@@ -167,8 +170,18 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         created: jiff::Timestamp::now(),
         distribution: making.distribution.clone(),
     };
-    let handle = area.create_generation(&record)?;
-    if making.is_by_script {
+    create_generation(work.container, &record)
+}
+
+/// Makes a generation, unless its template has been removed since it was looked at: whoever removes one asks who uses it under the same lock.
+///
+/// # Errors
+/// [`Code::UnknownTemplate`] when it is gone.
+pub fn create_generation(container: &Container<'_>, record: &GenerationRecord) -> Result<()> {
+    let _lock = container.host.lock_host()?;
+    container.template_of(record)?;
+    let handle = container.area.create_generation(record)?;
+    if record.base == Base::Empty {
         store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
     }
     Ok(())
@@ -212,23 +225,25 @@ fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
 
 fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
     let container = work.container;
-    if !container.is_running() {
-        return Ok(container.runtime().wait_until_gone(container.id()).map_err(|error| {
-            Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name)).because(error.because)
-        })?);
+    if container.is_running() {
+        // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
+        let _ = rustix::fs::syncfs(container.area.handle());
+        container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
     }
-    // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
-    let _ = rustix::fs::syncfs(container.area.handle());
-    container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
     container.runtime().wait_until_gone(container.id()).map_err(|error| {
         Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name)).because(error.because)
     })
 }
 
+/// That it does not start is told and no failure of the revert: what is wrong with it was so before, and a container that were locked until it
+/// starts could not be given another root either.
 fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
     if work.journal.was_running && work.is_this_boot() && !work.container.is_running() {
         work.container.host.step("start", "Starting the CT on its old root...");
-        work.container.start()?;
+        if let Err(failure) = work.container.start() {
+            work.log.note(&format!("not started: {failure}"));
+            work.container.host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+        }
     }
     Ok(())
 }
@@ -239,7 +254,7 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let container = work.container;
     let failed = |error: crate::runtime::RuntimeError| {
-        let mut failure = Failure::new(Code::System, "the new root does not come up").because(error.because);
+        let mut failure = Failure::new(Code::System, format!("generation {} does not come up", work.plan.to)).because(error.because);
         if !error.console.is_empty() {
             failure = failure.because(format!("its console said:\n{}", error.console));
         }
@@ -333,10 +348,8 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     } else if run.is_some() {
         if work.plan.discards {
             let ids = area.record().map_err(|error| damaged(error, &container.name))?.id_range;
-            let old = match record.parent {
-                Some(parent) => container.roots(parent, parent_of(container, parent)?)?,
-                None => Vec::new(),
-            };
+            // The first of what comes back is the running root itself.
+            let old = container.roots(work.plan.to, record.parent)?.split_off(1);
             for warning in container.runtime().replace_old(container.id(), ids, &old).map_err(fail)? {
                 container.host.warning(&warning);
             }
@@ -352,13 +365,31 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
         let _ = container.runtime().unmount_all(container.id());
     }
     if work.plan.discards {
+        link_past(container, work.plan.from, record.parent)?;
         crate::recover::discard(container, work.plan.from)?;
+    }
+    if work.journal.was_running && work.is_this_boot() && !container.is_running() {
+        // A script's last word was `reboot`, say, and it came down just after the commit: what ran runs.
+        container.start()?;
+    }
+    Ok(())
+}
+
+/// Roots that would have had the one that goes at their `/old` get what was at its own.
+fn link_past(container: &Container<'_>, gone: GenerationNumber, parent: Option<GenerationNumber>) -> Result<()> {
+    for (_, record) in container.area.generations().map_err(|error| damaged(error, &container.name))? {
+        if let Ok(mut record) = record
+            && record.parent == Some(gone)
+        {
+            record.parent = parent;
+            container.area.store_generation(&record)?;
+        }
     }
     Ok(())
 }
 
 /// What a container that was switched leaves behind stays no mount: its former root, where nothing leads to it any more.
-fn unmount_left(container: &crate::host::Container<'_>, live: GenerationNumber) -> Result<()> {
+fn unmount_left(container: &Container<'_>, live: GenerationNumber) -> Result<()> {
     let area = &container.area;
     let chain = GenerationRecord::chain(area, live).map_err(|error| damaged(error, &container.name))?;
     for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
@@ -368,10 +399,6 @@ fn unmount_left(container: &crate::host::Container<'_>, live: GenerationNumber) 
         }
     }
     Ok(())
-}
-
-fn parent_of(container: &crate::host::Container<'_>, number: GenerationNumber) -> Result<Option<GenerationNumber>> {
-    Ok(container.area.generation(number).map_err(|error| damaged(error, &container.name))?.parent)
 }
 
 /// `OSTEMPLATE`, `DISTRIBUTION` and `TEMPLATES` say what the live generation is.

@@ -87,11 +87,12 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     let mut record = AreaRecord::new(id, ids);
     let number = store::GenerationNumber::FIRST;
     record.next_generation = number.get() + 1;
+    // Looked at again under the lock, under which a template is removed.
+    let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
     let area = Area::stage(&host.prefix, &record)?;
     let result = fill(host, &area, options, &template, &sample, number);
     let result = result.and_then(|()| {
-        // A name that points at nothing is nobody's yet; a container without its name would be somebody's lost one.
-        unlink_stale(host, &options.name)?;
+        // A name that points at nothing is nobody's yet, and is replaced; a container without its name would be somebody's lost one.
         registry::link_name(&host.prefix, &options.name, &id)?;
         registry::link_conf(&host.prefix, &id)?;
         Ok(())
@@ -195,16 +196,6 @@ fn discard_staged(host: &Host, id: &ContainerId) -> Result<()> {
     Ok(store::trash::discard(&host.prefix, private.as_fd(), format!(".staging-{id}"))?)
 }
 
-/// A link of that name left by a creation that died, or by a container that was deleted by hand.
-fn unlink_stale(host: &Host, name: &ContainerName) -> Result<()> {
-    for (found, holder) in registry::names(&host.prefix)? {
-        if &found == name && !host.prefix.area_dir(&holder).exists() {
-            registry::unlink_name(&host.prefix, &found, &holder)?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes the links in `/etc/vz` of a container that has lost them.
 ///
 /// # Errors
@@ -232,12 +223,7 @@ pub fn sweep(host: &Host) -> Result<()> {
     for id in registry::staged(&host.prefix)? {
         discard_staged(host, &id)?;
     }
-    for (name, id) in registry::names(&host.prefix)? {
-        if !host.prefix.area_dir(&id).exists() {
-            registry::unlink_name(&host.prefix, &name, &id)?;
-            registry::unlink_conf(&host.prefix, &id)?;
-        }
-    }
+    registry::sweep_links(&host.prefix)?;
     template::sweep(&host.prefix)?;
     Ok(())
 }

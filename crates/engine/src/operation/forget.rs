@@ -31,6 +31,7 @@ pub static GENERATION_DELETE: Kind<Forget> = Kind {
         Step { name: "settle", text: |_| String::new(), apply: |_| Ok(()), revert: |_| Ok(()) },
     ],
     commit: "commit",
+    runs_on_the_host: false,
     is_committed: |work| Ok(!work.container.area.generation_dir(work.plan.number).exists()),
 };
 

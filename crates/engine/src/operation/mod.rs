@@ -53,6 +53,8 @@ pub struct Kind<P: 'static> {
     pub steps: &'static [Step<P>],
     /// Which step is the commit.
     pub commit: &'static str,
+    /// One of its steps runs a script of the host.
+    pub runs_on_the_host: bool,
     /// Asks the disk whether the commit has happened.
     pub is_committed: fn(&Work<'_, P>) -> Result<bool>,
 }
@@ -138,9 +140,22 @@ pub fn run<P: Serialize>(
         arguments: serde_json::to_value(&plan).map_err(|error| crate::error::system(what, &error))?,
     };
     let log = OperationLog::open(container, kind.name);
-    let mut work = Work { container, journal, plan, log };
+    let work = Work { container, journal, plan, log };
     // Durable before the first step: a death from here on is found by the next command.
     container.area.store_journal(&work.journal).map_err(|error| damaged(error, &container.name).within(what))?;
+    // A container that ran must not stay down, nor a script of the host go on, because this process is killed.
+    let is_kept = work.journal.was_running || kind.runs_on_the_host;
+    let result = match if is_kept { container.runtime().keep(container.id()) } else { Ok(()) } {
+        Ok(()) => walk(kind, work, what, code),
+        Err(error) => Err(give_up(kind, work, Failure::new(Code::System, "it cannot be kept").because(error.because), what, code)),
+    };
+    container.runtime().dismiss_keeper(container.id());
+    result
+}
+
+/// Step by step to the end, or back.
+fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, what: &str, code: Code) -> Result<Outcome<P>> {
+    let container = work.container;
     let mut is_committed = false;
     for step in kind.steps {
         let text = (step.text)(&work);
@@ -164,8 +179,9 @@ pub fn run<P: Serialize>(
             return Err(give_up(kind, work, failure, what, code));
         }
     }
-    finish(&mut work)?;
-    Ok(Outcome { plan: work.plan, unfinished: None })
+    // That the journal is still there takes nothing back either: the next command finds everything done.
+    let unfinished = finish(&mut work).err().map(|failure| format!("{}: {}", failure.what, failure.because.join(": ")));
+    Ok(Outcome { plan: work.plan, unfinished })
 }
 
 /// Reverts everything and says in which state things are.

@@ -9,7 +9,7 @@ use linux::Exit;
 use store::{Base, GenerationRecord, Reason, Template, TemplateName, template};
 use tree::{Kind as EntryKind, LayeredRoot, Root as TreeRoot};
 
-use super::change::{Change, ChangeWork, Making, REINSTALL, REINSTALL_BY_SCRIPT, template_name};
+use super::change::{Change, ChangeWork, Making, REINSTALL, REINSTALL_BY_SCRIPT, create_generation, template_name};
 use super::{Outcome, run};
 use crate::accounts;
 use crate::error::{Code, Failure, Result};
@@ -286,8 +286,12 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
 
 /// What the script has made must be a root, and one that only the script has made.
 fn accept(work: &mut ChangeWork<'_>, delta: &Path) -> Result<()> {
+    let (conf_dir, name) = (work.container.host.prefix.conf_dir(), work.container.name.clone());
     let refused = |because: String| {
-        Failure::new(Code::ScriptFailed, "what `vps.reinstall` has made is no root").because(because)
+        Failure::new(Code::ScriptFailed, "what `vps.reinstall` has made is no root").because(because).hint(format!(
+            "correct {}/vps.reinstall and run `prlctl reinstall {name}`, or add --skipscripts",
+            conf_dir.display()
+        ))
     };
     let handle = rustix::fs::open(
         delta,
@@ -299,7 +303,7 @@ fn accept(work: &mut ChangeWork<'_>, delta: &Path) -> Result<()> {
         tree::accept_built_root(handle.as_fd()).map_err(|error| refused(runtime::monitor::describe(&error)))?;
     for device in &accepted.removed_devices {
         let name = tree::escaped(std::os::unix::ffi::OsStrExt::as_bytes(device.as_os_str()));
-        work.plan.report.push(format!("removed the device node {name} from the new root: /dev is made at every start"));
+        work.plan.report.push(format!("removed the device node /{name} from the new root: /dev is made at every start"));
     }
     let root = TreeRoot::open(delta)?;
     if !root.has_executable(Path::new("/sbin/init"))? {
@@ -313,10 +317,6 @@ fn decline(work: &mut ChangeWork<'_>) -> Result<()> {
     let container = work.container;
     container.host.note("vps.reinstall exited with 128: the default reinstallation is done, vps.configure is not run");
     let area = &container.area;
-    let handle = area.generation_handle(work.plan.to)?;
-    store::trash::discard(&container.host.prefix, handle.as_fd(), "delta")?;
-    store::trash::discard(&container.host.prefix, handle.as_fd(), "lower")?;
-    store::atomic::make_directory_at(handle.as_fd(), "delta", 0o755)?;
     let was_running = work.journal.was_running;
     let Some(making) = &mut work.plan.making else { return Ok(()) };
     making.is_by_script = false;
@@ -324,8 +324,9 @@ fn decline(work: &mut ChangeWork<'_>) -> Result<()> {
     let mut record = area.generation(work.plan.to).map_err(|error| damaged(error, &container.name))?;
     record.base = making.base.clone();
     record.reason = Reason::Reinstall;
-    record.ostemplate = template_name(&making.base);
-    area.store_generation(&record)?;
+    // Made anew rather than changed: what it was at its making is kept beside its record, for a rebuild.
+    area.discard_generation(&container.host.prefix, work.plan.to)?;
+    create_generation(container, &record)?;
     work.plan.is_tried = was_running || !making.scripts.is_empty();
     if work.plan.discards && making.scripts.is_empty() {
         // With no script to run inside, the old root is never shown.

@@ -75,12 +75,20 @@ impl Before {
 }
 
 /// Everything that must hold when no operation is under way; panics with `case` where something does not. `runs`: whether it is to run.
-pub fn judge(host: &TestHost, id: &ContainerId, before: &Before, scenario: &Scenario, runs: bool, case: &str) -> Verdict {
+pub fn judge(
+    host: &TestHost,
+    id: &ContainerId,
+    before: &Before,
+    scenario: &Scenario,
+    runs: bool,
+    case: &str,
+) -> Verdict {
     let area = host.area(id);
     assert!(area.journal().unwrap().is_none(), "{case}: a journal is left");
     let (live, wanted) = before.after(scenario.effect);
     let mut found = parents(host, id);
-    let verdict = if found.keys().eq(wanted.keys()) && host.live(id) == live { Verdict::New } else { Verdict::Old };
+    let verdict =
+        if found.keys().eq(wanted.keys()) && host.live(id) == live { Verdict::New } else { Verdict::Old };
     let mut states = BTreeMap::new();
     for (number, record) in area.generations().unwrap() {
         states.insert(number.get(), record.unwrap().state);
@@ -131,7 +139,11 @@ pub fn whole(host: &TestHost, id: &ContainerId, runs: bool, case: &str) {
     }
     let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf"];
     for entry in std::fs::read_dir(area.path()).unwrap().flatten() {
-        assert!(known.iter().any(|name| entry.file_name() == *name), "{case}: {:?} is left", entry.file_name());
+        assert!(
+            known.iter().any(|name| entry.file_name() == *name),
+            "{case}: {:?} is left",
+            entry.file_name()
+        );
     }
     assert_eq!(host.host().find("web01").unwrap(), *id, "{case}: its name is lost");
     let world = host.fake().world();
@@ -146,7 +158,8 @@ pub fn whole(host: &TestHost, id: &ContainerId, runs: bool, case: &str) {
     assert!(runs, "{case}: it runs");
     assert_eq!(running.generation, live.get(), "{case}: another root runs than is live");
     assert!(!running.is_probation, "{case}: it is on probation for ever");
-    let mut chain = store::GenerationRecord::chain(&area, live).unwrap().into_iter().map(GenerationNumber::get);
+    let mut chain =
+        store::GenerationRecord::chain(&area, live).unwrap().into_iter().map(GenerationNumber::get);
     chain.next();
     assert_eq!(running.old, chain.collect::<Vec<_>>(), "{case}: at /old is not what its records say");
     for (depth, number) in std::iter::once(&running.generation).chain(&running.old).enumerate() {
@@ -162,12 +175,15 @@ pub fn whole(host: &TestHost, id: &ContainerId, runs: bool, case: &str) {
 /// A recovery of what needs none changes nothing.
 pub fn recovery_is_idle(host: &TestHost, id: &ContainerId, case: &str) {
     let everything = || {
-        let mut files = host.snapshot(&host.prefix.vz_dir());
+        let mut files = host.snapshot(&host.prefix.private_dir());
         files.extend(host.snapshot(&host.prefix.etc_vz()));
         (files, host.fake().world())
     };
     let before = everything();
-    host.host().open(&id.to_string()).map(drop).unwrap_or_else(|error| panic!("{case}: second recovery: {error}"));
+    host.host()
+        .open(&id.to_string())
+        .map(drop)
+        .unwrap_or_else(|error| panic!("{case}: second recovery: {error}"));
     let results = recover::recover_all(&host.host(), false).unwrap();
     assert!(results.iter().all(|result| result.failure.is_none()), "{case}: {results:?}");
     assert_eq!(everything(), before, "{case}: a second recovery has changed something");

@@ -1,6 +1,6 @@
 //! What is done to a container, from which state, and what it must have come to when it has happened.
 //!
-//! Every one begins with generations 1, 2 and 3, each the parent of the next, and 3 live.
+//! Every one begins with generations 1, 2 and 3, each the parent of the next, and 3 live; or 2, where it has gone back before.
 
 use engine::operation::{forget, reinstall, switch};
 use engine::{Host, Result};
@@ -26,6 +26,8 @@ pub struct Scenario {
     /// As the engine calls it.
     pub operation: &'static str,
     pub is_running: bool,
+    /// 2 is live when it begins.
+    pub has_gone_back: bool,
     pub effect: Effect,
     /// The scripts that there are: `(name, text)`.
     pub scripts: &'static [(&'static str, &'static str)],
@@ -39,6 +41,7 @@ const PLAIN: Scenario = Scenario {
     name: "",
     operation: "reinstall",
     is_running: true,
+    has_gone_back: false,
     effect: Effect::Reinstall { discards: false },
     scripts: &[],
     breaks: None,
@@ -49,7 +52,8 @@ const DISCARDS: Effect = Effect::Reinstall { discards: true };
 const SWITCH: Scenario = Scenario { operation: "switch", effect: Effect::Switch(2), ..PLAIN };
 const FORGET: Scenario = Scenario { operation: "generation-delete", effect: Effect::Forget(2), ..PLAIN };
 
-const CONFIGURE: (&str, &str) = ("vps.configure", "need /old/etc/passwd\nneed /old/old/etc/passwd\nwrite /configured yes");
+const CONFIGURE: (&str, &str) =
+    ("vps.configure", "need /old/etc/passwd\nneed /old/old/etc/passwd\nwrite /configured yes");
 const EXTRA: (&str, &str) = ("10-extra.sh", "need /configured\nwrite /extra yes");
 const ALONE: (&str, &str) = ("20-alone.sh", "write /alone yes");
 const BAD: (&str, &str) = ("vps.configure", "write /half done\nprint sorry\nexit 3");
@@ -72,17 +76,44 @@ pub const SCENARIOS: &[Scenario] = &[
         is_running: false,
         ..PLAIN
     },
+    Scenario { name: "discarding what has a root after it", effect: DISCARDS, has_gone_back: true, ..PLAIN },
     Scenario { name: "built, running", scripts: &[BUILD, CONFIGURE], ..BY_SCRIPT },
     Scenario { name: "built, stopped", scripts: &[BUILD], is_running: false, ..BY_SCRIPT },
     Scenario { name: "built, discarding", scripts: &[BUILD], effect: DISCARDS, ..BY_SCRIPT },
-    Scenario { name: "declined, running", scripts: &[("vps.reinstall", "copy old\nexit 128"), ALONE], ..BY_SCRIPT },
-    Scenario { name: "declined, stopped", scripts: &[("vps.reinstall", "exit 128")], is_running: false, ..BY_SCRIPT },
-    Scenario { name: "badly built, running", scripts: &[("vps.reinstall", "copy old\nexit 3")], fails: true, ..BY_SCRIPT },
-    Scenario { name: "badly configured, built", scripts: &[BUILD, BAD], fails: true, is_running: false, ..BY_SCRIPT },
+    Scenario {
+        name: "declined, running",
+        scripts: &[("vps.reinstall", "copy old\nexit 128"), ALONE],
+        ..BY_SCRIPT
+    },
+    Scenario {
+        name: "declined, stopped",
+        scripts: &[("vps.reinstall", "exit 128")],
+        is_running: false,
+        ..BY_SCRIPT
+    },
+    Scenario {
+        name: "badly built, running",
+        scripts: &[("vps.reinstall", "copy old\nexit 3")],
+        fails: true,
+        ..BY_SCRIPT
+    },
+    Scenario {
+        name: "badly configured, built",
+        scripts: &[BUILD, BAD],
+        fails: true,
+        is_running: false,
+        ..BY_SCRIPT
+    },
     Scenario { name: "back, running", ..SWITCH },
     Scenario { name: "back, stopped", is_running: false, ..SWITCH },
+    Scenario { name: "forward, running", effect: Effect::Switch(3), has_gone_back: true, ..SWITCH },
     Scenario { name: "far back, running", effect: Effect::Switch(1), ..SWITCH },
-    Scenario { name: "back, to one that does not start", breaks: Some(("wait_until_up", How::ErrorBefore)), fails: true, ..SWITCH },
+    Scenario {
+        name: "back, to one that does not start",
+        breaks: Some(("wait_until_up", How::ErrorBefore)),
+        fails: true,
+        ..SWITCH
+    },
     Scenario {
         name: "back, stopped, and something is left of it",
         is_running: false,
@@ -93,7 +124,12 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "in the middle, running", ..FORGET },
     Scenario { name: "in the middle, stopped", is_running: false, ..FORGET },
     Scenario { name: "the first, running", effect: Effect::Forget(1), ..FORGET },
-    Scenario { name: "one that is in use", breaks: Some(("unmount", How::ErrorBefore)), fails: true, ..FORGET },
+    Scenario {
+        name: "one that is in use",
+        breaks: Some(("unmount", How::ErrorBefore)),
+        fails: true,
+        ..FORGET
+    },
     Scenario {
         name: "one that is in use, stopped",
         breaks: Some(("unmount", How::ErrorBefore)),
@@ -115,6 +151,11 @@ impl Scenario {
         let id = host.create_running("web01");
         for _ in 0..2 {
             host.reinstall(&id, &reinstall_options()).expect("a plain reinstall");
+        }
+        if self.has_gone_back {
+            let engine = host.host();
+            let container = engine.open("web01").expect("it can be opened");
+            switch::undo(&container, 10, 1).expect("a plain undo");
         }
         if !self.is_running {
             host.stop(&id);
@@ -140,8 +181,10 @@ impl Scenario {
                 reinstall::reinstall(&container, &options).map(|done| done.unfinished)
             }
             Effect::Switch(2) => switch::undo(&container, 10, 1).map(|done| done.unfinished),
-            Effect::Switch(to) => switch::switch(&container, GenerationNumber::new(to), "cannot switch", 10, 1)
-                .map(|done| done.unfinished),
+            Effect::Switch(to) => {
+                switch::switch(&container, GenerationNumber::new(to), "cannot switch", 10, 1)
+                    .map(|done| done.unfinished)
+            }
             Effect::Forget(number) => forget::delete(&container, GenerationNumber::new(number)),
         }
     }

@@ -138,7 +138,7 @@ pub fn run(arguments: &List) -> Result<u8> {
 fn column(name: &str) -> Result<&'static Column> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     COLUMNS.iter().find(|column| column.name == name).ok_or_else(|| {
-        Failure::new(Code::BadOption, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
+        Failure::new(Code::UnknownField, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
             .hint("`prlctl list -L` lists the columns there are")
     })
 }

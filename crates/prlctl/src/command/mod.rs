@@ -16,6 +16,7 @@ mod stop;
 mod template;
 
 use std::cell::RefCell;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::Parser;
@@ -33,7 +34,7 @@ pub const PREFIX_VARIABLE: &str = "REROOT_PREFIX";
 /// Runs the command line of this process; returns its exit code.
 pub fn run(is_vzpkg: bool) -> u8 {
     // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
-    let wants_json = std::env::args_os().skip(1).any(|word| word == "-j" || word == "--json");
+    let wants_json = wants_json();
     let result = if is_vzpkg {
         match Vzpkg::try_parse() {
             Ok(arguments) => vzpkg(arguments.command),
@@ -52,6 +53,12 @@ pub fn run(is_vzpkg: bool) -> u8 {
             failure.code.exit()
         }
     }
+}
+
+/// The words after `exec` are the container's, and so are their options.
+fn wants_json() -> bool {
+    let mut words = std::env::args_os().skip(1).peekable();
+    words.peek().is_some_and(|command| command != "exec") && words.any(|word| word == "-j" || word == "--json")
 }
 
 fn prlctl(command: PrlctlCommand) -> Result<u8> {
@@ -131,13 +138,12 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
     }
     let prefix = prefix()?;
     prefix.ensure()?;
-    let words: Vec<String> = std::env::args().collect();
-    let command = words
-        .iter()
+    let command = std::env::args_os()
         .enumerate()
         .map(|(index, word)| {
-            let word = if index == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
-            tree::escaped(word.as_bytes())
+            let word = word.as_bytes();
+            let word = if index == 0 { word.rsplit(|&byte| byte == b'/').next().unwrap_or(word) } else { word };
+            tree::escaped(word)
         })
         .collect::<Vec<_>>()
         .join(" ");

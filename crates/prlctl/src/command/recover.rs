@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::Result;
 use engine::host::damaged;
-use engine::recover::recover_all;
+use engine::recover::{damage_of, recover_all};
 use serde_json::json;
 use store::Area;
 
@@ -57,6 +57,8 @@ pub fn run(arguments: &Recover) -> Result<u8> {
 
 fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
+    // In the order of all: host, template, container.
+    let lock = host.lock_host()?;
     let _lock = store::Lock::exclusive(&host.prefix, store::LockName::Container(id), Duration::from_secs(LOCK_WAIT), &host.command)?;
     if host.runtime.running(&id).is_some() {
         return Err(engine::Failure::new(engine::Code::Running, format!("cannot rebuild the records of `{words}`"))
@@ -64,8 +66,16 @@ fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
             .unchanged()
             .hint(format!("prlctl stop {words}")));
     }
-    let lock = host.lock_host()?;
-    let report = Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words))?;
+    let rebuild = || Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words));
+    let mut report = rebuild()?;
+    let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
+    if let Ok(Some(journal)) = area.journal()
+        && let Some(because) = damage_of(&journal)
+    {
+        report.push(area.put_journal_aside(&because).map_err(|error| damaged(error, words))?);
+        // Without a journal nothing is staged any more.
+        report.extend(rebuild()?);
+    }
     if is_json {
         output::json(&json!({ "result": "rebuilt", "report": report }));
     } else {

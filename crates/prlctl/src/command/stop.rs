@@ -15,7 +15,7 @@ use crate::arguments::Stop;
 pub fn stop(arguments: &Stop) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let Some(words) = &arguments.container else { return stop_all(&host, arguments) };
-    let container = host.open(words)?;
+    let container = host.open_to_stop(words)?;
     if !container.is_running() {
         return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
             .because("it does not run")
@@ -65,7 +65,7 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
         if host.runtime.running(&id).is_none() {
             continue;
         }
-        let result = host.open(&id.to_string()).and_then(|container: Container<'_>| {
+        let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
             host.step("stop", &format!("Stopping the CT {}...", container.name));
             container.stop(limit(host, arguments), false)
         });

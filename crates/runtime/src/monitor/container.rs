@@ -28,6 +28,8 @@ use crate::state::ProcessIdentity;
 
 /// How long the last step, from the word to start to the execution of init, may take.
 const EXECUTION: Duration = Duration::from_secs(30);
+/// How long a process that has complained of its end may take to end.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How long left-over processes of an earlier run may take to die.
 const KILLING: Duration = Duration::from_secs(10);
 
@@ -65,7 +67,8 @@ pub struct Place<'a> {
 /// In one line, why not; nothing of the container is left running.
 pub fn start(place: &Place<'_>, console: &mut Console) -> Result<Running, String> {
     let result = try_start(place, console).map_err(|because| match complaints::take() {
-        Some(complaint) => format!("{because} ({complaint})"),
+        Some(complaint) => why_not_executed(&complaint)
+            .map_or_else(|| format!("{because} ({complaint})"), |why| not_executed(&place.launch.init, why)),
         None => because,
     });
     if result.is_err() {
@@ -132,8 +135,12 @@ fn try_start(place: &Place<'_>, console: &mut Console) -> Result<Running, String
     cgroups.delegate(launch.ids.first).map_err(words("hand over the control group"))?;
     net::bring_up_loopback(pidfd.as_fd()).map_err(|error| describe(&error))?;
     warnings.extend(old.attach().map_err(words("attach the old root"))?);
+    drop(complaints::take());
     container.start().map_err(|error| describe(&error))?;
     wait_for_execution(executed)?;
+    if let Some(complaint) = complaints::take() {
+        see_that_it_lives(&pidfd, &launch.init, &complaint)?;
+    }
     Ok(Running { init, pidfd, notify, warnings })
 }
 
@@ -204,6 +211,32 @@ fn wait_for_execution(pipe: OwnedFd) -> Result<(), String> {
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// The pipe was closed by the execution of init, or by the death of what was to become it; of the latter it has complained before.
+fn see_that_it_lives(pidfd: &OwnedFd, init: &str, complaint: &str) -> Result<(), String> {
+    let timeout = Timespec { tv_sec: LAST_BREATH.as_secs() as i64, tv_nsec: 0 };
+    if !matches!(poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)), Ok(1..)) {
+        return Ok(());
+    }
+    Err(not_executed(init, why_not_executed(complaint).unwrap_or(complaint)))
+}
+
+fn not_executed(init: &str, why: &str) -> String {
+    format!("`{init}` in the container cannot be executed: {why}")
+}
+
+/// Complaints of the library about the execution of init, in words.
+fn why_not_executed(complaint: &str) -> Option<&'static str> {
+    let is_of_execution = complaint.contains("execvp") || complaint.starts_with("executable ");
+    let words = [
+        ("not found in PATH", "it is not there"),
+        ("correct permission", "it is not executable"),
+        ("ENOENT", "it, or its interpreter, is not there"),
+        ("ENOEXEC", "exec format error: it is no program of this machine, and has no `#!`"),
+        ("EACCES", "permission denied: it, or its interpreter, is not executable"),
+    ];
+    words.iter().find(|(sign, _)| is_of_execution && complaint.contains(sign)).map(|(_, why)| *why)
 }
 
 fn words<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> String {

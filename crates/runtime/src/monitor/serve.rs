@@ -155,6 +155,7 @@ impl Monitor {
             }
             self.tell(&if is_first { Event::Started { warnings: running.warnings.clone() } } else { Event::Restarted });
             is_first = false;
+            let _ = linux::release_code_pages();
             let how = self.watch(&running);
             if how != End::Rebooted || !self.may_restart() {
                 break how;

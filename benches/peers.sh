@@ -1,0 +1,160 @@
+#!/bin/bash
+# Whole processes against Debian's LXC on this machine, in one run: medians, and the ratio pair by pair.
+#
+#   make bench            all of it, a few minutes
+#   RUNS=5 make bench     quicker
+#
+# Everything lies on a loop-mounted, journaled ext4, which is what hosts have. Ours and the peer's command take turns, so that a machine whose
+# speed drifts drifts for both. Needs root, lxc and the templates' sources; no figure here is a test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+RUNS=${RUNS:-15}
+program=$PWD/${CARGO_TARGET_DIR:-target}/release
+[ -x "$program/prlctl" ] || { echo 'run `make bench`: it builds the program first' >&2; exit 1; }
+command -v lxc-start >/dev/null || { echo 'the peer is missing: apt-get install lxc' >&2; exit 1; }
+
+work=$(mktemp -d)
+export REROOT_PREFIX=$work/disk/ours
+lxc=$work/disk/lxc
+cleanup() {
+    "$program/prlctl" stop --all --kill >/dev/null 2>&1 || true
+    for name in peer debian copy; do lxc-stop -P "$lxc" -n "$name" -k >/dev/null 2>&1 || true; done
+    while read -r point; do umount -l "$point" 2>/dev/null || true; done < <(awk -v w="$work/" 'index($5, w) == 1 { print $5 }' /proc/self/mountinfo | tac)
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+truncate -s 16G "$work/image"
+mkfs.ext4 -q "$work/image"
+mkdir "$work/disk"
+mount -o loop "$work/image" "$work/disk"
+mkdir "$REROOT_PREFIX" "$lxc"
+
+now() { echo "${EPOCHREALTIME/./}"; }
+# timed COMMAND…: its microseconds in $took
+timed() { local from; from=$(now); "$@" >/dev/null 2>&1; took=$(($(now) - from)); }
+median() { printf '%s\n' "$@" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
+ms() { awk -v us="$1" 'BEGIN { printf "%.1f", us / 1000 }'; }
+report() { # NAME OURS PEERS WANTED
+    local -n ours=$2 peers=$3
+    local ratios=() i a b
+    for i in "${!ours[@]}"; do ratios+=("$(awk -v a="${ours[i]}" -v b="${peers[i]}" 'BEGIN { printf "%.3f", a / b }')"); done
+    a=$(median "${ours[@]}") b=$(median "${peers[@]}")
+    printf '%-44s %9s ms %9s ms   %6s   (wanted: %s)\n' "$1" "$(ms "$a")" "$(ms "$b")" "$(median "${ratios[@]}")" "$4"
+}
+alone() { # NAME OURS WANTED
+    local -n ours=$2
+    printf '%-44s %9s ms %9s      %6s   (wanted: %s)\n' "$1" "$(ms "$(median "${ours[@]}")")" - - "$3"
+}
+
+echo "making templates and peers ..."
+"$program/vzpkg" create cache busybox >/dev/null 2>&1
+"$program/vzpkg" create cache debian-12 >/dev/null 2>&1
+root_of() { echo "$REROOT_PREFIX/vz/template/$1/latest/rootfs"; }
+# A privileged LXC container on a plain directory: less work than ours, and what its users have at hand.
+make_peer() { # NAME TEMPLATE
+    mkdir -p "$lxc/$1"
+    cp -a "$(readlink -f "$(root_of "$2")")" "$lxc/$1/rootfs"
+    cat >"$lxc/$1/config" <<EOF
+lxc.include = /usr/share/lxc/config/common.conf
+lxc.arch = amd64
+lxc.uts.name = $1
+lxc.rootfs.path = dir:$lxc/$1/rootfs
+lxc.net.0.type = empty
+lxc.apparmor.profile = unconfined
+EOF
+}
+make_peer peer busybox
+make_peer debian debian-12
+prlctl() { "$program/prlctl" "$@" >/dev/null 2>&1; }
+prlctl create ours --ostemplate busybox
+prlctl create deb --ostemplate debian-12
+
+printf '%-44s %12s %12s   %6s\n' '' ours LXC ratio
+
+lxc_exec() { lxc-attach -P "$lxc" -n peer -- true; }
+our_start() { prlctl start ours; until prlctl exec ours true; do :; done; }
+lxc_start() { lxc-start -P "$lxc" -n peer; until lxc_exec; do :; done; }
+a=() b=()
+for ((i = 0; i < RUNS; i++)); do
+    timed our_start; a+=("$took"); prlctl stop ours --kill
+    timed lxc_start; b+=("$took"); lxc-stop -P "$lxc" -n peer -k
+done
+report 'start to the first exec, busybox' a b '<= 1.1'
+
+prlctl start ours; lxc-start -P "$lxc" -n peer
+a=() b=()
+for ((i = 0; i < RUNS * 3; i++)); do
+    timed prlctl exec ours true; a+=("$took")
+    timed lxc_exec; b+=("$took")
+done
+report 'exec true' a b '<= 1.2'
+lxc-stop -P "$lxc" -n peer -k
+
+a=()
+for ((i = 0; i < RUNS; i++)); do
+    timed prlctl stop ours; a+=("$took"); prlctl start ours
+done
+alone 'stop, busybox, gracefully' a '< 100 ms'
+
+a=()
+for ((i = 0; i < RUNS; i++)); do
+    timed prlctl reinstall ours --skipbackup; a+=("$took")
+done
+alone 'reinstall, busybox, running to running' a '<= 150 ms'
+prlctl stop ours --kill
+
+a=() b=()
+for ((i = 0; i < RUNS; i++)); do
+    timed prlctl create "copy$i" --ostemplate busybox; a+=("$took")
+    timed lxc-copy -P "$lxc" -n peer -N "copy$i" -s -B overlayfs; b+=("$took")
+done
+report 'create (lxc-copy -s -B overlayfs)' a b '<= 2'
+
+a=() b=()
+for ((i = 0; i < RUNS; i++)); do
+    timed prlctl start deb --wait; a+=("$took"); prlctl stop deb
+    lxc_boot() { lxc-start -P "$lxc" -n debian; until [ "$(lxc-attach -P "$lxc" -n debian -- systemctl is-system-running --wait 2>/dev/null)" = running ]; do :; done; }
+    timed lxc_boot; b+=("$took"); timed lxc-stop -P "$lxc" -n debian; c+=("$took")
+done
+report 'start to running, Debian 12' a b '<= 1.1'
+
+a=()
+for ((i = 0; i < RUNS; i++)); do prlctl start deb --wait; timed prlctl stop deb; a+=("$took"); done
+report 'stop, Debian 12' a c '<= 1.1'
+
+prlctl start deb --wait
+a=()
+for ((i = 0; i < RUNS; i++)); do timed prlctl reinstall deb --skipbackup; a+=("$took"); done
+alone 'reinstall, Debian 12, running to running' a '< 600 ms'
+prlctl stop deb
+
+fill() { # NAME FILES
+    prlctl create "$1" --ostemplate busybox
+    prlctl start "$1"
+    prlctl exec "$1" "mkdir /data; cd /data; i=0; while [ \$i -lt $2 ]; do : > f\$i; i=\$((i+1)); done; sync"
+    prlctl stop "$1"
+}
+fill few 10
+fill many 100000
+sync
+a=() b=()
+for ((i = 0; i < RUNS; i++)); do
+    timed prlctl reinstall few; a+=("$took")
+    timed prlctl reinstall many; b+=("$took")
+    prlctl reinstall few --undo; prlctl reinstall many --undo
+done
+alone 'reinstall, stopped, 10 old files' a '<= 12 ms'
+alone 'reinstall, stopped, 100,000 old files' b 'within 20 % of that'
+
+prlctl start ours
+for file in "$REROOT_PREFIX"/run/vz/*/monitor.json; do
+    pid=$(grep -o '"pid":[0-9]*' "$file" | cut -d: -f2)
+    [ -r "/proc/$pid/smaps_rollup" ] && awk '/^Pss:/ { printf "%-44s %9.2f MiB                     (wanted: < 3)\n", "memory of a monitor (PSS)", $2 / 1024 }' "/proc/$pid/smaps_rollup"
+done
+prlctl stop ours
+
+for ((i = $("$program/prlctl" list -a -H | wc -l); i < 200; i++)); do prlctl create "list$i" --ostemplate busybox; done
+a=()
+for ((i = 0; i < RUNS; i++)); do timed "$program/prlctl" list -a; a+=("$took"); done
+alone 'list -a, 200 containers' a '< 20 ms'

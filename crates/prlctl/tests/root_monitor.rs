@@ -1,0 +1,236 @@
+//! What a container does by itself, or suffers: it reboots, powers off, dies while it starts, ignores its stop; its monitor is killed.
+
+use rustix::process::{Pid, Signal, kill_process};
+use testkit::RealHost;
+
+fn new_host() -> Option<RealHost> {
+    let host = RealHost::new(env!("CARGO_BIN_EXE_prlctl"))?;
+    host.started("web01");
+    Some(host)
+}
+
+fn uuid(host: &RealHost) -> String {
+    host.area("web01").file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn is_state(host: &RealHost, state: &str) -> bool {
+    host.ok(["status", "web01"]) == format!("CT web01 exist {state}\n")
+}
+
+fn console(host: &RealHost) -> String {
+    let bytes = std::fs::read(host.path("var/log/vz").join(format!("{}.console", uuid(host)))).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// What `list -i` tells, `Null` for what it does not.
+fn told(host: &RealHost, key: &str) -> serde_json::Value {
+    let json: serde_json::Value = serde_json::from_str(&host.ok(["list", "-i", "web01", "-j"])).unwrap();
+    json[0][key].clone()
+}
+
+fn pid(of: &RealHost, who: &str) -> i32 {
+    let text = std::fs::read_to_string(of.path("run/vz").join(uuid(of)).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_str(&text).unwrap();
+    state[who]["pid"].as_i64().unwrap() as i32
+}
+
+fn kill_monitor(host: &RealHost) {
+    let monitor = pid(host, "monitor");
+    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+    host.wait_until("the monitor is dead", || {
+        let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+}
+
+/// Puts another init in place of that of the template; the one that runs goes on.
+fn change_init(host: &RealHost, text: &str) {
+    let line = format!("cat > /sbin/init.new <<'END'\n{text}\nEND\nchmod 755 /sbin/init.new; mv /sbin/init.new /sbin/init");
+    host.exec("web01", &line);
+}
+
+#[test]
+fn root_reboot_inside_starts_it_again() {
+    let Some(host) = new_host() else { return };
+    host.exec("web01", "echo kept > /root/file");
+    let (init, monitor) = (told(&host, "Init"), pid(&host, "monitor"));
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("another init runs", || told(&host, "Init") != init && is_state(&host, "running"));
+    assert_eq!(pid(&host, "monitor"), monitor, "its monitor starts it");
+    assert_eq!(host.exec("web01", "cat /root/file"), "kept");
+    // And it is a whole container: it stops and starts as before.
+    host.ok(["restart", "web01"]);
+    assert_eq!(host.exec("web01", "hostname"), "web01");
+}
+
+#[test]
+fn root_poweroff_inside_stops_it() {
+    let Some(host) = new_host() else { return };
+    for command in ["poweroff", "halt"] {
+        host.exec("web01", "echo kept > /root/file");
+        host.run(["exec", "web01", command]);
+        host.wait_until("it is stopped", || is_state(&host, "stopped"));
+        host.run(["exec", "web01", "true"]).failed(31, &[]);
+        host.ok(["start", "web01"]);
+        assert_eq!(host.exec("web01", "cat /root/file"), "kept", "{command}");
+    }
+}
+
+#[test]
+fn root_a_container_that_reboots_for_ever_is_left_stopped() {
+    let Some(host) = new_host() else { return };
+    host.exec("web01", "printf '#!/bin/sh\\nreboot\\n' > /etc/init.d/rcS; chmod 755 /etc/init.d/rcS");
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it is left stopped", || console(&host).contains("it is left stopped"));
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    let said = console(&host);
+    assert!(said.contains("it has rebooted 5 times within 60 s"), "{said}");
+    assert_eq!(said.matches("starting it again").count(), 5, "{said}");
+}
+
+#[test]
+fn root_a_container_outlives_its_monitor() {
+    let Some(host) = new_host() else { return };
+    let init = told(&host, "Init");
+    assert_eq!(told(&host, "Monitor"), serde_json::Value::Null);
+    kill_monitor(&host);
+    assert!(is_state(&host, "running"));
+    assert_eq!(told(&host, "Init"), init);
+    assert!(told(&host, "Monitor").as_str().unwrap().contains("its end will mean stopped"));
+    assert_eq!(host.exec("web01", "echo alive"), "alive");
+    // It is still asked politely to stop.
+    host.exec("web01", "sh -c 'trap \"echo asked > /root/asked; exit\" TERM; touch /tmp/ready; sleep 1000 & wait' >/dev/null 2>&1 </dev/null &");
+    host.wait_until("it listens", || host.run(["exec", "web01", "test -e /tmp/ready"]).code == 0);
+    host.ok(["stop", "web01"]);
+    assert!(is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/asked"), "asked");
+    assert_eq!(told(&host, "Monitor"), serde_json::Value::Null, "it has one again");
+}
+
+#[test]
+fn root_a_container_without_monitor_can_be_reinstalled() {
+    let Some(host) = new_host() else { return };
+    host.exec("web01", "echo precious > /root/file");
+    kill_monitor(&host);
+    host.ok(["reinstall", "web01"]);
+    assert_eq!(host.exec("web01", "cat /old/root/file"), "precious");
+    assert_eq!(told(&host, "Monitor"), serde_json::Value::Null);
+    kill_monitor(&host);
+    host.ok(["reinstall", "web01", "--undo"]);
+    assert_eq!(host.exec("web01", "cat /root/file"), "precious");
+}
+
+#[test]
+fn root_the_end_of_a_container_without_monitor_means_stopped() {
+    let Some(host) = new_host() else { return };
+    host.exec("web01", "echo kept > /root/file");
+    kill_monitor(&host);
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/file"), "kept");
+    kill_monitor(&host);
+    host.ok(["restart", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/file"), "kept");
+    kill_monitor(&host);
+    host.ok(["delete", "web01", "--force"]);
+    host.run(["status", "web01"]).failed(14, &[]);
+}
+
+#[test]
+fn root_a_killed_container_is_stopped_and_starts_again() {
+    let Some(host) = new_host() else { return };
+    kill_process(Pid::from_raw(pid(&host, "init")).unwrap(), Signal::KILL).unwrap();
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    assert!(console(&host).contains("its init was killed by signal 9"), "{}", console(&host));
+    host.ok(["start", "web01"]);
+    // Both at once: nobody is left to clean up but the next command.
+    let init = pid(&host, "init");
+    kill_monitor(&host);
+    kill_process(Pid::from_raw(init).unwrap(), Signal::KILL).unwrap();
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "echo alive"), "alive");
+}
+
+#[test]
+fn root_the_console_is_in_a_log_of_bounded_size() {
+    let Some(host) = new_host() else { return };
+    host.exec("web01", "echo first words > /dev/console");
+    host.wait_until("it is logged", || console(&host).contains("first words"));
+    host.exec("web01", "yes 0123456789abcdef | head -c 5000000 > /dev/console; echo last words > /dev/console");
+    host.wait_until("all is logged", || console(&host).contains("last words"));
+    let log = host.path("var/log/vz").join(format!("{}.console", uuid(&host)));
+    let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
+    let sizes = (size(&log), size(&log.with_extension("console.1")));
+    assert!(sizes.0 + sizes.1 < 3 << 20, "{sizes:?}");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn root_an_init_that_exits_at_once_is_told_with_its_last_words() {
+    let Some(host) = new_host() else { return };
+    change_init(&host, "#!/bin/sh\necho the disk of the moon is missing\nprintf 'red \\033[31m\\n'\nexit 3");
+    host.ok(["stop", "web01"]);
+    let ran = host.run(["start", "web01"]);
+    ran.failed(3, &["error: cannot start `web01`", "its init exited with 3", "the disk of the moon is missing", "state: `web01` is stopped", "hint:"]);
+    assert!(!ran.stderr.contains('\u{1b}'), "the console reaches a terminal raw: {ran}");
+    assert!(is_state(&host, "stopped"));
+    host.run(["restart", "web01"]).failed(3, &["the disk of the moon"]);
+    // As JSON it is one document.
+    let ran = host.run(["start", "web01", "-j"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["error"]["exit"], 3);
+    assert!(json["error"]["because"].to_string().contains("the disk of the moon"), "{ran}");
+}
+
+#[test]
+fn root_an_init_that_cannot_be_executed_is_told() {
+    let Some(host) = new_host() else { return };
+    for (text, mode, words) in [("#!/nowhere/interpreter", 755, "it, or its interpreter, is not there"), ("#!/bin/sh", 644, "it is not executable")] {
+        change_init(&host, text);
+        host.exec("web01", &format!("chmod {mode} /sbin/init"));
+        host.ok(["stop", "web01"]);
+        let ran = host.run(["start", "web01"]);
+        ran.failed(3, &["error: cannot start `web01`", "state: `web01` is stopped"]);
+        assert!(ran.stderr.contains("`/sbin/init` in the container cannot be executed") && ran.stderr.contains(words), "{text}: {ran}");
+        assert!(is_state(&host, "stopped"));
+        repair(&host, |init| rustix::fs::unlink(init).unwrap());
+        // No init at all.
+        host.run(["start", "web01"]).failed(3, &["error: cannot start `web01`", "`/sbin/init` in the container cannot be executed: it is not there"]);
+        repair(&host, |init| {
+            let script = "#!/bin/sh\ntrap 'exit 0' TERM\nsleep 100000 &\nwait\n";
+            let mut file = std::fs::File::create(init).unwrap();
+            std::io::Write::write_all(&mut file, script.as_bytes()).unwrap();
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        });
+        host.ok(["start", "web01"]);
+        assert_eq!(host.exec("web01", "echo alive"), "alive");
+    }
+}
+
+/// Does something to the init of a stopped container, from the host.
+fn repair(host: &RealHost, work: impl FnOnce(&std::path::Path)) {
+    host.ok(["mount", "web01"]);
+    work(&host.path("vz/root").join(uuid(host)).join("sbin/init"));
+    host.ok(["umount", "web01"]);
+}
+
+#[test]
+fn root_an_init_that_ignores_its_stop_is_killed_after_the_time_out() {
+    let Some(host) = new_host() else { return };
+    change_init(&host, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done");
+    host.ok(["restart", "web01"]);
+    host.wait_until("init ignores the signal", || {
+        host.exec("web01", "grep SigIgn /proc/1/status").trim_end().chars().rev().nth(3).is_some_and(|digit| digit == '4')
+    });
+    assert_eq!(host.ok(["stop", "web01", "--timeout", "1"]), "The CT has been successfully stopped.\n");
+    assert!(console(&host).contains("it did not stop in time: killing it"), "{}", console(&host));
+    assert!(is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    // The default of the host.
+    host.write("etc/vz/vz.conf", "STOP_TIMEOUT=\"1\"\n", 0o644);
+    host.ok(["stop", "web01"]);
+}

@@ -1,0 +1,158 @@
+//! `vzpkg`: templates are made, listed and removed, and never half made.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use testkit::{Ran, RealHost};
+
+fn new_host() -> Option<RealHost> {
+    RealHost::bare(env!("CARGO_BIN_EXE_prlctl"))
+}
+
+fn vzpkg(host: &RealHost, words: &[&str]) -> Ran {
+    Ran::of(host.vzpkg().args(words).output().expect("run vzpkg"))
+}
+
+fn latest(host: &RealHost) -> PathBuf {
+    std::fs::canonicalize(host.path("vz/template/busybox/latest")).unwrap()
+}
+
+#[test]
+fn root_a_template_is_made_listed_used_and_removed() {
+    let Some(host) = new_host() else { return };
+    let ran = vzpkg(&host, &["create", "cache", "busybox"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stdout.starts_with("The template busybox has been successfully created"), "{ran}");
+
+    let ran = vzpkg(&host, &["list"]);
+    assert!(ran.stdout.starts_with("NAME ") && ran.stdout.lines().count() == 2, "{ran}");
+    assert!(vzpkg(&host, &["list", "-H"]).stdout.starts_with("busybox "));
+    let list = || -> serde_json::Value { serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap() };
+    let json = list();
+    assert_eq!((&json[0]["name"], &json[0]["is_latest"], &json[0]["users"]), (&"busybox".into(), &true.into(), &0.into()));
+    assert_eq!(json[0]["digest"].as_str(), latest(&host).file_name().unwrap().to_str());
+
+    host.started("web01");
+    assert_eq!(list()[0]["users"], 1);
+    let ran = vzpkg(&host, &["remove", "cache", "busybox"]);
+    let uuid = host.area("web01").file_name().unwrap().to_string_lossy().into_owned();
+    ran.failed(21, &["cannot remove template `busybox`", &uuid, "nothing was changed"]);
+    assert_eq!(host.exec("web01", "echo alive"), "alive");
+    host.ok(["delete", "web01", "--force"]);
+    let ran = vzpkg(&host, &["remove", "cache", "busybox"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "The template busybox has been successfully removed.\n"), "{ran}");
+    assert_eq!(list(), serde_json::json!([]));
+    vzpkg(&host, &["remove", "cache", "busybox"]).failed(91, &["unknown template `busybox`"]);
+    host.run(["create", "web01", "--ostemplate", "busybox"]).failed(91, &["unknown template `busybox`", "vzpkg create cache busybox"]);
+}
+
+#[test]
+fn root_an_unknown_recipe_is_refused() {
+    let Some(host) = new_host() else { return };
+    vzpkg(&host, &["create", "cache", "plan9"]).failed(91, &["cannot make template `plan9`", "there are: busybox", "debian-12", "nothing was changed"]);
+    let ran = vzpkg(&host, &["create", "cache", "plan9", "-j"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["error"]["code"], "unknown-template");
+    assert!(!host.path("vz/template/plan9").exists());
+}
+
+#[test]
+fn root_an_interrupted_creation_leaves_nothing_under_the_name() {
+    let Some(host) = new_host() else { return };
+    host.ok(["list"]);
+    let begin = || {
+        let mut command = host.vzpkg();
+        command.args(["create", "cache", "busybox"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    // Killed at other moments: as soon as there is something, a little later, later still.
+    for wanted in [1, 20, 120, 280] {
+        let mut child = begin();
+        host.wait_until("it has made so many files", || child.try_wait().unwrap().is_some() || entries(&host.path("vz/template")) >= wanted);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if host.path("vz/template/busybox/latest").exists() {
+            // It was quicker than we: then it is whole.
+            host.ok(["create", "whole", "--ostemplate", "busybox"]);
+            host.ok(["delete", "whole"]);
+            continue;
+        }
+        assert_eq!(vzpkg(&host, &["list", "-j"]).stdout.trim(), "[]");
+        host.run(["create", "web01", "--ostemplate", "busybox"]).failed(91, &["unknown template `busybox`"]);
+    }
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    let left: Vec<_> = std::fs::read_dir(host.path("vz/template/busybox"))
+        .unwrap()
+        .chain(std::fs::read_dir(host.path("vz/template")).unwrap())
+        .map(|entry| entry.unwrap().file_name().display().to_string())
+        .filter(|name| name.contains("staging"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new(), "what the dead have left is swept away");
+    host.started("web01");
+}
+
+fn entries(directory: &std::path::Path) -> usize {
+    let Ok(found) = std::fs::read_dir(directory) else { return 0 };
+    found.flatten().map(|entry| 1 + if entry.file_type().is_ok_and(|kind| kind.is_dir()) { entries(&entry.path()) } else { 0 }).sum()
+}
+
+#[test]
+fn root_a_failed_creation_leaves_the_former_template() {
+    let Some(host) = new_host() else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    let before = latest(&host);
+    // Again: the same content is the same version.
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    assert_eq!(latest(&host), before);
+    assert_eq!(vzpkg(&host, &["list", "-H"]).stdout.lines().count(), 1);
+    // Debian without its tool and without an archive.
+    let mut command = host.vzpkg();
+    let empty = host.path("empty");
+    std::fs::create_dir_all(&empty).unwrap();
+    let output = command.args(["create", "cache", "debian-12"]).env("PATH", &empty).output().unwrap();
+    Ran::of(output).failed(91, &["cannot make template `debian-12`", "because:", "nothing was changed"]);
+    assert!(!host.path("vz/template/debian-12/latest").exists());
+}
+
+#[test]
+fn root_the_busybox_template_is_what_it_should_be() {
+    let Some(host) = new_host() else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    let root = latest(&host).join("rootfs");
+    let output = std::process::Command::new("/bin/busybox").arg("--list-full").output().unwrap();
+    let applets = String::from_utf8(output.stdout).unwrap();
+    let mut count = 0;
+    for applet in applets.lines().filter(|applet| !["linuxrc", "sbin/init", "bin/busybox"].contains(applet)) {
+        let target = std::fs::read_link(root.join(applet)).unwrap_or_else(|error| panic!("{applet}: {error}"));
+        let program = root.join(applet).parent().unwrap().join(target);
+        assert_eq!(std::fs::canonicalize(program).unwrap(), root.join("bin/busybox"), "{applet}");
+        count += 1;
+    }
+    assert!(count > 150, "{count} applets");
+    for (path, mode) in [("root", 0o700), ("tmp", 0o1777), ("srv", 0o755), ("home", 0o755), ("var", 0o755), ("var/tmp", 0o1777), ("etc/shadow", 0o640), ("etc/gshadow", 0o640), ("etc/passwd", 0o644)] {
+        let found = std::fs::metadata(root.join(path)).unwrap();
+        assert_eq!((found.mode() & 0o7777, found.uid()), (mode, 0), "{path}");
+    }
+    let shadow = std::fs::read_to_string(root.join("etc/shadow")).unwrap();
+    assert!(shadow.lines().all(|line| ["!", "*"].contains(&line.split(':').nth(1).unwrap())), "{shadow}");
+    assert!(shadow.starts_with("root:!:"));
+    no_devices(&root);
+    // Closed to everybody but root, since there is a setuid program in it.
+    assert_eq!(std::fs::metadata(host.path("vz/template")).unwrap().mode() & 0o777, 0o700);
+    host.started("web01");
+    let dead = "sh -c 'sleep 0.01 & exec sleep 0.05' & wait; sleep 0.3; ps -o stat,comm | grep -c '^Z' || true";
+    assert_eq!(host.exec("web01", dead), "0", "its init reaps orphans");
+    let ran = host.run(["exec", "web01", "echo root | su -s /bin/sh nobody -c 'su root -c id'"]);
+    assert!(ran.code != 0 && !ran.stdout.contains("uid=0"), "root has no password: {ran}");
+}
+
+fn no_devices(directory: &std::path::Path) {
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        assert!(!kind.is_block_device() && !kind.is_char_device(), "{}", entry.path().display());
+        if kind.is_dir() {
+            no_devices(&entry.path());
+        }
+    }
+}

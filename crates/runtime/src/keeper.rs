@@ -1,0 +1,75 @@
+//! A process that outlives a killed command by as long as it takes to have the container recovered: nobody waits for the next command.
+//!
+//! It holds the reading end of a pipe of which the command has the only writing end. A word through it is the keeper's dismissal; that it closes
+//! without one is the command's death, and then the keeper becomes `prlctl recover`, which waits for the container's lock as any command does.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use linux::{Child, fork};
+use store::{ContainerId, Prefix};
+
+use crate::cgroup::{CgroupError, Cgroups};
+
+/// What can go wrong with a keeper.
+#[derive(Debug, thiserror::Error)]
+pub enum KeeperError {
+    /// A control group said no.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// A pipe, a fork.
+    #[error("cannot start a keeper")]
+    Io(#[from] io::Error),
+}
+
+/// A keeper. One that is dropped without [`Keeper::dismiss`] has the container recovered.
+#[derive(Debug)]
+pub struct Keeper {
+    child: Child,
+    pipe: OwnedFd,
+}
+
+impl Keeper {
+    /// Starts one. The calling process has one thread.
+    ///
+    /// # Errors
+    /// [`KeeperError`].
+    pub fn start(prefix: &Prefix, id: &ContainerId) -> Result<Keeper, KeeperError> {
+        let cgroups = Cgroups::of(prefix, id)?;
+        let group = cgroups.monitor_group()?;
+        let (listen, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let child = fork(0, Some(group.as_fd()), || {
+            let _ = rustix::process::setsid();
+            let _ = cgroups.enter_legacy_monitor();
+            // The copy of the writing end, the locks, everything: a keeper that held the container's lock would keep its own recovery out.
+            linux::close_all_but(listen.as_raw_fd());
+            let mut word = [0u8; 1];
+            loop {
+                match rustix::io::read(&listen, &mut word) {
+                    Ok(1) => return 0,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Ok(_) | Err(_) => break,
+                }
+            }
+            // Nothing is killed from here: until recovery has the container's lock, another command may have recovered it already, and it is
+            // that one's script, or its root on probation, that runs.
+            let _error = Command::new("/proc/self/exe")
+                .arg0("prlctl")
+                .args(["recover", &id.to_string()])
+                .env_clear()
+                .env("PATH", crate::spec::PATH)
+                .env("REROOT_PREFIX", prefix.root())
+                .exec();
+            127
+        })?;
+        Ok(Keeper { child, pipe })
+    }
+
+    /// The operation has come to an end by itself.
+    pub fn dismiss(self) {
+        let _ = rustix::io::write(&self.pipe, b".");
+        drop(self.child.wait());
+    }
+}
