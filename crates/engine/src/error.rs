@@ -5,7 +5,9 @@
 
 use std::fmt;
 
-use store::{AreaError, AtomicError, ConfError, FindError, LockError, PrefixError, TemplateError, TemplateName};
+use store::{
+    AreaError, AtomicError, ConfError, FindError, LockError, PrefixError, TemplateError, TemplateName,
+};
 
 /// What a failure is to a script: a stable word and the exit code, both from the original's list (its section 4.4) where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +214,8 @@ fn code_of(error: &(dyn std::error::Error + 'static), otherwise: Code) -> Code {
 pub fn system(what: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Failure {
     let failure = Failure::new(code_of(error, Code::System), what).caused_by(error);
     if failure.code == Code::NoSpace {
-        return failure.hint("make room on the filesystem of /vz: `df -h` and `df -i` tell how much there is");
+        return failure
+            .hint("make room on the filesystem of /vz: `df -h` and `df -i` tell how much there is");
     }
     failure
 }
@@ -230,7 +233,10 @@ impl From<AreaError> for Failure {
             AreaError::Conf(_) | AreaError::BadName { .. } => {
                 Failure::new(Code::Damaged, "the container's configuration cannot be used").caused_by(&error)
             }
-            _ => system("cannot read or write the container's private area", &error),
+            AreaError::NoGeneration { .. }
+            | AreaError::Unreadable { .. }
+            | AreaError::Ids(_)
+            | AreaError::Write(_) => system("cannot read or write the container's private area", &error),
         }
     }
 }
@@ -271,7 +277,10 @@ impl From<FindError> for Failure {
     fn from(error: FindError) -> Failure {
         match &error {
             FindError::Unknown { words, did_you_mean } => {
-                let failure = Failure::new(Code::UnknownContainer, format!("unknown container `{}`", tree::escaped(words.as_bytes())));
+                let failure = Failure::new(
+                    Code::UnknownContainer,
+                    format!("unknown container `{}`", tree::escaped(words.as_bytes())),
+                );
                 match did_you_mean {
                     Some(name) => failure.hint(format!("did you mean `{name}`?")),
                     None => failure.hint("`prlctl list -a` shows all there are"),
@@ -283,13 +292,14 @@ impl From<FindError> for Failure {
                     .unchanged()
                     .hint("write more of it")
             }
-            _ => system("cannot look for the container", &error),
+            FindError::List(_) => system("cannot look for the container", &error),
         }
     }
 }
 
 impl From<TemplateError> for Failure {
     fn from(error: TemplateError) -> Failure {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other one says itself what is wrong")]
         match &error {
             TemplateError::Unknown { name, available } => {
                 let failure = Failure::new(Code::UnknownTemplate, format!("unknown template `{name}`"));
@@ -301,7 +311,8 @@ impl From<TemplateError> for Failure {
                 };
                 failure.unchanged().hint(format!("make it with `vzpkg create cache {name}`"))
             }
-            _ => Failure::new(code_of(&error, Code::UnknownTemplate), "the template cannot be used").caused_by(&error),
+            _ => Failure::new(code_of(&error, Code::UnknownTemplate), "the template cannot be used")
+                .caused_by(&error),
         }
     }
 }

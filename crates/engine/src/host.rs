@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use runtime::mounts::Layers;
 use store::template::{self, Template};
-use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock, LockName, Prefix};
+use store::{
+    Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock, LockName,
+    Prefix,
+};
 
 use crate::error::{Code, Failure, Result};
 use crate::runtime::{Root, Runtime, Start};
@@ -50,7 +53,10 @@ pub struct Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("prefix", &self.prefix).field("command", &self.command).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("prefix", &self.prefix)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +142,9 @@ impl Host {
     /// [`Failure`].
     pub fn open_to_stop(&self, words: &str) -> Result<Container<'_>> {
         match self.open(words) {
-            Err(failure) if failure.code == Code::Damaged => self.open_by(&self.find(words)?, words, Area::open_unchecked),
+            Err(failure) if failure.code == Code::Damaged => {
+                self.open_by(&self.find(words)?, words, Area::open_unchecked)
+            }
             other => other,
         }
     }
@@ -264,7 +272,10 @@ impl Container<'_> {
             match self.root(number) {
                 Ok(root) => roots.push(root),
                 Err(failure) => {
-                    self.host.warning(&format!("generation {number} cannot be attached at /old: {}", failure.because.join(": ")));
+                    self.host.warning(&format!(
+                        "generation {number} cannot be attached at /old: {}",
+                        failure.because.join(": ")
+                    ));
                     break;
                 }
             }
@@ -276,7 +287,12 @@ impl Container<'_> {
     ///
     /// # Errors
     /// [`Failure`].
-    pub fn start_of(&self, first: GenerationNumber, old: Option<GenerationNumber>, is_probation: bool) -> Result<Start> {
+    pub fn start_of(
+        &self,
+        first: GenerationNumber,
+        old: Option<GenerationNumber>,
+        is_probation: bool,
+    ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
         let host = self.host.configuration()?;
         let limits = Limits::from_conf(&conf, &host).map_err(|error| {
@@ -294,7 +310,8 @@ impl Container<'_> {
             None => self.guess_init(&record)?,
         };
         let stop_signal = linux::signal_number(&stop_signal).ok_or_else(|| {
-            Failure::new(Code::BadValue, format!("`{stop_signal}` is no signal")).because("it stands in the template's record")
+            Failure::new(Code::BadValue, format!("`{stop_signal}` is no signal"))
+                .because("it stands in the template's record")
         })?;
         let area = self.area.record().map_err(|error| damaged(error, &self.name))?;
         Ok(Start {
@@ -302,7 +319,10 @@ impl Container<'_> {
             roots: self.roots(first, old)?,
             ids: area.id_range,
             limits,
-            hostname: conf.get("HOSTNAME").filter(|name| !name.is_empty()).unwrap_or_else(|| host_name(&self.name)),
+            hostname: conf
+                .get("HOSTNAME")
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| host_name(&self.name)),
             resolver: resolver(&conf),
             init,
             stop_signal,
@@ -314,10 +334,9 @@ impl Container<'_> {
     /// What a root that no template tells of is started and stopped with, found out by a look at it.
     fn guess_init(&self, record: &GenerationRecord) -> Result<(String, String, bool)> {
         let root = self.root_of(record)?;
-        let look = self
-            .runtime()
-            .look(self.id(), &root)
-            .map_err(|error| Failure::new(Code::System, "cannot look into the root").because(error.because))?;
+        let look = self.runtime().look(self.id(), &root).map_err(|error| {
+            Failure::new(Code::System, "cannot look into the root").because(error.because)
+        })?;
         for systemd in ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"] {
             if look.has_executable(Path::new(systemd)).unwrap_or(false) {
                 return Ok(("/sbin/init".to_owned(), "SIGRTMIN+3".to_owned(), true));
@@ -345,7 +364,8 @@ impl Container<'_> {
                 match error.kind {
                     crate::runtime::RuntimeErrorKind::Busy => Code::Mounted,
                     crate::runtime::RuntimeErrorKind::FileSystem => Code::Unsupported,
-                    _ => Code::System,
+                    crate::runtime::RuntimeErrorKind::NotRunning
+                    | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
                 format!("cannot start `{}`", self.name),
             )
@@ -374,10 +394,12 @@ impl Container<'_> {
                     "put /vz on ext4, xfs or btrfs; a loop-mounted image does: \
                      `truncate -s 20G /vz.img; mkfs.ext4 /vz.img; mount -o loop /vz.img /vz`",
                 ),
-                _ => failure.hint(format!(
-                    "its console is logged in {}",
-                    runtime::monitor::log_path(&self.host.prefix, self.id()).display()
-                )),
+                crate::runtime::RuntimeErrorKind::NotRunning | crate::runtime::RuntimeErrorKind::Other => {
+                    failure.hint(format!(
+                        "its console is logged in {}",
+                        runtime::monitor::log_path(&self.host.prefix, self.id()).display()
+                    ))
+                }
             }
         })?;
         for warning in warnings {
@@ -403,7 +425,11 @@ impl Container<'_> {
 fn host_name(name: &str) -> String {
     let plain: String = name
         .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' || letter == '.' { letter } else { '-' })
+        .map(
+            |letter| {
+                if letter.is_ascii_alphanumeric() || letter == '-' || letter == '.' { letter } else { '-' }
+            },
+        )
         .take(63)
         .collect();
     let plain = plain.trim_matches(['-', '.']);
@@ -416,7 +442,9 @@ fn resolver(conf: &Conf) -> Option<String> {
     let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let of_host = |key: &str| -> Vec<String> {
         host.lines()
-            .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(|rest| rest.trim().to_owned()))
+            .filter_map(|line| {
+                line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(|rest| rest.trim().to_owned())
+            })
             .collect()
     };
     let mut text = String::new();

@@ -52,8 +52,9 @@ impl RealRuntime {
     fn mount_roots(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
         let mut clones = Vec::with_capacity(start.roots.len());
         for (depth, root) in start.roots.iter().take(DEEPEST).enumerate() {
-            let point = mounts::mount_generation(&self.prefix, &start.id, root.number, &root.layers, start.ids)
-                .map_err(|error| mount_error(&error))?;
+            let point =
+                mounts::mount_generation(&self.prefix, &start.id, root.number, &root.layers, start.ids)
+                    .map_err(|error| mount_error(&error))?;
             // The root before this one is the container's to use, once it is not the only way back; older ones never are, so that
             // `rm -rf /old/*` cannot empty the whole chain.
             let is_read_only = depth > 1 || (depth == 1 && start.is_probation);
@@ -78,18 +79,17 @@ fn mount_error(error: &MountError) -> RuntimeError {
 
 fn monitor_error(error: MonitorError) -> RuntimeError {
     let because = runtime::monitor::describe(&error);
-    let console = match error {
-        MonitorError::NotStarted { console, .. } | MonitorError::Ended { console, .. } => console,
-        _ => String::new(),
-    };
+    let mut console = String::new();
+    if let MonitorError::NotStarted { console: said, .. } | MonitorError::Ended { console: said, .. } = error
+    {
+        console = said;
+    }
     RuntimeError { because, console, kind: RuntimeErrorKind::Other }
 }
 
 fn exec_error(error: &ExecError) -> RuntimeError {
-    let kind = match error {
-        ExecError::NotRunning => RuntimeErrorKind::NotRunning,
-        _ => RuntimeErrorKind::Other,
-    };
+    let is_stopped = matches!(error, ExecError::NotRunning);
+    let kind = if is_stopped { RuntimeErrorKind::NotRunning } else { RuntimeErrorKind::Other };
     RuntimeError { kind, ..RealRuntime::other(error) }
 }
 
@@ -108,7 +108,8 @@ impl Runtime for RealRuntime {
     fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
         // A former monitor may still be unmounting what is about to be mounted.
         wait_for_former(&self.prefix, &start.id, LEAVING).map_err(monitor_error)?;
-        mounts_of_container::unmount_host_view(&self.prefix, &start.id).map_err(|error| mount_error(&error))?;
+        mounts_of_container::unmount_host_view(&self.prefix, &start.id)
+            .map_err(|error| mount_error(&error))?;
         for point in mounts::mounted(&self.prefix, &start.id, "host") {
             mounts::unmount(&point).map_err(|error| mount_error(&error))?;
         }
@@ -153,7 +154,8 @@ impl Runtime for RealRuntime {
         // A plain init is alive and executes: the shell is what every script needs.
         let null = exec::null().map_err(|error| RealRuntime::other(&error))?;
         let streams = Streams::Descriptors([std::os::fd::AsFd::as_fd(&null); 3]);
-        let request = Request { program: Program::Shell(":".into()), environment: exec::environment(), streams };
+        let request =
+            Request { program: Program::Shell(":".into()), environment: exec::environment(), streams };
         let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
         match running.child().wait_for(limit).map_err(|error| RealRuntime::other(&error))? {
             Some(exit) if exit.is_success() => Ok(()),
@@ -190,7 +192,8 @@ impl Runtime for RealRuntime {
         if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {
             if !limit.is_zero() {
                 let _ = signal_by_number(std::os::fd::AsFd::as_fd(&init), state.stop_signal);
-                let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+                let timeout =
+                    Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
                 let _ = poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout));
             }
             self.kill(id)?;
@@ -221,7 +224,12 @@ impl Runtime for RealRuntime {
     }
 
     fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()> {
-        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)
+        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)?;
+        // A monitor cannot remove the group that it is in.
+        if let Ok(cgroups) = Cgroups::of(&self.prefix, id) {
+            cgroups.remove_empty();
+        }
+        Ok(())
     }
 
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {
@@ -240,7 +248,12 @@ impl Runtime for RealRuntime {
         }
     }
 
-    fn set_read_only(&self, id: &ContainerId, number: GenerationNumber, is_read_only: bool) -> RuntimeResult<()> {
+    fn set_read_only(
+        &self,
+        id: &ContainerId,
+        number: GenerationNumber,
+        is_read_only: bool,
+    ) -> RuntimeResult<()> {
         let point = mounts::generation_point(&self.prefix, id, number);
         if !mounts::is_mounted(&point) {
             return Ok(());
@@ -275,9 +288,10 @@ impl Runtime for RealRuntime {
     }
 
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root> {
-        for point in
-            [mounts::generation_point(&self.prefix, id, root.number), mounts::host_point(&self.prefix, id, root.number)]
-        {
+        for point in [
+            mounts::generation_point(&self.prefix, id, root.number),
+            mounts::host_point(&self.prefix, id, root.number),
+        ] {
             if mounts::is_mounted(&point) {
                 return tree::Root::open(&point).map_err(|error| RealRuntime::other(&error));
             }
@@ -298,7 +312,12 @@ impl Runtime for RealRuntime {
         }
     }
 
-    fn run_outside(&self, id: &ContainerId, wanted: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>> {
+    fn run_outside(
+        &self,
+        id: &ContainerId,
+        wanted: &OuterScript<'_>,
+        sink: Sink<'_>,
+    ) -> RuntimeResult<Option<Exit>> {
         let view = mounts::read_view(&wanted.shown.layers).map_err(|error| mount_error(&error))?;
         let script = script::HostScript {
             file: wanted.file,
@@ -315,7 +334,12 @@ impl Runtime for RealRuntime {
         cgroups.kill_script(KILLING).map_err(|error| RealRuntime::other(&error))
     }
 
-    fn run_inside(&self, id: &ContainerId, wanted: &InnerScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>> {
+    fn run_inside(
+        &self,
+        id: &ContainerId,
+        wanted: &InnerScript<'_>,
+        sink: Sink<'_>,
+    ) -> RuntimeResult<Option<Exit>> {
         let other = |error: std::io::Error| RealRuntime::other(&error);
         let null = exec::null().map_err(other)?;
         let (output, written) =

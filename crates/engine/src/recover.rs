@@ -14,17 +14,26 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
     if let Some(journal) = container.area.journal().map_err(|error| damaged(error, &container.name))? {
         let told = match journal.operation.as_str() {
             name if name == change::REINSTALL.name => resume(&change::REINSTALL, container, journal),
-            name if name == change::REINSTALL_BY_SCRIPT.name => resume(&change::REINSTALL_BY_SCRIPT, container, journal),
+            name if name == change::REINSTALL_BY_SCRIPT.name => {
+                resume(&change::REINSTALL_BY_SCRIPT, container, journal)
+            }
             name if name == change::SWITCH.name => resume(&change::SWITCH, container, journal),
-            name if name == forget::GENERATION_DELETE.name => resume(&forget::GENERATION_DELETE, container, journal),
-            other => Err(Failure::new(Code::Damaged, format!("`{}` has an operation under way that this program does not know", container.name))
-                .because(format!("it is called `{}`", tree::escaped(other.as_bytes())))
-                .unchanged()
-                .hint("use the version of the program that began it")),
+            name if name == forget::GENERATION_DELETE.name => {
+                resume(&forget::GENERATION_DELETE, container, journal)
+            }
+            other => Err(Failure::new(
+                Code::Damaged,
+                format!("`{}` has an operation under way that this program does not know", container.name),
+            )
+            .because(format!("it is called `{}`", tree::escaped(other.as_bytes())))
+            .unchanged()
+            .hint("use the version of the program that began it")),
         }?;
         container.host.note(&told);
-        let _ = container.area.sweep();
+        let _ = container.area.sweep_generations();
     }
+    // Also without a journal: whoever died while it was writing that, or the next number, has left a temporary file.
+    let _ = container.area.sweep();
     if !container.is_running() {
         discard_doomed(container);
     }
@@ -55,7 +64,8 @@ pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()
         return Ok(());
     }
     let is_kept = if container.is_running() {
-        container.runtime().is_in_use(container.id(), number) || container.runtime().unmount(container.id(), number).is_err()
+        container.runtime().is_in_use(container.id(), number)
+            || container.runtime().unmount(container.id(), number).is_err()
     } else {
         container.runtime().unmount_all(container.id()).is_err()
     };
@@ -65,7 +75,10 @@ pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()
             record.state = GenerationState::Doomed;
             area.store_generation(&record)?;
         }
-        container.host.warning(&format!("generation {number} is still in use: it is deleted when `{}` stops", container.name));
+        container.host.warning(&format!(
+            "generation {number} is still in use: it is deleted when `{}` stops",
+            container.name
+        ));
         return Ok(());
     }
     Ok(area.discard_generation(&container.host.prefix, number)?)
@@ -101,14 +114,16 @@ pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
     let mut results = Vec::new();
     let mut to_start = Vec::new();
     for id in store::registry::list(&host.prefix)? {
-        let name = Area::open_unchecked(&host.prefix, &id).map_or_else(|_| id.to_string(), |area| area.display_name());
+        let name = Area::open_unchecked(&host.prefix, &id)
+            .map_or_else(|_| id.to_string(), |area| area.display_name());
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
             crate::operation::create::link(&container)?;
             recover(&container)?;
             if is_boot && !container.is_running() {
                 let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
                 if conf.get("ONBOOT").is_some_and(|value| value == "yes") {
-                    let order = conf.get("BOOTORDER").and_then(|order| order.parse::<i64>().ok()).unwrap_or(i64::MIN);
+                    let order =
+                        conf.get("BOOTORDER").and_then(|order| order.parse::<i64>().ok()).unwrap_or(i64::MIN);
                     to_start.push((order, id));
                 }
             }

@@ -140,7 +140,12 @@ pub trait Runtime {
     /// Has other roots at `/old` of a running container.
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>>;
     /// Makes the superblock of a mounted generation read-only or writable; not mounted is fine.
-    fn set_read_only(&self, id: &ContainerId, number: GenerationNumber, is_read_only: bool) -> RuntimeResult<()>;
+    fn set_read_only(
+        &self,
+        id: &ContainerId,
+        number: GenerationNumber,
+        is_read_only: bool,
+    ) -> RuntimeResult<()>;
     /// Unmounts a generation of which no view is in use; not mounted is fine.
     fn unmount(&self, id: &ContainerId, number: GenerationNumber) -> RuntimeResult<()>;
     /// Unmounts everything of a stopped container.
@@ -156,9 +161,19 @@ pub trait Runtime {
     /// The operation has come to an end by itself.
     fn dismiss_keeper(&self, _id: &ContainerId) {}
     /// Runs a script of the host; `None`: it did not end in time and was killed.
-    fn run_outside(&self, id: &ContainerId, script: &OuterScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>>;
+    fn run_outside(
+        &self,
+        id: &ContainerId,
+        script: &OuterScript<'_>,
+        sink: Sink<'_>,
+    ) -> RuntimeResult<Option<Exit>>;
     /// Kills whatever a script of the host has left running.
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// Runs a script in a running container; `None`: it did not end in time and was killed.
-    fn run_inside(&self, id: &ContainerId, script: &InnerScript<'_>, sink: Sink<'_>) -> RuntimeResult<Option<Exit>>;
+    fn run_inside(
+        &self,
+        id: &ContainerId,
+        script: &InnerScript<'_>,
+        sink: Sink<'_>,
+    ) -> RuntimeResult<Option<Exit>>;
 }

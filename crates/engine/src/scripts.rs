@@ -44,18 +44,27 @@ pub struct Scripts {
 /// When it is one that must not be run as root: what is wrong with it, and what to type.
 pub fn open(path: &Path) -> Result<Option<HostScript>> {
     let refused = |because: String, hint: String| {
-        Failure::new(Code::BadValue, format!("`{}` cannot be run", path.display())).because(because).unchanged().hint(hint)
+        Failure::new(Code::BadValue, format!("`{}` cannot be run", path.display()))
+            .because(because)
+            .unchanged()
+            .hint(hint)
     };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(CWD, path, flags, Mode::empty()) {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP) => {
-            return Err(refused("it is a symbolic link".to_owned(), "put the script itself there".to_owned()));
+            return Err(refused(
+                "it is a symbolic link".to_owned(),
+                "put the script itself there".to_owned(),
+            ));
         }
-        Err(error) => return Err(system(format!("cannot open `{}`", path.display()), &std::io::Error::from(error))),
+        Err(error) => {
+            return Err(system(format!("cannot open `{}`", path.display()), &std::io::Error::from(error)));
+        }
     };
-    let found = fstat(&file).map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
+    let found =
+        fstat(&file).map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(refused("it is no regular file".to_owned(), "put the script itself there".to_owned()));
     }

@@ -15,8 +15,9 @@ const BYTES_FOR_SCRIPT: u64 = 16 * 1024 * 1024;
 /// [`Code::NoSpace`].
 pub fn check(container: &Container<'_>, is_by_script: bool) -> Result<()> {
     let path = container.host.prefix.private_dir();
-    let found = rustix::fs::statvfs(&path)
-        .map_err(|error| system(format!("cannot ask for the free space of {}", path.display()), &std::io::Error::from(error)))?;
+    let found = rustix::fs::statvfs(&path).map_err(|error| {
+        system(format!("cannot ask for the free space of {}", path.display()), &std::io::Error::from(error))
+    })?;
     let bytes = if is_by_script { BYTES_FOR_SCRIPT } else { BYTES };
     let free = found.f_bfree * found.f_frsize;
     // A filesystem that makes inodes as it needs them says that it has none.

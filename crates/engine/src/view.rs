@@ -20,7 +20,9 @@ pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
         return Ok(root);
     }
     let what = format!("cannot mount `{}`", container.name);
-    let failed = |error: MountError| Failure::new(Code::MountFailed, format!("cannot mount `{}`", container.name)).caused_by(&error);
+    let failed = |error: MountError| {
+        Failure::new(Code::MountFailed, format!("cannot mount `{}`", container.name)).caused_by(&error)
+    };
     if !container.is_running() {
         container
             .runtime()
@@ -52,7 +54,9 @@ pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
             None => mounts::attach(clone.as_fd(), &root).map_err(failed)?,
             Some(above) => {
                 if !mounts::attach_at_old(&clone, above).map_err(failed)? {
-                    container.host.warning("/old in the container is no directory: the old root is not mounted there");
+                    container
+                        .host
+                        .warning("/old in the container is no directory: the old root is not mounted there");
                     break;
                 }
             }

@@ -779,8 +779,8 @@ fn at_boot_what_was_under_way_is_ended_and_onboot_alone_says_what_starts() {
         let container = engine.open(name).unwrap();
         host.fake().change(|world| {
             world.fault = Some(testkit::Fault {
-                method: "start".into(),
-                call: world.counts["start"] + 1,
+                method: "kill_outside".into(),
+                call: world.counts.get("kill_outside").copied().unwrap_or(0) + 1,
                 how: How::ErrorBefore,
             });
         });

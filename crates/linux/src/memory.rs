@@ -12,8 +12,12 @@ use std::io;
 pub fn release_code_pages() -> io::Result<()> {
     for line in std::fs::read_to_string("/proc/self/maps")?.lines() {
         let mut fields = line.split_whitespace();
-        let (Some(range), Some("r-xp"), Some(path)) = (fields.next(), fields.next(), fields.nth(3)) else { continue };
-        let bounds = range.split_once('-').map(|(first, end)| (usize::from_str_radix(first, 16), usize::from_str_radix(end, 16)));
+        let (Some(range), Some("r-xp"), Some(path)) = (fields.next(), fields.next(), fields.nth(3)) else {
+            continue;
+        };
+        let bounds = range
+            .split_once('-')
+            .map(|(first, end)| (usize::from_str_radix(first, 16), usize::from_str_radix(end, 16)));
         if let Some((Ok(first), Ok(end))) = bounds
             && path.starts_with('/')
         {

@@ -5,9 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, wait, waitid,
-};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, wait, waitid};
 
 /// For [`fork`]: the new process is its parent's sibling, so that whoever started the caller waits for it.
 pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
@@ -165,7 +163,8 @@ pub fn fork(flags: u64, cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce() -> i
     }
     // SAFETY: without CLONE_VM the child has a copy of everything and goes on on a copy of this stack, as after fork(2); the arguments
     // and `pidfd` live through the call.
-    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match result {
         0 => {
             let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(127);

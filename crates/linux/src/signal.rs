@@ -39,7 +39,11 @@ impl SignalReader {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         // SAFETY: the buffer is as large as said, and a signalfd fills whole records.
         let read = unsafe {
-            libc::read(self.descriptor.as_raw_fd(), record.as_mut_ptr().cast(), size_of::<libc::signalfd_siginfo>())
+            libc::read(
+                self.descriptor.as_raw_fd(),
+                record.as_mut_ptr().cast(),
+                size_of::<libc::signalfd_siginfo>(),
+            )
         };
         if read < 0 {
             let error = io::Error::last_os_error();

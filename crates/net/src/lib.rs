@@ -29,9 +29,11 @@ pub struct NetworkError {
 pub fn bring_up_loopback(pidfd: BorrowedFd<'_>) -> Result<(), NetworkError> {
     std::thread::scope(|scope| {
         let visit = scope.spawn(|| {
-            move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::NETWORK)
-                .map_err(|error| NetworkError { what: "enter the container's network", source: error.into() })?;
-            set_up(LOOPBACK).map_err(|source| NetworkError { what: "bring up the loopback interface", source })
+            move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::NETWORK).map_err(|error| {
+                NetworkError { what: "enter the container's network", source: error.into() }
+            })?;
+            set_up(LOOPBACK)
+                .map_err(|source| NetworkError { what: "bring up the loopback interface", source })
         });
         visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -54,12 +56,10 @@ fn set_up(index: u32) -> std::io::Result<()> {
     socket.connect(&SocketAddr::new(0, 0))?;
     socket.send(&bytes, 0)?;
     let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(std::io::Error::other)?;
-    match answer.payload {
-        NetlinkPayload::Error(error) => match error.code {
-            None => Ok(()),
-            Some(_) => Err(error.to_io()),
-        },
-        other => Err(std::io::Error::other(format!("unexpected answer {other:?}"))),
-    }
+    let answer =
+        NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(std::io::Error::other)?;
+    let NetlinkPayload::Error(error) = answer.payload else {
+        return Err(std::io::Error::other(format!("unexpected answer {:?}", answer.payload)));
+    };
+    if error.code.is_none() { Ok(()) } else { Err(error.to_io()) }
 }

@@ -8,10 +8,12 @@ use clap::{Args, Parser, Subcommand};
 /// Linux system containers whose broken root can be replaced without losing a file
 #[derive(Debug, Parser)]
 #[command(name = "prlctl", version, max_term_width = 110, disable_help_subcommand = true)]
-#[command(after_help = "A container is named by its name, its UUID with or without braces, or a unique start of either.\n\
+#[command(
+    after_help = "A container is named by its name, its UUID with or without braces, or a unique start of either.\n\
     REROOT_PREFIX names another directory than / to work under.\n\n\
     Examples:\n  vzpkg create cache debian-12\n  prlctl create web01 --ostemplate debian-12\n  \
-    prlctl start web01\n  prlctl exec web01 systemctl is-system-running\n  prlctl reinstall web01\n  prlctl reinstall web01 --undo")]
+    prlctl start web01\n  prlctl exec web01 systemctl is-system-running\n  prlctl reinstall web01\n  prlctl reinstall web01 --undo"
+)]
 pub struct Prlctl {
     /// What to do
     #[command(subcommand)]
@@ -21,7 +23,9 @@ pub struct Prlctl {
 /// OS templates: what containers are made from
 #[derive(Debug, Parser)]
 #[command(name = "vzpkg", version, max_term_width = 110, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache busybox\n  vzpkg list\n  vzpkg remove cache busybox")]
+#[command(
+    after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache busybox\n  vzpkg list\n  vzpkg remove cache busybox"
+)]
 pub struct Vzpkg {
     /// What to do
     #[command(subcommand)]
@@ -49,7 +53,9 @@ pub enum PrlctlCommand {
     #[command(after_help = "Example:\n  prlctl start web01 --wait")]
     Start(Start),
     /// Stop a container
-    #[command(after_help = "Examples:\n  prlctl stop web01\n  prlctl stop web01 --timeout 30\n  prlctl stop web01 --kill")]
+    #[command(
+        after_help = "Examples:\n  prlctl stop web01\n  prlctl stop web01 --timeout 30\n  prlctl stop web01 --kill"
+    )]
     Stop(Stop),
     /// Stop a container and start it again
     #[command(after_help = "Example:\n  prlctl restart web01")]
@@ -58,17 +64,24 @@ pub enum PrlctlCommand {
     #[command(after_help = "Example:\n  prlctl status web01")]
     Status(Status),
     /// List containers
-    #[command(after_help = "Examples:\n  prlctl list -a\n  prlctl list -a -o uuid,name,status -s name -H\n  prlctl list -i web01\n  prlctl list -L")]
+    #[command(
+        after_help = "Examples:\n  prlctl list -a\n  prlctl list -a -o uuid,name,status -s name -H\n  prlctl list -i web01\n  prlctl list -L"
+    )]
     List(List),
     /// Run a command in a container
-    #[command(after_help = "The words are joined by spaces and run by `bash -c` in the container, `sh -c` if it has no bash.\n\n\
-        Examples:\n  prlctl exec web01 'ls /old | head'\n  prlctl exec web01 --without-shell /bin/echo '*'\n  prlctl exec web01 - < script.sh")]
+    #[command(
+        after_help = "The words are joined by spaces and run by `bash -c` in the container, `sh -c` if it has no bash.\n\n\
+        Examples:\n  prlctl exec web01 'ls /old | head'\n  prlctl exec web01 --without-shell /bin/echo '*'\n  prlctl exec web01 - < script.sh"
+    )]
     Exec(Exec),
     /// Open a shell in a container
     #[command(after_help = "Example:\n  prlctl enter web01")]
     Enter(Enter),
     /// Delete a container
-    #[command(after_help = "Examples:\n  prlctl delete web01\n  prlctl delete web01 --force", visible_alias = "destroy")]
+    #[command(
+        after_help = "Examples:\n  prlctl delete web01\n  prlctl delete web01 --force",
+        visible_alias = "destroy"
+    )]
     Delete(Delete),
     /// Mount a container's root on the host, at /vz/root/UUID
     #[command(after_help = "That of a running container is read-only.\n\nExample:\n  prlctl mount web01")]
@@ -77,11 +90,15 @@ pub enum PrlctlCommand {
     #[command(after_help = "Example:\n  prlctl umount web01")]
     Umount(Named),
     /// Give a container a new root; its old one is at /old, whole
-    #[command(after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
-        prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run")]
+    #[command(
+        after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
+        prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
+    )]
     Reinstall(Reinstall),
     /// List the roots of a container
-    #[command(after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is.\n\nExample:\n  prlctl generation-list web01 --all")]
+    #[command(
+        after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is.\n\nExample:\n  prlctl generation-list web01 --all"
+    )]
     GenerationList(GenerationList),
     /// Make another root of a container the live one
     #[command(after_help = "Example:\n  prlctl generation-switch web01 2")]
@@ -90,7 +107,9 @@ pub enum PrlctlCommand {
     #[command(after_help = "Example:\n  prlctl generation-delete web01 1")]
     GenerationDelete(GenerationDelete),
     /// Bring to an end what dead commands have left under way
-    #[command(after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01")]
+    #[command(
+        after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01"
+    )]
     Recover(Recover),
     /// Tell what this host can do, feature by feature
     #[command(after_help = "Example:\n  prlctl info")]

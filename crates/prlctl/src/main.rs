@@ -13,7 +13,10 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
-    let name = std::path::Path::new(&name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = std::path::Path::new(&name)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     // What a caller's umask would take away, or leave open, is no business of a container's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if name == runtime::monitor::NAME {

@@ -33,15 +33,25 @@ fn failure(error: ExecError, name: &str) -> Failure {
             .unchanged()
             .hint(format!("prlctl start {name}")),
         ExecError::NotExecuted { because, .. } => {
-            Failure::new(Code::ExecFailed, format!("cannot execute in `{name}`")).because(because.clone()).hint(format!(
+            Failure::new(Code::ExecFailed, format!("cannot execute in `{name}`"))
+                .because(because.clone())
+                .state(format!("`{name}` runs, and nothing was executed in it"))
+                .hint(format!(
                 "if its programs are gone, `prlctl reinstall {name}` gives it a new root and keeps every file at /old"
             ))
         }
-        _ => system(format!("cannot execute in `{name}`"), &error),
+        ExecError::NotJoined { .. } | ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
+            system(format!("cannot execute in `{name}`"), &error)
+        }
     }
 }
 
-fn with_terminal(prefix: &Prefix, id: &ContainerId, program: Program, lock: Lock) -> std::result::Result<u8, ExecError> {
+fn with_terminal(
+    prefix: &Prefix,
+    id: &ContainerId,
+    program: Program,
+    lock: Lock,
+) -> std::result::Result<u8, ExecError> {
     let mut environment = exec::environment();
     environment.push(("TERM".to_owned(), std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned())));
     let mut relay = Relay::new()?;
@@ -59,7 +69,12 @@ fn with_terminal(prefix: &Prefix, id: &ContainerId, program: Program, lock: Lock
     Ok(code(exit?))
 }
 
-fn with_streams(prefix: &Prefix, id: &ContainerId, program: Program, lock: Lock) -> std::result::Result<u8, ExecError> {
+fn with_streams(
+    prefix: &Prefix,
+    id: &ContainerId,
+    program: Program,
+    lock: Lock,
+) -> std::result::Result<u8, ExecError> {
     let mut relay = Relay::new()?;
     let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut own: [Option<OwnedFd>; 3] = [None, None, None];

@@ -1,5 +1,7 @@
 //! What the commands say before they need root: help, version, errors in the command line, man pages and completions; and that they need it.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -15,7 +17,18 @@ fn as_nobody(name: &str, words: &[&str]) -> Option<Ran> {
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).ok()?;
         let number = std::os::fd::IntoRawFd::into_raw_fd(file);
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "bash", "-c", "name=$1; shift; exec -a \"$name\" \"$@\"", "bash", name]);
+        command.args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "bash",
+            "-c",
+            "name=$1; shift; exec -a \"$name\" \"$@\"",
+            "bash",
+            name,
+        ]);
         command.arg(format!("/proc/self/fd/{number}"));
         command
     } else {
@@ -41,7 +54,8 @@ fn run(name: &str, words: &[&str]) -> Ran {
 fn commands(name: &str) -> Vec<String> {
     let help = run(name, &["--help"]).stdout;
     let list = help.split("Commands:\n").nth(1).expect("the help lists the commands");
-    let first_words = list.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("     "));
+    let first_words =
+        list.lines().take_while(|line| !line.is_empty()).filter(|line| !line.starts_with("     "));
     first_words.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }
 
@@ -60,8 +74,17 @@ fn every_command_says_clearly_that_it_needs_root() {
     ];
     for words in commands {
         let Some(ran) = as_nobody("prlctl", words) else { return };
-        let user = if rustix::process::geteuid().is_root() { 65534 } else { rustix::process::geteuid().as_raw() };
-        ran.failed(5, &["error: containers need root", &format!("because: this process runs as user {user}"), "state: nothing was changed", "hint: run it with sudo"]);
+        let user =
+            if rustix::process::geteuid().is_root() { 65534 } else { rustix::process::geteuid().as_raw() };
+        ran.failed(
+            5,
+            &[
+                "error: containers need root",
+                &format!("because: this process runs as user {user}"),
+                "state: nothing was changed",
+                "hint: run it with sudo",
+            ],
+        );
         assert_eq!(ran.stdout, "", "{words:?}");
     }
     let Some(ran) = as_nobody("vzpkg", &["list"]) else { return };
@@ -74,10 +97,12 @@ fn info_names_what_is_missing_feature_by_feature() {
     assert_eq!(ran.code, 0, "{ran}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_prlctl"));
     let ran = Ran::of(command.args(["info", "-j"]).env("REROOT_PREFIX", "/").output().unwrap());
-    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
+    let json: serde_json::Value =
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
     let features = json["features"].as_array().unwrap();
     assert!(features.len() > 5);
-    let is_able = features.iter().all(|feature| feature["is_required"] == false || feature["missing"].is_null());
+    let is_able =
+        features.iter().all(|feature| feature["is_required"] == false || feature["missing"].is_null());
     assert_eq!(json["can_run_containers"], is_able);
     assert_eq!(ran.code, if is_able { 0 } else { 5 });
 }
@@ -91,11 +116,32 @@ fn the_help_of_every_command_has_an_example() {
             let ran = run(name, &[command, "--help"]);
             assert_eq!(ran.code, 0, "{ran}");
             let example = format!("\n  {name} {command}");
-            assert!(ran.stdout.contains("Example") && ran.stdout.contains(&example), "{name} {command}: {ran}");
+            assert!(
+                ran.stdout.contains("Example") && ran.stdout.contains(&example),
+                "{name} {command}: {ran}"
+            );
             assert_eq!(run(name, &[command, "-h"]).code, 0);
         }
     }
-    for wanted in ["create", "start", "stop", "restart", "status", "list", "exec", "enter", "delete", "mount", "umount", "reinstall", "generation-list", "generation-switch", "generation-delete", "recover", "info"] {
+    for wanted in [
+        "create",
+        "start",
+        "stop",
+        "restart",
+        "status",
+        "list",
+        "exec",
+        "enter",
+        "delete",
+        "mount",
+        "umount",
+        "reinstall",
+        "generation-list",
+        "generation-switch",
+        "generation-delete",
+        "recover",
+        "info",
+    ] {
         assert!(commands("prlctl").iter().any(|command| command == wanted), "{wanted} is not in the help");
     }
 }
@@ -145,7 +191,8 @@ fn an_error_as_json_is_one_document_with_the_four_fields() {
         (&["-j", "nonsense"], 20, "bad-option"),
     ] {
         let ran = prlctl(words);
-        let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
+        let json: serde_json::Value =
+            serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"));
         let error = json["error"].as_object().unwrap();
         for key in ["code", "exit", "what", "because", "state", "hint"] {
             assert!(error.contains_key(key), "{key}: {ran}");
@@ -161,12 +208,17 @@ fn man_pages_and_completions_are_made_for_every_command() {
     let text = directory.display().to_string();
     assert_eq!(prlctl(&["generate", "man", &text]).code, 0);
     assert_eq!(prlctl(&["generate", "completions", &text]).code, 0);
-    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let read = |name: &str| {
+        std::fs::read_to_string(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    };
     for name in ["prlctl", "vzpkg"] {
         assert!(read(&format!("{name}.8")).contains(".TH"));
         for command in commands(name) {
             let page = read(&format!("{name}-{command}.8"));
-            assert!(page.contains(".TH") && page.contains("SYNOPSIS") && page.contains("Example"), "{name}-{command}");
+            assert!(
+                page.contains(".TH") && page.contains("SYNOPSIS") && page.contains("Example"),
+                "{name}-{command}"
+            );
             for shell in [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
                 assert!(read(&shell).contains(&command), "{shell} does not know {command}");
             }

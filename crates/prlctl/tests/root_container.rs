@@ -1,5 +1,7 @@
 //! The life of a container: create, start, stop, status, mount, delete; how it is named, and what is refused.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -19,6 +21,24 @@ fn state(host: &RealHost, name: &str) -> String {
 
 fn uuid(host: &RealHost, name: &str) -> String {
     host.area(name).file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// The control groups that carry the name of a container, in every tree.
+fn groups_of(id: &str) -> Vec<std::path::PathBuf> {
+    fn walk(directory: &Path, depth: u32, id: &str, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(id) {
+                    found.push(entry.path());
+                } else if depth > 0 {
+                    walk(&entry.path(), depth - 1, id, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(Path::new("/sys/fs/cgroup"), 2, id, &mut found);
+    found
 }
 
 /// Everything below the prefix that a refusal must leave as it is.
@@ -44,7 +64,11 @@ fn picture(host: &RealHost) -> Vec<String> {
 fn root_a_container_lives_from_create_to_delete() {
     let Some(host) = new_host() else { return };
     let ran = create(&host, "web01", &["--vmtype", "ct"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "The Container has been successfully created.\n"), "{ran}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "The Container has been successfully created.\n"),
+        "{ran}"
+    );
     assert!(ran.stderr.contains("Creating the Container..."), "{ran}");
     assert_eq!(host.ok(["status", "web01"]), "CT web01 exist stopped\n");
 
@@ -54,7 +78,8 @@ fn root_a_container_lives_from_create_to_delete() {
     assert_eq!(host.ok(["status", "web01"]), "CT web01 exist running\n");
     host.exec("web01", "echo kept > /root/file; echo $(( $(cut -d. -f1 /proc/uptime) )) > /tmp/x");
 
-    host.run(["start", "web01"]).failed(32, &["cannot start `web01`", "it runs already", "nothing was changed"]);
+    host.run(["start", "web01"])
+        .failed(32, &["cannot start `web01`", "it runs already", "nothing was changed"]);
     let first = host.exec("web01", "cut -d' ' -f22 /proc/1/stat");
     assert_eq!(host.ok(["restart", "web01"]), "The CT has been successfully restarted.\n");
     assert_ne!(host.exec("web01", "cut -d' ' -f22 /proc/1/stat"), first, "init is the same");
@@ -65,15 +90,19 @@ fn root_a_container_lives_from_create_to_delete() {
     assert!(ran.stderr.contains("Stopping the CT..."), "{ran}");
     host.run(["stop", "web01"]).failed(31, &["cannot stop `web01`", "it does not run"]);
 
-    let area = host.area("web01");
+    let (area, id) = (host.area("web01"), uuid(&host, "web01"));
     assert_eq!(host.ok(["delete", "web01"]), "The CT has been successfully removed.\n");
     assert!(!area.exists());
+    assert_eq!(groups_of(&id), Vec::<std::path::PathBuf>::new(), "control groups are left");
     host.run(["status", "web01"]).failed(14, &["unknown container `web01`"]);
     assert_eq!(host.ok(["list", "-a", "-H"]), "");
     assert_eq!(std::fs::read_dir(host.path("etc/vz/names")).unwrap().count(), 0);
-    host.wait_until("the trash is emptied", || std::fs::read_dir(host.path("vz/private/.trash")).is_ok_and(|mut found| found.next().is_none()));
+    host.wait_until("the trash is emptied", || {
+        std::fs::read_dir(host.path("vz/private/.trash")).is_ok_and(|mut found| found.next().is_none())
+    });
     let (run, root) = (host.path("run/vz"), host.path("vz/root"));
-    let is_left = |point: &std::path::PathBuf| *point != run && (point.starts_with(&run) || point.starts_with(&root));
+    let is_left =
+        |point: &std::path::PathBuf| *point != run && (point.starts_with(&run) || point.starts_with(&root));
     host.wait_until("its mounts are gone", || !host.mounts().iter().any(is_left));
 }
 
@@ -133,15 +162,46 @@ fn root_list_has_the_columns_of_the_original() {
     );
     assert_eq!(host.ok(["list", "-H", "-o", "name"]), "web01\n", "without -a only what runs");
     assert_eq!(host.ok(["list", "-aH", "-o", "name", "-s", "-name"]), "web02\nweb01\n");
-    assert_eq!(host.ok(["list", "-a", "-H", "-o", "name,status", "-s", "status"]).split_whitespace().collect::<Vec<_>>(), ["web01", "running", "web02", "stopped"]);
+    assert_eq!(
+        host.ok(["list", "-a", "-H", "-o", "name,status", "-s", "status"])
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        ["web01", "running", "web02", "stopped"]
+    );
     assert_eq!(host.ok(["list", "-aHo", "ctid"]), format!("{{{other}}}\n{{{given}}}\n"));
     let numproc: u32 = host.ok(["list", "web01", "-H", "-o", "numproc"]).trim().parse().unwrap();
     assert!(numproc >= 1);
-    assert!(host.ok(["list", "-aH", "-o", "private,name"]).contains(&host.area("web02").display().to_string()));
+    assert!(
+        host.ok(["list", "-aH", "-o", "private,name"]).contains(&host.area("web02").display().to_string())
+    );
 
     let fields = host.ok(["list", "-L"]);
-    for field in ["uuid", "envid", "home", "type", "name", "status", "dist", "owner", "description", "ip", "ip_configured", "hostname", "netif", "mac", "features", "location", "iolimit", "netdev", "ha_enable", "ha_prio"] {
-        assert!(fields.lines().any(|line| line.split(' ').next() == Some(field)), "{field} is missing in\n{fields}");
+    for field in [
+        "uuid",
+        "envid",
+        "home",
+        "type",
+        "name",
+        "status",
+        "dist",
+        "owner",
+        "description",
+        "ip",
+        "ip_configured",
+        "hostname",
+        "netif",
+        "mac",
+        "features",
+        "location",
+        "iolimit",
+        "netdev",
+        "ha_enable",
+        "ha_prio",
+    ] {
+        assert!(
+            fields.lines().any(|line| line.split(' ').next() == Some(field)),
+            "{field} is missing in\n{fields}"
+        );
     }
     let ran = host.run(["list", "-o", "colour"]);
     assert!(ran.code != 0 && ran.stderr.contains("Unknown field: colour"), "{ran}");
@@ -152,7 +212,13 @@ fn root_list_has_the_columns_of_the_original() {
 
     let info = host.ok(["list", "-i", "web01"]);
     assert_eq!(info.lines().next(), Some("INFO"));
-    for line in [format!("ID: {{{other}}}"), "Name: web01".into(), "Type: CT".into(), "State: running".into(), format!("Home: {}", host.area("web01").display())] {
+    for line in [
+        format!("ID: {{{other}}}"),
+        "Name: web01".into(),
+        "Type: CT".into(),
+        "State: running".into(),
+        format!("Home: {}", host.area("web01").display()),
+    ] {
         assert!(info.lines().any(|found| found == line), "`{line}` is missing in\n{info}");
     }
     let json: serde_json::Value = serde_json::from_str(&host.ok(["list", "-i", "-j", "web02"])).unwrap();
@@ -181,11 +247,24 @@ fn root_a_container_is_named_by_name_uuid_or_a_unique_start() {
     }
     // The words of the user come back in the line that scripts read.
     assert_eq!(host.ok(["status", "aaaa2"]), "CT aaaa2 exist stopped\n");
-    host.run(["status", "web0"]).failed(14, &["more than one container begins with `web0`", "web01", "web02"]);
-    host.run(["status", "wbe01"]).failed(14, &["error: unknown container `wbe01`\n  hint: did you mean `web01`?"]);
+    host.run(["status", "web0"])
+        .failed(14, &["more than one container begins with `web0`", "web01", "web02"]);
+    host.run(["status", "wbe01"])
+        .failed(14, &["error: unknown container `wbe01`\n  hint: did you mean `web01`?"]);
     host.run(["status", ""]).failed(14, &["unknown container"]);
     host.run(["status", "../web01"]).failed(14, &["unknown container"]);
-    for command in ["start", "stop", "restart", "delete", "mount", "umount", "reinstall", "enter", "generation-list", "recover"] {
+    for command in [
+        "start",
+        "stop",
+        "restart",
+        "delete",
+        "mount",
+        "umount",
+        "reinstall",
+        "enter",
+        "generation-list",
+        "recover",
+    ] {
         host.run([command, "nosuch"]).failed(14, &["unknown container `nosuch`"]);
     }
 }
@@ -196,10 +275,15 @@ fn root_create_refuses_names_that_cannot_be() {
     host.ok(["list"]);
     let before = picture(&host);
     let long = "n".repeat(300);
-    for name in ["", ".", "..", "a/b", "/", "../../etc", "new\nline", "tab\t", "\u{1b}[31mred", long.as_str(), "-x"] {
+    for name in
+        ["", ".", "..", "a/b", "/", "../../etc", "new\nline", "tab\t", "\u{1b}[31mred", long.as_str(), "-x"]
+    {
         let ran = host.run(["create", "--ostemplate", "busybox", "--", name]);
         ran.failed(137, &["because:", "nothing was changed"]);
-        assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains("new\nline"), "it is printed raw: {ran}");
+        assert!(
+            !ran.stderr.contains('\u{1b}') && !ran.stderr.contains("new\nline"),
+            "it is printed raw: {ran}"
+        );
     }
     assert_eq!(picture(&host), before);
 }
@@ -210,8 +294,10 @@ fn root_two_containers_cannot_have_one_name_or_one_uuid() {
     let given = "600adc12-0e39-41b3-bf05-c59b7d26dd73";
     create(&host, "web01", &["--uuid", given]);
     let before = picture(&host);
-    create(&host, "web01", &[]).failed(137, &["cannot create `web01`", "the name `web01` is taken", given, "nothing was changed"]);
-    create(&host, "web02", &["--uuid", given]).failed(44, &["there is a container", given, "nothing was changed"]);
+    create(&host, "web01", &[])
+        .failed(137, &["cannot create `web01`", "the name `web01` is taken", given, "nothing was changed"]);
+    create(&host, "web02", &["--uuid", given])
+        .failed(44, &["there is a container", given, "nothing was changed"]);
     create(&host, "web02", &["--uuid", "nonsense"]).failed(21, &["`nonsense` is no UUID"]);
     create(&host, "web02", &["--vmtype", "vm"]).failed(21, &["`vm`"]);
     assert_eq!(picture(&host), before);
@@ -227,11 +313,15 @@ fn root_containers_created_at_once_get_each_its_own() {
         .map(|number| {
             let mut command = host.prlctl();
             let name = if number < 4 { format!("web{number}") } else { "same".to_owned() };
-            command.args(["create", &name, "--ostemplate", "busybox"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command
+                .args(["create", &name, "--ostemplate", "busybox"])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
             command.spawn().unwrap()
         })
         .collect();
-    let failed = children.iter_mut().map(|child| child.wait().unwrap()).filter(|status| !status.success()).count();
+    let failed =
+        children.iter_mut().map(|child| child.wait().unwrap()).filter(|status| !status.success()).count();
     assert_eq!(failed, 1, "of the two of one name one is refused");
     let mut ranges = std::collections::BTreeSet::new();
     for name in ["web0", "web1", "web2", "web3", "same"] {
@@ -266,7 +356,8 @@ fn root_create_takes_the_default_template_and_a_sample() {
     assert_eq!(std::fs::read_to_string(host.path("etc/vz/names/web02")).unwrap(), conf);
 
     for sample in ["nosuch", "../../../etc/passwd"] {
-        create(&host, "web03", &["--config", sample]).failed(21, &["cannot create `web03`", "nothing was changed"]);
+        create(&host, "web03", &["--config", sample])
+            .failed(21, &["cannot create `web03`", "nothing was changed"]);
     }
     host.write("etc/vz/conf/ve-bad.conf-sample", "NUMPROC=\"many\"\n", 0o644);
     create(&host, "web03", &["--config", "bad"]).failed(21, &["NUMPROC", "nothing was changed"]);
@@ -276,7 +367,8 @@ fn root_create_takes_the_default_template_and_a_sample() {
 #[test]
 fn root_create_refuses_templates_that_are_not_there_or_damaged() {
     let Some(host) = new_host() else { return };
-    host.run(["create", "web01", "--ostemplate", "nosuch"]).failed(91, &["unknown template `nosuch`", "there are: busybox", "vzpkg create cache nosuch"]);
+    host.run(["create", "web01", "--ostemplate", "nosuch"])
+        .failed(91, &["unknown template `nosuch`", "there are: busybox", "vzpkg create cache nosuch"]);
     host.run(["create", "web01", "--ostemplate", "../../etc"]).failed(21, &["is no name of a template"]);
     // A store of its own to be damaged.
     let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
@@ -310,7 +402,8 @@ fn root_delete_of_what_runs_wants_force() {
     let Some(host) = new_host() else { return };
     host.started("web01");
     let area = host.area("web01");
-    host.run(["delete", "web01"]).failed(32, &["cannot delete `web01`", "it runs", "nothing was changed", "--force"]);
+    host.run(["delete", "web01"])
+        .failed(32, &["cannot delete `web01`", "it runs", "nothing was changed", "--force"]);
     assert_eq!(host.exec("web01", "echo alive"), "alive");
     host.ok(["delete", "web01", "--force"]);
     assert!(!area.exists());

@@ -216,21 +216,14 @@ fn kill_everywhere(by_script: bool, runs: bool) {
         let name = format!("ct{index}");
         prepare(&host, &name, runs);
         killed(&host, point, &["reinstall", &name]);
-        // On probation nobody waits for the next command.
+        // Nobody waits for the next command: not what ran, not a script of the host, not a root on probation.
         let is_tried = point.ends_with("/probation/after")
             || point.contains("/configure/")
-            || point.ends_with("/commit/before");
-        if is_tried {
-            let journal = host.area(&name).join("operation.json");
-            host.wait_until(&format!("{name} recovers by itself after {point}"), || !journal.exists());
-            host.wait_until(&format!("{name} is as it was after {point}"), || {
-                is_running(&host, &name) == runs
-            });
-            assert_eq!(
-                contents(&host, &name, "/root/marker").as_deref(),
-                Some(&*name),
-                "{point}: it came back by itself"
-            );
+            || point.ends_with("/commit/before")
+            || point.ends_with("/commit/after")
+            || point.ends_with("/settle/before");
+        if runs || by_script || is_tried {
+            comes_back_by_itself(&host, &name, runs, point);
         }
         host.ok(["recover", &name]);
         let wanted = if is_past_commit(point) { Root::New } else { Root::Old };
@@ -239,6 +232,15 @@ fn kill_everywhere(by_script: bool, runs: bool) {
         reinstalls_again(&host, &name, root, point);
         host.ok(["delete", &name, "--force", "--lock-wait", "30"]);
     }
+}
+
+/// Whatever is left under way is brought to an end although nobody types anything.
+fn comes_back_by_itself(host: &RealHost, name: &str, runs: bool, point: &str) {
+    let journal = host.area(name).join("operation.json");
+    host.wait_until(&format!("{name} recovers by itself after {point}"), || !journal.exists());
+    host.wait_until(&format!("{name} is as it was after {point}"), || is_running(host, name) == runs);
+    let place = if is_past_commit(point) { "/old/root/marker" } else { "/root/marker" };
+    assert_eq!(contents(host, name, place).as_deref(), Some(name), "{point}: it came back by itself");
 }
 
 #[test]
@@ -363,6 +365,10 @@ fn kill_every_undo(runs: bool) {
             run_with(&host, &format!("{point}:kill"), &["recover", &name]);
         } else {
             killed(&host, point, &["reinstall", &name, "--undo"]);
+            let journal = host.area(&name).join("operation.json");
+            host.wait_until(&format!("{point}: it recovers by itself if it ran"), || {
+                !runs || !journal.exists()
+            });
         }
         host.ok(["recover", &name]);
         let wanted = if is_past_commit(point) && !point.ends_with("/revert") { Root::Old } else { Root::New };
@@ -397,7 +403,8 @@ fn kill_every_deletion(runs: bool) {
         host.ok(["reinstall", &name]);
         if point.ends_with("/revert") {
             killed(&host, "generation-delete/commit/before", &["generation-delete", &name, "2"]);
-            killed(&host, point, &["recover", &name]);
+            // Either this one comes to the point, or the recovery that has begun by itself has passed it.
+            run_with(&host, &format!("{point}:kill"), &["recover", &name]);
         } else {
             killed(&host, point, &["generation-delete", &name, "2"]);
         }

@@ -42,16 +42,24 @@ fn root_debian_comes_up_without_a_failed_unit() {
 fn root_debian_is_reinstalled_from_running_to_running() {
     let Some(host) = new_host() else { return };
     host.ok(["start", "web01", "--wait"]);
-    host.exec("web01", "useradd -m -s /bin/bash anna && echo anna:geheim | chpasswd && echo precious > /home/anna/file");
+    host.exec(
+        "web01",
+        "useradd -m -s /bin/bash anna && echo anna:geheim | chpasswd && echo precious > /home/anna/file",
+    );
     let (machine, key) = ("cat /etc/machine-id", "cat /etc/ssh/ssh_host_ed25519_key.pub");
     let before = (host.exec("web01", machine), host.exec("web01", key));
     host.exec("web01", "mv /usr/bin /usr/bin.gone || true");
     host.run(["exec", "web01", "ls"]).failed(8, &["cannot execute in `web01`", "prlctl reinstall web01"]);
 
     host.ok(["reinstall", "web01"]);
-    host.wait_until("it is up", || host.run(["exec", "web01", "systemctl is-system-running --wait"]).code == 0);
+    host.wait_until("it is up", || {
+        host.run(["exec", "web01", "systemctl is-system-running --wait"]).code == 0
+    });
     assert_healthy(&host);
-    assert_eq!(host.exec("web01", "cat /old/home/anna/file; ls /old/usr/bin.gone | grep -x ls"), "precious\nls");
+    assert_eq!(
+        host.exec("web01", "cat /old/home/anna/file; ls /old/usr/bin.gone | grep -x ls"),
+        "precious\nls"
+    );
     let after = (host.exec("web01", machine), host.exec("web01", key));
     assert_ne!(before.0, after.0, "the machine-id is a new one");
     assert_ne!(before.1, after.1, "the host keys are new ones");
@@ -75,11 +83,18 @@ fn root_debian_is_reinstalled_from_running_to_running() {
 fn root_debian_reboots_and_powers_off_from_inside() {
     let Some(host) = new_host() else { return };
     host.ok(["start", "web01", "--wait"]);
-    let init = || host.ok(["list", "-i", "web01", "-j"]).lines().find(|line| line.contains("\"Init\"")).map(str::to_owned);
+    let init = || {
+        host.ok(["list", "-i", "web01", "-j"])
+            .lines()
+            .find(|line| line.contains("\"Init\""))
+            .map(str::to_owned)
+    };
     let first = init();
     host.run(["exec", "web01", "systemctl reboot"]);
     host.wait_until("another systemd runs", || init().is_some_and(|now| Some(now) != first));
-    host.wait_until("it is up", || host.run(["exec", "web01", "systemctl is-system-running --wait"]).code == 0);
+    host.wait_until("it is up", || {
+        host.run(["exec", "web01", "systemctl is-system-running --wait"]).code == 0
+    });
     assert_healthy(&host);
     host.run(["exec", "web01", "systemctl poweroff"]);
     host.wait_until("it is stopped", || host.ok(["status", "web01"]) == "CT web01 exist stopped\n");

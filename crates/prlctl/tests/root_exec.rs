@@ -1,5 +1,7 @@
 //! `prlctl exec` and `enter`: what reaches the program, what comes back, and that it is a process of the container in every respect.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -84,7 +86,8 @@ fn root_exec_without_shell_gives_every_word_as_it_is() {
 #[test]
 fn root_exec_reads_a_script_from_stdin() {
     let Some(host) = new_host() else { return };
-    let (ran, _) = with_input(&host, &["web01", "-"], b"cd /root\nfor n in 1 2; do echo $n at $PWD; done\nexit 6\n");
+    let (ran, _) =
+        with_input(&host, &["web01", "-"], b"cd /root\nfor n in 1 2; do echo $n at $PWD; done\nexit 6\n");
     assert_eq!((ran.code, ran.stdout.as_str()), (6, "1 at /root\n2 at /root\n"), "{ran}");
 }
 
@@ -102,7 +105,8 @@ fn root_exec_passes_bytes_through_unchanged() {
 #[test]
 fn root_exec_gives_large_output_whole() {
     let Some(host) = new_host() else { return };
-    let output = host.prlctl().args(["exec", "web01", "dd if=/dev/zero bs=1M count=64 2>/dev/null"]).output().unwrap();
+    let output =
+        host.prlctl().args(["exec", "web01", "dd if=/dev/zero bs=1M count=64 2>/dev/null"]).output().unwrap();
     assert_eq!(output.stdout.len(), 64 << 20);
     // On a terminal, too, where the last of it is still under way when the program has ended.
     let mut command = host.prlctl();
@@ -115,11 +119,14 @@ fn root_exec_gives_large_output_whole() {
 #[test]
 fn root_exec_ends_with_the_code_of_the_command() {
     let Some(host) = new_host() else { return };
-    for (line, code) in [("true", 0), ("false", 1), ("exit 42", 42), ("exit 255", 255), ("/nowhere/nothing", 127)] {
+    for (line, code) in
+        [("true", 0), ("false", 1), ("exit 42", 42), ("exit 255", 255), ("/nowhere/nothing", 127)]
+    {
         assert_eq!(host.run(["exec", "web01", line]).code, code, "{line}");
     }
     for (signal, code) in [("TERM", 143), ("KILL", 137), ("SEGV", 139), ("HUP", 129)] {
-        let ran = host.run(["exec", "web01", "--without-shell", "/bin/sh", "-c", &format!("kill -{signal} $$")]);
+        let ran =
+            host.run(["exec", "web01", "--without-shell", "/bin/sh", "-c", &format!("kill -{signal} $$")]);
         assert_eq!(ran.code, code, "{signal}: {ran}");
     }
 }
@@ -127,10 +134,13 @@ fn root_exec_ends_with_the_code_of_the_command() {
 #[test]
 fn root_exec_of_what_cannot_be_executed_says_so() {
     let Some(host) = new_host() else { return };
-    host.run(["exec", "web01", "--without-shell", "/nowhere/nothing"]).failed(8, &["cannot execute", "`/nowhere/nothing`", "hint:"]);
-    host.run(["exec", "web01", "--without-shell", "/etc/passwd"]).failed(8, &["`/etc/passwd`", "ermission denied"]);
+    host.run(["exec", "web01", "--without-shell", "/nowhere/nothing"])
+        .failed(8, &["cannot execute", "`/nowhere/nothing`", "hint:"]);
+    host.run(["exec", "web01", "--without-shell", "/etc/passwd"])
+        .failed(8, &["`/etc/passwd`", "ermission denied"]);
     host.ok(["stop", "web01"]);
-    host.run(["exec", "web01", "true"]).failed(31, &["cannot execute in `web01`", "it does not run", "prlctl start web01"]);
+    host.run(["exec", "web01", "true"])
+        .failed(31, &["cannot execute in `web01`", "it does not run", "prlctl start web01"]);
     host.run(["exec", "web02x", "true"]).failed(14, &["unknown container `web02x`"]);
     // The options of the command are not ours.
     let ran = host.run(["exec", "web01", "ls", "-j"]);
@@ -141,24 +151,35 @@ fn root_exec_of_what_cannot_be_executed_says_so() {
 #[test]
 fn root_exec_forwards_signals_to_the_command() {
     let Some(host) = new_host() else { return };
-    let signals = [("HUP", Signal::HUP), ("INT", Signal::INT), ("QUIT", Signal::QUIT), ("USR1", Signal::USR1), ("USR2", Signal::USR2), ("TERM", Signal::TERM)];
+    let signals = [
+        ("HUP", Signal::HUP),
+        ("INT", Signal::INT),
+        ("QUIT", Signal::QUIT),
+        ("USR1", Signal::USR1),
+        ("USR2", Signal::USR2),
+        ("TERM", Signal::TERM),
+    ];
     for (name, signal) in signals {
-        let line = format!("trap 'echo got {name}; exit 9' {name}; sleep 1000 >/dev/null 2>&1 & echo ready; wait");
+        let line =
+            format!("trap 'echo got {name}; exit 9' {name}; sleep 1000 >/dev/null 2>&1 & echo ready; wait");
         let mut child = piped(&host, &["web01", &line]);
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut first = String::new();
         lines.read_line(&mut first).unwrap();
         assert_eq!(first, "ready\n");
         kill_process(Pid::from_child(&child), signal).unwrap();
+        host.wait_until("it ends", || child.try_wait().unwrap().is_some());
         let mut rest = String::new();
         lines.read_to_string(&mut rest).unwrap();
         assert_eq!((rest, child.wait().unwrap().code()), (format!("got {name}\n"), Some(9)), "{name}");
     }
     // One that it does not handle ends it, and the code says so.
-    let mut child = piped(&host, &["web01", "--without-shell", "/bin/sh", "-c", "echo ready; exec sleep 1000"]);
+    let mut child =
+        piped(&host, &["web01", "--without-shell", "/bin/sh", "-c", "echo ready; exec sleep 1000"]);
     let mut first = [0; 6];
     child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    host.wait_until("it ends", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
@@ -168,14 +189,20 @@ fn root_exec_has_a_terminal_of_the_container_when_there_is_one() {
     let (ran, _) = with_input(&host, &["web01", "tty; test -t 1 || echo no"], b"");
     assert_eq!(ran.stdout, "not a tty\nno\n");
     let mut command = host.prlctl();
-    command.args(["exec", "web01", "tty && tty <&2 && stty size && ls -l /proc/self/fd && exit 3"]).env("TERM", "vt220");
+    command
+        .args(["exec", "web01", "tty && tty <&2 && stty size && ls -l /proc/self/fd && exit 3"])
+        .env("TERM", "vt220");
     let (code, seen) = Terminal::run(&command, 33, 101).ends();
     assert_eq!(code, 3, "{seen}");
     assert!(seen.starts_with("/dev/pts/"), "{seen}");
     assert!(seen.contains("\r\n33 101\r\n"), "{seen}");
     // Only stdin is one: then nothing of the host's terminal reaches the container, and bytes go through unchanged.
     let mut command = Command::new("sh");
-    command.args(["-c", "\"$0\" exec web01 'tty; head -n 1 | cat -A' | cat -A", env!("CARGO_BIN_EXE_prlctl")]);
+    command.args([
+        "-c",
+        "\"$0\" exec web01 'tty; head -n 1 | cat -A' | cat -A",
+        env!("CARGO_BIN_EXE_prlctl"),
+    ]);
     command.env("REROOT_PREFIX", host.prefix());
     let terminal = Terminal::run(&command, 24, 80);
     terminal.types("typed\n");
@@ -236,7 +263,19 @@ fn standing(pid: i32) -> BTreeMap<String, String> {
         found.insert(file.to_owned(), std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap());
     }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let keys = ["Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters"];
+    let keys = [
+        "Uid",
+        "Gid",
+        "Groups",
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "NoNewPrivs",
+        "Seccomp",
+        "Seccomp_filters",
+    ];
     for line in status.lines() {
         let (key, value) = line.split_once(':').unwrap();
         if keys.contains(&key) {
@@ -268,18 +307,32 @@ fn root_an_executed_process_is_in_everything_what_init_is() {
     // In each hierarchy below init's group, or in it.
     let groups = |pid: i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        let pairs = text.lines().map(|line| line.rsplit_once(':').unwrap()).map(|(key, path)| (key.to_owned(), path.to_owned()));
+        let pairs = text
+            .lines()
+            .map(|line| line.rsplit_once(':').unwrap())
+            .map(|(key, path)| (key.to_owned(), path.to_owned()));
         pairs.collect::<BTreeMap<_, _>>()
     };
     let (of_init, of_it, of_us) = (groups(init), groups(pid), groups(std::process::id() as i32));
     let uuid = host.area("web01").file_name().unwrap().to_string_lossy().into_owned();
     for (hierarchy, path) in &of_it {
-        assert!(path.starts_with(&of_init[hierarchy]), "{hierarchy}: {path} is not below {}", of_init[hierarchy]);
+        assert!(
+            path.starts_with(&of_init[hierarchy]),
+            "{hierarchy}: {path} is not below {}",
+            of_init[hierarchy]
+        );
         assert_ne!(*path, of_us[hierarchy], "{hierarchy}: it is where its caller is");
         // What only a systemd of the host looks at has one group for all containers.
-        assert!(path.contains(&uuid) || hierarchy.ends_with("name=systemd"), "{hierarchy}: {path} is not the container's");
+        assert!(
+            path.contains(&uuid) || hierarchy.ends_with("name=systemd"),
+            "{hierarchy}: {path} is not the container's"
+        );
     }
-    let root = |pid: i32| std::fs::metadata(format!("/proc/{pid}/root/")).map(|found| std::os::unix::fs::MetadataExt::dev(&found)).unwrap();
+    let root = |pid: i32| {
+        std::fs::metadata(format!("/proc/{pid}/root/"))
+            .map(|found| std::os::unix::fs::MetadataExt::dev(&found))
+            .unwrap()
+    };
     assert_eq!(root(pid), root(init));
     drop(child.stdin.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -292,7 +345,9 @@ fn child_of(parent: i32) -> i32 {
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|&pid| of(pid) == Some(parent));
+    let mut pids = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|&pid| of(pid) == Some(parent));
     let found = pids.next().expect("it has a child");
     assert_eq!(pids.next(), None, "it has one child");
     found
@@ -305,17 +360,39 @@ fn root_an_executed_process_gets_nothing_of_the_host() {
     let words = "cd /usr; umask 077; exec 7</etc/passwd 9</; exec \"$@\"";
     let run = |line: &str| {
         let mut command = Command::new("bash");
-        command.args(["-c", words, "bash", env!("CARGO_BIN_EXE_prlctl"), "exec", "web01", "--without-shell", "/bin/sh", "-c", line]);
-        let output = command.env("REROOT_PREFIX", host.prefix()).env("SECRET", "host").stdin(Stdio::null()).output().unwrap();
+        command.args([
+            "-c",
+            words,
+            "bash",
+            env!("CARGO_BIN_EXE_prlctl"),
+            "exec",
+            "web01",
+            "--without-shell",
+            "/bin/sh",
+            "-c",
+            line,
+        ]);
+        let output = command
+            .env("REROOT_PREFIX", host.prefix())
+            .env("SECRET", "host")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let ran = Ran::of(output);
         assert_eq!(ran.code, 0, "{ran}");
         ran.stdout
     };
-    assert_eq!(run("exec /bin/ls /proc/self/fd"), "0\n1\n2\n3\n", "the last one is that of ls on the directory");
+    assert_eq!(
+        run("exec /bin/ls /proc/self/fd"),
+        "0\n1\n2\n3\n",
+        "the last one is that of ls on the directory"
+    );
     assert_eq!(run("exec /bin/pwd"), "/\n");
     assert_eq!(run("umask; exec /usr/bin/id"), "0022\nuid=0(root) gid=0(root)\n");
     let mut environment: Vec<String> = run("exec /usr/bin/env").lines().map(str::to_owned).collect();
-    environment.retain(|line| !line.starts_with("PWD=") && !line.starts_with("OLDPWD=") && !line.starts_with("SHLVL="));
+    environment.retain(|line| {
+        !line.starts_with("PWD=") && !line.starts_with("OLDPWD=") && !line.starts_with("SHLVL=")
+    });
     environment.sort();
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     assert_eq!(environment, ["HOME=/", path, "SHELL=/bin/sh"]);

@@ -1,5 +1,7 @@
 //! Limits, network, names and ids of a container that runs.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use std::path::PathBuf;
 
 use testkit::RealHost;
@@ -38,7 +40,10 @@ fn limit(host: &RealHost, controller: &str, v1: &str, v2: &str) -> (String, bool
     let of_controller = text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (names, path) = (fields.next()?, fields.next()?);
-        names.split(',').any(|name| name == controller).then(|| PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
+        names
+            .split(',')
+            .any(|name| name == controller)
+            .then(|| PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
     });
     let (path, is_v1) = match of_controller {
         Some(path) => (path.join(v1), true),
@@ -48,7 +53,13 @@ fn limit(host: &RealHost, controller: &str, v1: &str, v2: &str) -> (String, bool
             (PathBuf::from("/sys/fs/cgroup").join(top).join(v2), false)
         }
     };
-    (std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned(), is_v1)
+    (
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .trim()
+            .to_owned(),
+        is_v1,
+    )
 }
 
 #[test]
@@ -64,7 +75,10 @@ fn root_limits_of_ve_conf_are_those_of_the_control_group() {
     if is_v1 {
         assert_eq!(weight, "2048");
     } else {
-        assert!(weight.parse::<u32>().unwrap() > 39, "twice the weight of 1024 shares, which is 39: {weight}");
+        assert!(
+            weight.parse::<u32>().unwrap() > 39,
+            "twice the weight of 1024 shares, which is 39: {weight}"
+        );
     }
     configure(&host, "CPUS=\"1\"\nCPULIMIT=\"150\"\nPHYSPAGES=\"64M\"\nNUMPROC=\"unlimited\"\n");
     host.ok(["restart", "web01"]);
@@ -78,7 +92,11 @@ fn root_the_limit_of_processes_holds_for_what_is_executed_too() {
     let Some(host) = new_host() else { return };
     configure(&host, "NUMPROC=\"20:20\"\n");
     host.ok(["start", "web01"]);
-    let ran = host.run(["exec", "web01", "i=0; while [ $i -lt 60 ]; do sleep 1000 >/dev/null 2>&1 </dev/null & i=$((i+1)); done; echo all 60"]);
+    let ran = host.run([
+        "exec",
+        "web01",
+        "i=0; while [ $i -lt 60 ]; do sleep 1000 >/dev/null 2>&1 </dev/null & i=$((i+1)); done; echo all 60",
+    ]);
     assert!(!ran.stdout.contains("all 60") && ran.code != 0, "{ran}");
     assert!(ran.stderr.contains("fork"), "{ran}");
     let count: u32 = host.ok(["list", "web01", "-H", "-o", "numproc"]).trim().parse().unwrap();
@@ -92,7 +110,19 @@ fn root_the_limit_of_memory_holds() {
     let Some(host) = new_host() else { return };
     configure(&host, "PHYSPAGES=\"64M\"\nSWAPPAGES=\"0\"\n");
     host.ok(["start", "web01"]);
-    let take = |size: &str| host.run(["exec", "web01", "--without-shell", "dd", "if=/dev/zero", "of=/dev/null", &format!("bs={size}"), "count=1"]).code;
+    let take = |size: &str| {
+        host.run([
+            "exec",
+            "web01",
+            "--without-shell",
+            "dd",
+            "if=/dev/zero",
+            "of=/dev/null",
+            &format!("bs={size}"),
+            "count=1",
+        ])
+        .code
+    };
     assert_eq!(take("16M"), 0);
     assert_eq!(take("200M"), 137);
     assert_eq!(host.exec("web01", "echo alive"), "alive");
@@ -105,7 +135,10 @@ fn root_a_limit_that_is_none_is_refused() {
         configure(&host, "NUMPROC=\"50\"\nPHYSPAGES=\"64M\"\nCPUS=\"1\"\nCPUUNITS=\"1000\"\n");
         configure(&host, &format!("{line}\n"));
         let key = line.split('=').next().unwrap();
-        host.run(["start", "web01"]).failed(21, &["the configuration of `web01` cannot be used", key, "nothing was changed", "ve.conf"]);
+        host.run(["start", "web01"]).failed(
+            21,
+            &["the configuration of `web01` cannot be used", key, "nothing was changed", "ve.conf"],
+        );
     }
     assert_eq!(host.ok(["status", "web01"]), "CT web01 exist stopped\n");
 }
@@ -116,7 +149,10 @@ fn root_a_damaged_ve_conf_is_told_and_changes_nothing() {
     let path = format!("{}/ve.conf", area(&host));
     let text = std::fs::read_to_string(host.path(&path)).unwrap();
     host.write(&path, &format!("{text}DESCRIPTION=\"never closed\n"), 0o644);
-    host.run(["start", "web01"]).failed(85, &["cannot be used", "ve.conf` is damaged in line", "nothing was changed", "prlctl recover --rebuild"]);
+    host.run(["start", "web01"]).failed(
+        85,
+        &["cannot be used", "ve.conf` is damaged in line", "nothing was changed", "prlctl recover --rebuild"],
+    );
     assert_eq!(host.run(["list", "-a"]).code, 0);
     host.write(&path, &text, 0o644);
     host.ok(["start", "web01"]);
@@ -132,7 +168,8 @@ fn root_each_container_has_a_loopback_of_its_own_and_nothing_else() {
     assert_eq!(links.trim(), "lo");
     // A listener of one is not the other's, nor the host's.
     host.exec("web01", "nc -l -p 4711 127.0.0.1 >/dev/null 2>&1 </dev/null &");
-    let listens = |name: &str| host.run(["exec", name, "grep -q :1267 /proc/net/tcp /proc/net/tcp6"]).code == 0;
+    let listens =
+        |name: &str| host.run(["exec", name, "grep -q :1267 /proc/net/tcp /proc/net/tcp6"]).code == 0;
     host.wait_until("it listens", || listens("web01"));
     assert!(!listens("web02"));
 }
@@ -140,16 +177,28 @@ fn root_each_container_has_a_loopback_of_its_own_and_nothing_else() {
 #[test]
 fn root_hostname_hosts_and_resolver_are_set() {
     let Some(host) = new_host() else { return };
-    configure(&host, "HOSTNAME=\"shop.example.com\"\nNAMESERVER=\"192.0.2.1 2001:db8::1\"\nSEARCHDOMAIN=\"example.com\"\n");
+    configure(
+        &host,
+        "HOSTNAME=\"shop.example.com\"\nNAMESERVER=\"192.0.2.1 2001:db8::1\"\nSEARCHDOMAIN=\"example.com\"\n",
+    );
     host.ok(["start", "web01"]);
     assert_eq!(host.exec("web01", "hostname; cat /etc/hostname"), "shop.example.com\nshop.example.com");
-    assert_eq!(host.exec("web01", "cat /etc/resolv.conf"), "search example.com\nnameserver 192.0.2.1\nnameserver 2001:db8::1");
+    assert_eq!(
+        host.exec("web01", "cat /etc/resolv.conf"),
+        "search example.com\nnameserver 192.0.2.1\nnameserver 2001:db8::1"
+    );
     host.exec("web01", "ping -c1 shop.example.com");
-    assert_eq!(host.exec("web01", "stat -c '%u:%g %a' /etc/hosts /etc/resolv.conf /etc/hostname"), "0:0 644\n0:0 644\n0:0 644");
+    assert_eq!(
+        host.exec("web01", "stat -c '%u:%g %a' /etc/hosts /etc/resolv.conf /etc/hostname"),
+        "0:0 644\n0:0 644\n0:0 644"
+    );
     // Once, not at every start; what the administrator wrote stays.
     host.exec("web01", "echo 192.0.2.9 db >> /etc/hosts");
     host.ok(["restart", "web01"]);
-    assert_eq!(host.exec("web01", "grep -c shop.example.com /etc/hosts; grep -c 192.0.2.9 /etc/hosts"), "1\n1");
+    assert_eq!(
+        host.exec("web01", "grep -c shop.example.com /etc/hosts; grep -c 192.0.2.9 /etc/hosts"),
+        "1\n1"
+    );
     // Without a key: named after the container, and its resolver is its own.
     host.started("Web_02");
     assert_eq!(host.exec("Web_02", "hostname"), "web-02");
@@ -208,11 +257,20 @@ fn root_every_container_has_ids_of_its_own() {
     assert!(one[1].abs_diff(two[1]) >= 65_536, "{one:?} {two:?}");
     // Seen from the host its root is nobody that owns anything there; on disk it is 0.
     use std::os::unix::fs::MetadataExt;
-    assert_eq!(u64::from(std::fs::metadata(format!("/proc/{}", init(&host, "web01"))).unwrap().uid()), one[1]);
+    assert_eq!(
+        u64::from(std::fs::metadata(format!("/proc/{}", init(&host, "web01"))).unwrap().uid()),
+        one[1]
+    );
     host.exec("web01", "touch /root/file");
     assert_eq!(std::fs::metadata(host.path(&area(&host)).join("live/delta/root/file")).unwrap().uid(), 0);
     // The kernel refuses what would reach the host.
-    for line in ["mknod /root/disk b 8 0", "mount -o remount,rw /sys", "echo 1 > /proc/sysrq-trigger", "dmesg -c", "hwclock -w"] {
+    for line in [
+        "mknod /root/disk b 8 0",
+        "mount -o remount,rw /sys",
+        "echo 1 > /proc/sysrq-trigger",
+        "dmesg -c",
+        "hwclock -w",
+    ] {
         assert_ne!(host.run(["exec", "web01", line]).code, 0, "{line}");
     }
 }

@@ -1,5 +1,7 @@
 //! What a container does by itself, or suffers: it reboots, powers off, dies while it starts, ignores its stop; its monitor is killed.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::RealHost;
 
@@ -18,7 +20,8 @@ fn is_state(host: &RealHost, state: &str) -> bool {
 }
 
 fn console(host: &RealHost) -> String {
-    let bytes = std::fs::read(host.path("var/log/vz").join(format!("{}.console", uuid(host)))).unwrap_or_default();
+    let bytes =
+        std::fs::read(host.path("var/log/vz").join(format!("{}.console", uuid(host)))).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -45,7 +48,9 @@ fn kill_monitor(host: &RealHost) {
 
 /// Puts another init in place of that of the template; the one that runs goes on.
 fn change_init(host: &RealHost, text: &str) {
-    let line = format!("cat > /sbin/init.new <<'END'\n{text}\nEND\nchmod 755 /sbin/init.new; mv /sbin/init.new /sbin/init");
+    let line = format!(
+        "cat > /sbin/init.new <<'END'\n{text}\nEND\nchmod 755 /sbin/init.new; mv /sbin/init.new /sbin/init"
+    );
     host.exec("web01", &line);
 }
 
@@ -159,7 +164,10 @@ fn root_the_console_is_in_a_log_of_bounded_size() {
     let Some(host) = new_host() else { return };
     host.exec("web01", "echo first words > /dev/console");
     host.wait_until("it is logged", || console(&host).contains("first words"));
-    host.exec("web01", "yes 0123456789abcdef | head -c 5000000 > /dev/console; echo last words > /dev/console");
+    host.exec(
+        "web01",
+        "yes 0123456789abcdef | head -c 5000000 > /dev/console; echo last words > /dev/console",
+    );
     host.wait_until("all is logged", || console(&host).contains("last words"));
     let log = host.path("var/log/vz").join(format!("{}.console", uuid(&host)));
     let size = |path: &std::path::Path| std::fs::metadata(path).unwrap().len();
@@ -175,7 +183,16 @@ fn root_an_init_that_exits_at_once_is_told_with_its_last_words() {
     change_init(&host, "#!/bin/sh\necho the disk of the moon is missing\nprintf 'red \\033[31m\\n'\nexit 3");
     host.ok(["stop", "web01"]);
     let ran = host.run(["start", "web01"]);
-    ran.failed(3, &["error: cannot start `web01`", "its init exited with 3", "the disk of the moon is missing", "state: `web01` is stopped", "hint:"]);
+    ran.failed(
+        3,
+        &[
+            "error: cannot start `web01`",
+            "its init exited with 3",
+            "the disk of the moon is missing",
+            "state: `web01` is stopped",
+            "hint:",
+        ],
+    );
     assert!(!ran.stderr.contains('\u{1b}'), "the console reaches a terminal raw: {ran}");
     assert!(is_state(&host, "stopped"));
     host.run(["restart", "web01"]).failed(3, &["the disk of the moon"]);
@@ -189,17 +206,30 @@ fn root_an_init_that_exits_at_once_is_told_with_its_last_words() {
 #[test]
 fn root_an_init_that_cannot_be_executed_is_told() {
     let Some(host) = new_host() else { return };
-    for (text, mode, words) in [("#!/nowhere/interpreter", 755, "it, or its interpreter, is not there"), ("#!/bin/sh", 644, "it is not executable")] {
+    for (text, mode, words) in [
+        ("#!/nowhere/interpreter", 755, "it, or its interpreter, is not there"),
+        ("#!/bin/sh", 644, "it is not executable"),
+    ] {
         change_init(&host, text);
         host.exec("web01", &format!("chmod {mode} /sbin/init"));
         host.ok(["stop", "web01"]);
         let ran = host.run(["start", "web01"]);
         ran.failed(3, &["error: cannot start `web01`", "state: `web01` is stopped"]);
-        assert!(ran.stderr.contains("`/sbin/init` in the container cannot be executed") && ran.stderr.contains(words), "{text}: {ran}");
+        assert!(
+            ran.stderr.contains("`/sbin/init` in the container cannot be executed")
+                && ran.stderr.contains(words),
+            "{text}: {ran}"
+        );
         assert!(is_state(&host, "stopped"));
         repair(&host, |init| rustix::fs::unlink(init).unwrap());
         // No init at all.
-        host.run(["start", "web01"]).failed(3, &["error: cannot start `web01`", "`/sbin/init` in the container cannot be executed: it is not there"]);
+        host.run(["start", "web01"]).failed(
+            3,
+            &[
+                "error: cannot start `web01`",
+                "`/sbin/init` in the container cannot be executed: it is not there",
+            ],
+        );
         repair(&host, |init| {
             let script = "#!/bin/sh\ntrap 'exit 0' TERM\nsleep 100000 &\nwait\n";
             let mut file = std::fs::File::create(init).unwrap();
@@ -224,7 +254,12 @@ fn root_an_init_that_ignores_its_stop_is_killed_after_the_time_out() {
     change_init(&host, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done");
     host.ok(["restart", "web01"]);
     host.wait_until("init ignores the signal", || {
-        host.exec("web01", "grep SigIgn /proc/1/status").trim_end().chars().rev().nth(3).is_some_and(|digit| digit == '4')
+        host.exec("web01", "grep SigIgn /proc/1/status")
+            .trim_end()
+            .chars()
+            .rev()
+            .nth(3)
+            .is_some_and(|digit| digit == '4')
     });
     assert_eq!(host.ok(["stop", "web01", "--timeout", "1"]), "The CT has been successfully stopped.\n");
     assert!(console(&host).contains("it did not stop in time: killing it"), "{}", console(&host));

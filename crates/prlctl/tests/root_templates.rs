@@ -1,5 +1,7 @@
 //! `vzpkg`: templates are made, listed and removed, and never half made.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -28,9 +30,13 @@ fn root_a_template_is_made_listed_used_and_removed() {
     let ran = vzpkg(&host, &["list"]);
     assert!(ran.stdout.starts_with("NAME ") && ran.stdout.lines().count() == 2, "{ran}");
     assert!(vzpkg(&host, &["list", "-H"]).stdout.starts_with("busybox "));
-    let list = || -> serde_json::Value { serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap() };
+    let list =
+        || -> serde_json::Value { serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap() };
     let json = list();
-    assert_eq!((&json[0]["name"], &json[0]["is_latest"], &json[0]["users"]), (&"busybox".into(), &true.into(), &0.into()));
+    assert_eq!(
+        (&json[0]["name"], &json[0]["is_latest"], &json[0]["users"]),
+        (&"busybox".into(), &true.into(), &0.into())
+    );
     assert_eq!(json[0]["digest"].as_str(), latest(&host).file_name().unwrap().to_str());
 
     host.started("web01");
@@ -41,16 +47,24 @@ fn root_a_template_is_made_listed_used_and_removed() {
     assert_eq!(host.exec("web01", "echo alive"), "alive");
     host.ok(["delete", "web01", "--force"]);
     let ran = vzpkg(&host, &["remove", "cache", "busybox"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "The template busybox has been successfully removed.\n"), "{ran}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "The template busybox has been successfully removed.\n"),
+        "{ran}"
+    );
     assert_eq!(list(), serde_json::json!([]));
     vzpkg(&host, &["remove", "cache", "busybox"]).failed(91, &["unknown template `busybox`"]);
-    host.run(["create", "web01", "--ostemplate", "busybox"]).failed(91, &["unknown template `busybox`", "vzpkg create cache busybox"]);
+    host.run(["create", "web01", "--ostemplate", "busybox"])
+        .failed(91, &["unknown template `busybox`", "vzpkg create cache busybox"]);
 }
 
 #[test]
 fn root_an_unknown_recipe_is_refused() {
     let Some(host) = new_host() else { return };
-    vzpkg(&host, &["create", "cache", "plan9"]).failed(91, &["cannot make template `plan9`", "there are: busybox", "debian-12", "nothing was changed"]);
+    vzpkg(&host, &["create", "cache", "plan9"]).failed(
+        91,
+        &["cannot make template `plan9`", "there are: busybox", "debian-12", "nothing was changed"],
+    );
     let ran = vzpkg(&host, &["create", "cache", "plan9", "-j"]);
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(json["error"]["code"], "unknown-template");
@@ -69,7 +83,9 @@ fn root_an_interrupted_creation_leaves_nothing_under_the_name() {
     // Killed at other moments: as soon as there is something, a little later, later still.
     for wanted in [1, 20, 120, 280] {
         let mut child = begin();
-        host.wait_until("it has made so many files", || child.try_wait().unwrap().is_some() || entries(&host.path("vz/template")) >= wanted);
+        host.wait_until("it has made so many files", || {
+            child.try_wait().unwrap().is_some() || entries(&host.path("vz/template")) >= wanted
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         if host.path("vz/template/busybox/latest").exists() {
@@ -94,7 +110,12 @@ fn root_an_interrupted_creation_leaves_nothing_under_the_name() {
 
 fn entries(directory: &std::path::Path) -> usize {
     let Ok(found) = std::fs::read_dir(directory) else { return 0 };
-    found.flatten().map(|entry| 1 + if entry.file_type().is_ok_and(|kind| kind.is_dir()) { entries(&entry.path()) } else { 0 }).sum()
+    found
+        .flatten()
+        .map(|entry| {
+            1 + if entry.file_type().is_ok_and(|kind| kind.is_dir()) { entries(&entry.path()) } else { 0 }
+        })
+        .sum()
 }
 
 #[test]
@@ -124,13 +145,24 @@ fn root_the_busybox_template_is_what_it_should_be() {
     let applets = String::from_utf8(output.stdout).unwrap();
     let mut count = 0;
     for applet in applets.lines().filter(|applet| !["linuxrc", "sbin/init", "bin/busybox"].contains(applet)) {
-        let target = std::fs::read_link(root.join(applet)).unwrap_or_else(|error| panic!("{applet}: {error}"));
+        let target =
+            std::fs::read_link(root.join(applet)).unwrap_or_else(|error| panic!("{applet}: {error}"));
         let program = root.join(applet).parent().unwrap().join(target);
         assert_eq!(std::fs::canonicalize(program).unwrap(), root.join("bin/busybox"), "{applet}");
         count += 1;
     }
     assert!(count > 150, "{count} applets");
-    for (path, mode) in [("root", 0o700), ("tmp", 0o1777), ("srv", 0o755), ("home", 0o755), ("var", 0o755), ("var/tmp", 0o1777), ("etc/shadow", 0o640), ("etc/gshadow", 0o640), ("etc/passwd", 0o644)] {
+    for (path, mode) in [
+        ("root", 0o700),
+        ("tmp", 0o1777),
+        ("srv", 0o755),
+        ("home", 0o755),
+        ("var", 0o755),
+        ("var/tmp", 0o1777),
+        ("etc/shadow", 0o640),
+        ("etc/gshadow", 0o640),
+        ("etc/passwd", 0o644),
+    ] {
         let found = std::fs::metadata(root.join(path)).unwrap();
         assert_eq!((found.mode() & 0o7777, found.uid()), (mode, 0), "{path}");
     }
@@ -141,7 +173,8 @@ fn root_the_busybox_template_is_what_it_should_be() {
     // Closed to everybody but root, since there is a setuid program in it.
     assert_eq!(std::fs::metadata(host.path("vz/template")).unwrap().mode() & 0o777, 0o700);
     host.started("web01");
-    let dead = "sh -c 'sleep 0.01 & exec sleep 0.05' & wait; sleep 0.3; ps -o stat,comm | grep -c '^Z' || true";
+    let dead =
+        "sh -c 'sleep 0.01 & exec sleep 0.05' & wait; sleep 0.3; ps -o stat,comm | grep -c '^Z' || true";
     assert_eq!(host.exec("web01", dead), "0", "its init reaps orphans");
     let ran = host.run(["exec", "web01", "echo root | su -s /bin/sh nobody -c 'su root -c id'"]);
     assert!(ran.code != 0 && !ran.stdout.contains("uid=0"), "root has no password: {ran}");

@@ -28,6 +28,9 @@ const CGROUP1_MAGIC: i64 = 0x0027_e0eb;
 /// Where `exec` puts what it starts.
 const EXEC: &str = ".reroot";
 
+/// How long a killed process may take to leave its group.
+const LEAVING: Duration = Duration::from_secs(10);
+
 /// What can go wrong with a control group.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -67,7 +70,7 @@ impl Layout {
     /// # Errors
     /// [`CgroupError::NoUnifiedTree`].
     pub fn detect() -> Result<Layout, CgroupError> {
-        let magic = |path: &Path| statfs(path).map(|found| found.f_type as i64).unwrap_or(0);
+        let magic = |path: &Path| statfs(path).map_or(0, |found| found.f_type);
         let root = Path::new(ROOT);
         if magic(root) == CGROUP2_MAGIC {
             return Ok(Layout { unified: root.to_owned(), legacy: Vec::new() });
@@ -95,7 +98,9 @@ impl Layout {
         let unified = std::fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
         unified.split_whitespace().any(|found| found == name)
             || self.legacy.iter().any(|path| {
-                path.file_name().and_then(|found| found.to_str()).is_some_and(|found| found.split(',').any(|one| one == name))
+                path.file_name()
+                    .and_then(|found| found.to_str())
+                    .is_some_and(|found| found.split(',').any(|one| one == name))
             })
     }
 }
@@ -197,8 +202,9 @@ impl Cgroups {
     fn give(&self, path: &Path, owner: u32) -> Result<(), CgroupError> {
         for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
             let file = if name.is_empty() { path.to_owned() } else { path.join(name) };
-            chown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
-                .map_err(|error| CgroupError::File { what: "hand over", path: file.clone(), source: error.into() })?;
+            chown(&file, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(|error| {
+                CgroupError::File { what: "hand over", path: file.clone(), source: error.into() }
+            })?;
         }
         Ok(())
     }
@@ -233,12 +239,27 @@ impl Cgroups {
         Ok(())
     }
 
-    /// A handle on the group for scripts, empty, to be born in.
+    /// A handle on the group for scripts, empty and new, to be born in.
+    ///
+    /// Never the one of a script that was killed: at least Linux 6.18 kills what is cloned into a group to which `cgroup.kill` was ever written,
+    /// since it compares the number of such writes with that of the parent's group (`kill_seq` in kernel/cgroup/cgroup.c).
     ///
     /// # Errors
     /// [`CgroupError::File`].
     pub fn script_group(&self) -> Result<OwnedFd, CgroupError> {
         let path = self.unified(".script");
+        let deadline = Instant::now() + LEAVING;
+        loop {
+            match std::fs::remove_dir(&path) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                // A killed process is still on its way out.
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(source) => return Err(CgroupError::File { what: "remove", path, source }),
+            }
+        }
         ensure_directory(&path)?;
         open_directory(&path)
     }
@@ -318,7 +339,15 @@ impl Cgroups {
 }
 
 fn ensure_directory(path: &Path) -> Result<(), CgroupError> {
-    std::fs::create_dir_all(path).map_err(|source| CgroupError::File { what: "make", path: path.to_owned(), source })
+    let mut attempts = 0;
+    loop {
+        match std::fs::create_dir_all(path) {
+            Ok(()) => return Ok(()),
+            // The end of another container has just removed the group of all, as the last one in it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempts < 8 => attempts += 1,
+            Err(source) => return Err(CgroupError::File { what: "make", path: path.to_owned(), source }),
+        }
+    }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
@@ -344,7 +373,10 @@ fn subdirectories(path: &Path) -> Vec<PathBuf> {
 }
 
 fn is_populated(path: &Path) -> bool {
-    std::fs::read_to_string(path.join("cgroup.events")).unwrap_or_default().lines().any(|line| line == "populated 1")
+    std::fs::read_to_string(path.join("cgroup.events"))
+        .unwrap_or_default()
+        .lines()
+        .any(|line| line == "populated 1")
 }
 
 /// `cgroup.kill` reaches also what is forked while it runs, and what is frozen (cgroup-v2.rst).
@@ -356,7 +388,8 @@ fn kill_group(path: &Path, limit: Duration) -> Result<(), CgroupError> {
     let events = path.join("cgroup.events");
     let deadline = Instant::now() + limit;
     loop {
-        let Ok(file) = rustix::fs::openat(CWD, &events, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) else {
+        let Ok(file) = rustix::fs::openat(CWD, &events, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        else {
             return Ok(());
         };
         // The kernel tells of a change by POLLPRI since the file was last read: read first, then wait.
@@ -372,7 +405,9 @@ fn kill_group(path: &Path, limit: Duration) -> Result<(), CgroupError> {
         let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&file.as_fd(), PollFlags::PRI)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(CgroupError::File { what: "watch", path: events, source: error.into() }),
+            Err(error) => {
+                return Err(CgroupError::File { what: "watch", path: events, source: error.into() });
+            }
         }
     }
 }

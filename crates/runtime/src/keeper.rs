@@ -39,7 +39,8 @@ impl Keeper {
     pub fn start(prefix: &Prefix, id: &ContainerId) -> Result<Keeper, KeeperError> {
         let cgroups = Cgroups::of(prefix, id)?;
         let group = cgroups.monitor_group()?;
-        let (listen, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+        let (listen, pipe) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let child = fork(0, Some(group.as_fd()), || {
             let _ = rustix::process::setsid();
             let _ = cgroups.enter_legacy_monitor();

@@ -30,7 +30,9 @@ pub fn release() -> String {
 
 /// The id of this boot; runtime state of another boot is stale.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// Asks for everything that containers need, in `directory`, which must lie on the filesystem that will carry them.
@@ -42,9 +44,13 @@ pub fn features(directory: &Path) -> Vec<Feature> {
         }),
         feature("user namespaces", true, || user_namespace(0, 1).map(drop).map_err(words)),
         feature("mounting (CAP_SYS_ADMIN)", true, || {
-            open_tree(rustix::fs::CWD, directory, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-                .map(drop)
-                .map_err(words)
+            open_tree(
+                rustix::fs::CWD,
+                directory,
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+            )
+            .map(drop)
+            .map_err(words)
         }),
         feature("overlayfs", true, || {
             let known = std::fs::read_to_string("/proc/filesystems").map_err(words)?;
@@ -52,15 +58,21 @@ pub fn features(directory: &Path) -> Vec<Feature> {
                 return Ok(());
             }
             // A module that nobody has used yet is loaded by asking for it.
-            rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC).map(drop).map_err(words)
+            rustix::mount::fsopen("overlay", rustix::mount::FsOpenFlags::FSOPEN_CLOEXEC)
+                .map(drop)
+                .map_err(words)
         }),
-        feature("idmapped mounts on the filesystem of /vz (Linux 5.19 for overlay layers)", true, || id_map(directory)),
+        feature("idmapped mounts on the filesystem of /vz (Linux 5.19 for overlay layers)", true, || {
+            id_map(directory)
+        }),
         feature("pidfd and setns by pidfd (Linux 5.8)", true, || {
             rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
                 .map(drop)
                 .map_err(words)
         }),
-        feature("a cgroup2 tree with cgroup.kill (Linux 5.14)", true, || Layout::detect().map(drop).map_err(|e| e.to_string())),
+        feature("a cgroup2 tree with cgroup.kill (Linux 5.14)", true, || {
+            Layout::detect().map(drop).map_err(|e| e.to_string())
+        }),
         feature("seccomp filters", true, || {
             File::open("/proc/sys/kernel/seccomp/actions_avail").map(drop).map_err(words)
         }),
@@ -80,14 +92,21 @@ fn words(error: impl std::fmt::Display) -> String {
 
 fn id_map(directory: &Path) -> Result<(), String> {
     let namespace = user_namespace(1, 1).map_err(words)?;
-    let clone =
-        open_tree(rustix::fs::CWD, directory, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
-            .map_err(words)?;
+    let clone = open_tree(
+        rustix::fs::CWD,
+        directory,
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )
+    .map_err(words)?;
     let attributes = MountAttributes { id_map: Some(namespace.as_fd()), ..MountAttributes::default() };
     set_mount_attributes(&clone, &attributes).map_err(words)
 }
 
 fn controller(name: &str) -> Result<(), String> {
     let layout = Layout::detect().map_err(words)?;
-    if layout.has_controller(name) { Ok(()) } else { Err(format!("no hierarchy has the controller `{name}`")) }
+    if layout.has_controller(name) {
+        Ok(())
+    } else {
+        Err(format!("no hierarchy has the controller `{name}`"))
+    }
 }

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use linux::{MountAttributes, Propagation, set_mount_attributes, user_namespace, with_filesystem_ids};
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
 };
 use store::{ContainerId, GenerationNumber, IdRange, Prefix};
 
@@ -152,7 +152,8 @@ pub fn mount_generation(
     make_directory(&point)?;
     sweep_layers(prefix, id);
     let scratch = prefix.run_dir_of(id).join("layers");
-    let namespace = user_namespace(ids.first, ids.count).map_err(io_call("map ids for", &layers.generation))?;
+    let namespace =
+        user_namespace(ids.first, ids.count).map_err(io_call("map ids for", &layers.generation))?;
     let lower = Layer::attach(&layers.lower(), &scratch.join("lower"), &namespace)?;
     let upper = Layer::attach(&layers.generation, &scratch.join("upper"), &namespace)?;
     // The overlay makes its work directory with the credentials of this thread: ids that the layers map.
@@ -169,7 +170,9 @@ pub fn sweep_layers(prefix: &Prefix, id: &ContainerId) {
     for layer in ["lower", "upper"] {
         let point = prefix.run_dir_of(id).join("layers").join(layer);
         // Several, one over the other, if several commands were killed.
-        while is_mounted(&point) && rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok() {}
+        while is_mounted(&point)
+            && rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
+        {}
     }
 }
 
@@ -210,7 +213,8 @@ pub fn read_view(layers: &Layers) -> Result<OwnedFd, MountError> {
                 set: MountAttributes::READ_ONLY | MountAttributes::NO_SUID | MountAttributes::NO_DEVICES,
                 ..MountAttributes::default()
             };
-            set_mount_attributes(&clone, &attributes).map_err(io_call("make read-only", &layers.generation))?;
+            set_mount_attributes(&clone, &attributes)
+                .map_err(io_call("make read-only", &layers.generation))?;
             Ok(clone)
         }
         Some(template) => {
@@ -226,7 +230,9 @@ pub fn read_view(layers: &Layers) -> Result<OwnedFd, MountError> {
             rustix::mount::fsmount(
                 &filesystem,
                 FsMountFlags::FSMOUNT_CLOEXEC,
-                MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+                MountAttrFlags::MOUNT_ATTR_RDONLY
+                    | MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV,
             )
             .map_err(call("look into", &layers.generation))
         }
@@ -241,10 +247,13 @@ pub fn clone_mount(path: &Path) -> Result<OwnedFd, MountError> {
     let clone = rustix::mount::open_tree(
         CWD,
         path,
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
     )
     .map_err(call("clone the mount at", path))?;
-    let attributes = MountAttributes { propagation: Some(Propagation::Private), ..MountAttributes::default() };
+    let attributes =
+        MountAttributes { propagation: Some(Propagation::Private), ..MountAttributes::default() };
     set_mount_attributes(&clone, &attributes).map_err(io_call("set apart the mount at", path))?;
     Ok(clone)
 }
@@ -307,13 +316,16 @@ pub fn attach_at_old(mount: &OwnedFd, above: impl AsFd) -> Result<bool, MountErr
 /// [`MountError::Busy`] when something has a file open for writing.
 pub fn set_read_only(point: &Path, is_read_only: bool) -> Result<(), MountError> {
     if is_read_only {
-        let handle = rustix::fs::open(point, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(call("open", point))?;
+        let handle =
+            rustix::fs::open(point, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(call("open", point))?;
         rustix::fs::syncfs(&handle).map_err(call("write out", point))?;
     }
-    let picked = rustix::mount::fspick(CWD, point, FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT)
-        .map_err(call("pick", point))?;
-    rustix::mount::fsconfig_set_flag(&picked, if is_read_only { "ro" } else { "rw" }).map_err(call("set up", point))?;
+    let picked =
+        rustix::mount::fspick(CWD, point, FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_NO_AUTOMOUNT)
+            .map_err(call("pick", point))?;
+    rustix::mount::fsconfig_set_flag(&picked, if is_read_only { "ro" } else { "rw" })
+        .map_err(call("set up", point))?;
     match rustix::mount::fsconfig_reconfigure(&picked) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::BUSY) => Err(MountError::Busy { path: point.to_owned() }),
@@ -370,8 +382,8 @@ fn overlay(
     upper: Option<BorrowedFd<'_>>,
     options: &[String],
 ) -> Result<OwnedFd, MountError> {
-    let filesystem =
-        rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(call("open overlayfs for", generation))?;
+    let filesystem = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(call("open overlayfs for", generation))?;
     // Through descriptors: a value given to fsconfig has 255 bytes, a path may have more, and colons.
     let mut values = vec![
         ("source".to_owned(), "reroot".to_owned()),
@@ -416,8 +428,12 @@ fn refused(path: &Path, source: io::Error) -> MountError {
 }
 
 fn open_path(path: &Path) -> Result<OwnedFd, MountError> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        .map_err(call("open", path))
+    rustix::fs::open(
+        path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(call("open", path))
 }
 
 fn make_directory(path: &Path) -> Result<(), MountError> {

@@ -30,7 +30,11 @@ pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountE
                 Ok(()) => {}
                 Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: mount.point }),
                 Err(error) => {
-                    return Err(MountError::Call { what: "unmount", path: mount.point, source: error.into() });
+                    return Err(MountError::Call {
+                        what: "unmount",
+                        path: mount.point,
+                        source: error.into(),
+                    });
                 }
             }
         }

@@ -69,7 +69,8 @@ pub fn run(
     cgroups.kill_script(KILLING)?;
     let group = cgroups.script_group()?;
     let read_only = script.read_only.as_ref().map(|path| read_only_clone(path)).transpose()?;
-    let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (output, written) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let null = crate::exec::null()?;
 
     let child = fork(NEW_MOUNT_NAMESPACE, Some(group.as_fd()), || {

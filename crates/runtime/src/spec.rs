@@ -9,8 +9,9 @@ use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Arch, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
     LinuxDeviceType, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompBuilder,
-    LinuxSyscallBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction,
+    LinuxSeccompBuilder, LinuxSyscallBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder,
 };
 use store::{IdRange, Limits};
 
@@ -131,7 +132,14 @@ fn mounts(wanted: &Wanted<'_>) -> Result<Vec<Mount>, OciSpecError> {
     let mut mounts = Vec::with_capacity(table.len() + 1);
     for (destination, kind, options) in table {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        mounts.push(MountBuilder::default().destination(destination).typ(kind).source(kind).options(options).build()?);
+        mounts.push(
+            MountBuilder::default()
+                .destination(destination)
+                .typ(kind)
+                .source(kind)
+                .options(options)
+                .build()?,
+        );
     }
     if let Some(notify) = wanted.notify {
         mounts.push(
@@ -182,9 +190,23 @@ fn devices() -> Result<Vec<oci_spec::runtime::LinuxDeviceCgroup>, OciSpecError> 
         LinuxDeviceCgroupBuilder::default().allow(false).typ(LinuxDeviceType::A).access("rwm").build()?;
     let mut rules = vec![deny_all];
     // null zero full random urandom tty console ptmx, and every pty
-    let allowed = [(1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)), (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None)];
+    let allowed = [
+        (1, Some(3)),
+        (1, Some(5)),
+        (1, Some(7)),
+        (1, Some(8)),
+        (1, Some(9)),
+        (5, Some(0)),
+        (5, Some(1)),
+        (5, Some(2)),
+        (136, None),
+    ];
     for (major, minor) in allowed {
-        let mut rule = LinuxDeviceCgroupBuilder::default().allow(true).typ(LinuxDeviceType::C).major(major).access("rwm");
+        let mut rule = LinuxDeviceCgroupBuilder::default()
+            .allow(true)
+            .typ(LinuxDeviceType::C)
+            .major(major)
+            .access("rwm");
         if let Some(minor) = minor {
             rule = rule.minor(minor);
         }
@@ -274,8 +296,10 @@ pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
     .iter()
     .map(|&name| name.to_owned())
     .collect();
-    let absent: Vec<String> =
-        ["io_uring_setup", "io_uring_enter", "io_uring_register"].iter().map(|&name| name.to_owned()).collect();
+    let absent: Vec<String> = ["io_uring_setup", "io_uring_enter", "io_uring_register"]
+        .iter()
+        .map(|&name| name.to_owned())
+        .collect();
     LinuxSeccompBuilder::default()
         .default_action(LinuxSeccompAction::ScmpActAllow)
         .architectures(architectures())

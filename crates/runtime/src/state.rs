@@ -103,7 +103,8 @@ pub fn record(prefix: &Prefix, id: &ContainerId, state: &RuntimeState) -> io::Re
     let bytes = serde_json::to_vec_pretty(state)?;
     let path = path(prefix, id);
     let temporary = path.with_extension("json.new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&bytes)?;
     rustix::fs::rename(&temporary, &path)?;
     Ok(())

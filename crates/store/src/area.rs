@@ -261,6 +261,15 @@ impl Area {
         Ok(atomic::sweep(self.handle())?)
     }
 
+    /// As [`Area::sweep`], in the directories of the generations.
+    pub fn sweep_generations(&self) -> Result<usize, AreaError> {
+        let mut swept = 0;
+        for number in self.generation_numbers()? {
+            swept += atomic::sweep(self.generation_handle(number)?.as_fd())?;
+        }
+        Ok(swept)
+    }
+
     /// A number that no generation of this container has had. Taken durably before it is used: a death right after
     /// leaves a gap in the numbers, never a number twice.
     pub fn take_generation_number(&self) -> Result<GenerationNumber, AreaError> {

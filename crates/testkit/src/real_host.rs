@@ -42,7 +42,11 @@ impl RealHost {
             return None;
         }
         let directory = scratch.join(format!("host-{}-{}", std::process::id(), unique()));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).expect("make the host's directory");
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .expect("make the host's directory");
         let mut host = RealHost { program, directory, image: None };
         if !carries_overlay(&host.directory) {
             host.mount_image("4G", "ext4");
@@ -74,7 +78,11 @@ impl RealHost {
 
     /// The prefix.
     pub fn prefix(&self) -> PathBuf {
-        if self.image.is_some() { self.directory.join("mounted/prefix") } else { self.directory.join("prefix") }
+        if self.image.is_some() {
+            self.directory.join("mounted/prefix")
+        } else {
+            self.directory.join("prefix")
+        }
     }
 
     /// A path below the prefix.
@@ -94,7 +102,11 @@ impl RealHost {
 
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg0(name).env("REROOT_PREFIX", self.prefix()).env_remove("REROOT_FAULT").stdin(Stdio::null());
+        command
+            .arg0(name)
+            .env("REROOT_PREFIX", self.prefix())
+            .env_remove("REROOT_FAULT")
+            .stdin(Stdio::null());
         command
     }
 
@@ -166,13 +178,19 @@ impl RealHost {
 
     fn bind_templates(&self, shared: &Path) {
         self.ok(["list"]);
-        succeed(Command::new("mount").arg("--bind").arg(shared.join("vz/template")).arg(self.path("vz/template")));
+        succeed(
+            Command::new("mount").arg("--bind").arg(shared.join("vz/template")).arg(self.path("vz/template")),
+        );
     }
 
     fn shared_store(&self, name: &str) -> PathBuf {
         let shared = scratch(&self.program).join("templates");
         let ran = self.make_shared(&shared, name);
-        assert!(ran.as_ref().is_none_or(|ran| ran.code == 0), "{}", ran.map(|ran| ran.to_string()).unwrap_or_default());
+        assert!(
+            ran.as_ref().is_none_or(|ran| ran.code == 0),
+            "{}",
+            ran.map(|ran| ran.to_string()).unwrap_or_default()
+        );
         shared
     }
 
@@ -262,7 +280,11 @@ impl std::fmt::Display for Ran {
 
 fn scratch(program: &Path) -> PathBuf {
     // …/target/debug/prlctl
-    program.ancestors().nth(2).map(|target| target.join("test-hosts")).expect("the program lies in a build directory")
+    program
+        .ancestors()
+        .nth(2)
+        .map(|target| target.join("test-hosts"))
+        .expect("the program lies in a build directory")
 }
 
 fn unique() -> u64 {
@@ -272,7 +294,8 @@ fn unique() -> u64 {
 }
 
 fn can_run(program: &Path) -> Result<(), String> {
-    let output = Command::new(program).arg0("prlctl").arg("info").output().map_err(|error| error.to_string())?;
+    let output =
+        Command::new(program).arg0("prlctl").arg("info").output().map_err(|error| error.to_string())?;
     if output.status.success() {
         return Ok(());
     }
@@ -285,8 +308,11 @@ fn not_run(scratch: &Path, because: &str) {
     let line = format!("NOT RUN: {name}: {because}\n");
     std::io::stderr().lock().write_all(line.as_bytes()).expect("write to stderr");
     std::fs::create_dir_all(scratch).expect("make the scratch directory");
-    let mut file =
-        std::fs::File::options().append(true).create(true).open(scratch.join(NOT_RUN)).expect("open the list");
+    let mut file = std::fs::File::options()
+        .append(true)
+        .create(true)
+        .open(scratch.join(NOT_RUN))
+        .expect("open the list");
     file.write_all(line.as_bytes()).expect("write the list");
 }
 
@@ -321,7 +347,12 @@ fn kill_groups(prefix: &Path) {
         if !group.is_dir() {
             continue;
         }
-        drop(std::fs::File::options().write(true).open(group.join("cgroup.kill")).and_then(|mut file| file.write_all(b"1")));
+        drop(
+            std::fs::File::options()
+                .write(true)
+                .open(group.join("cgroup.kill"))
+                .and_then(|mut file| file.write_all(b"1")),
+        );
         let deadline = Instant::now() + Duration::from_secs(10);
         // rmdir says EBUSY while a killed process is on its way out.
         while group.is_dir() && !remove_groups(&group) && Instant::now() < deadline {

@@ -26,11 +26,12 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `command` as the leader of a new session whose controlling terminal is a new one of `rows` × `columns`.
     pub fn run(command: &Command, rows: u16, columns: u16) -> Terminal {
-        let outer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("open a terminal");
+        let outer =
+            openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("open a terminal");
         grantpt(&outer).expect("own the terminal");
         unlockpt(&outer).expect("unlock the terminal");
-        let inner =
-            ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("open its other side");
+        let inner = ioctl_tiocgptpeer(&outer, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("open its other side");
         set_size(&outer, rows, columns);
         let mut session = Command::new("setsid");
         session.arg("--ctty").arg(command.get_program()).args(command.get_args());

@@ -18,7 +18,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 
-use super::reinstall::{build, carry, configure, revert_build};
+use super::build::{build, revert_build};
+use super::carry::carry;
+use super::configure::configure;
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
@@ -131,13 +133,20 @@ pub static REINSTALL_BY_SCRIPT: Kind<Change> = Kind {
 };
 
 /// Undo and generation-switch.
-pub static SWITCH: Kind<Change> =
-    Kind { name: "switch", steps: &[STOP, PROBATION, COMMIT, SETTLE], commit: "commit", runs_on_the_host: false, is_committed };
+pub static SWITCH: Kind<Change> = Kind {
+    name: "switch",
+    steps: &[STOP, PROBATION, COMMIT, SETTLE],
+    commit: "commit",
+    runs_on_the_host: false,
+    is_committed,
+};
 
 fn build_text(work: &ChangeWork<'_>) -> String {
     match &work.plan.making {
         Some(making) if making.is_by_script => "Running vps.reinstall...".to_owned(),
-        Some(Making { base: Base::Template { name, .. }, .. }) => format!("Creating Container private area ({name})"),
+        Some(Making { base: Base::Template { name, .. }, .. }) => {
+            format!("Creating Container private area ({name})")
+        }
         _ => String::new(),
     }
 }
@@ -231,7 +240,8 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
         container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
     }
     container.runtime().wait_until_gone(container.id()).map_err(|error| {
-        Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name)).because(error.because)
+        Failure::new(Code::CannotStop, format!("`{}` is not quite stopped", container.name))
+            .because(error.because)
     })
 }
 
@@ -254,7 +264,8 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let container = work.container;
     let failed = |error: crate::runtime::RuntimeError| {
-        let mut failure = Failure::new(Code::System, format!("generation {} does not come up", work.plan.to)).because(error.because);
+        let mut failure = Failure::new(Code::System, format!("generation {} does not come up", work.plan.to))
+            .because(error.because);
         if !error.console.is_empty() {
             failure = failure.because(format!("its console said:\n{}", error.console));
         }
@@ -267,10 +278,7 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     for warning in container.runtime().start(&start).map_err(failed)? {
         container.host.warning(&warning);
     }
-    container
-        .runtime()
-        .wait_until_up(container.id(), Duration::from_secs(work.plan.timeout))
-        .map_err(failed)
+    container.runtime().wait_until_up(container.id(), Duration::from_secs(work.plan.timeout)).map_err(failed)
 }
 
 fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
@@ -299,7 +307,8 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
         let handle = area.generation_handle(work.plan.to)?;
         if making.is_by_script || work.plan.is_tried {
             // Anybody may have written anything into it.
-            rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the new root", &error))?;
+            rustix::fs::syncfs(area.handle())
+                .map_err(|error| system("cannot write out the new root", &error))?;
         } else {
             // A few files of ours, and every directory on the way to them. Without `work/`, `<n>/` and `generations/` btrfs has been seen
             // to lose the delta in a power cut while `live` pointed at it.
@@ -332,7 +341,8 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     let container = work.container;
     let area = &container.area;
     let fail = |error: crate::runtime::RuntimeError| {
-        Failure::new(Code::System, "the new root is in place, but its end is to be made up for").because(error.because)
+        Failure::new(Code::System, "the new root is in place, but its end is to be made up for")
+            .because(error.because)
     };
     let mut record = area.generation(work.plan.to).map_err(|error| damaged(error, &container.name))?;
     if record.state != GenerationState::Kept {
@@ -376,7 +386,11 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
 }
 
 /// Roots that would have had the one that goes at their `/old` get what was at its own.
-fn link_past(container: &Container<'_>, gone: GenerationNumber, parent: Option<GenerationNumber>) -> Result<()> {
+fn link_past(
+    container: &Container<'_>,
+    gone: GenerationNumber,
+    parent: Option<GenerationNumber>,
+) -> Result<()> {
     for (_, record) in container.area.generations().map_err(|error| damaged(error, &container.name))? {
         if let Ok(mut record) = record
             && record.parent == Some(gone)

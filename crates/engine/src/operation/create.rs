@@ -8,8 +8,8 @@ use std::path::Path;
 
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Limits, Reason, TemplateName,
-    template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Limits,
+    Reason, TemplateName, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -32,7 +32,15 @@ pub struct Options {
 
 /// Keys that a sample never brings: they are the container's own.
 const NOT_FROM_SAMPLE: [&str; 9] = [
-    "OSTEMPLATE", "TEMPLATES", "VE_ROOT", "VE_PRIVATE", "HOSTNAME", "IP_ADDRESS", "TEMPLATE", "NETIF", "NAME",
+    "OSTEMPLATE",
+    "TEMPLATES",
+    "VE_ROOT",
+    "VE_PRIVATE",
+    "HOSTNAME",
+    "IP_ADDRESS",
+    "TEMPLATE",
+    "NETIF",
+    "NAME",
 ];
 
 /// Makes a container.
@@ -52,9 +60,9 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     let template = match &options.template {
         Some(name) => name.clone(),
         None => match configuration.get("DEF_OSTEMPLATE").filter(|name| !name.is_empty()) {
-            Some(name) => name
-                .parse()
-                .map_err(|error| Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error))?,
+            Some(name) => name.parse().map_err(|error| {
+                Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error)
+            })?,
             None => {
                 return Err(Failure::new(Code::BadOption, "no template is named")
                     .because("there is no --ostemplate, and no DEF_OSTEMPLATE in vz.conf")
@@ -83,7 +91,8 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
         return Err(taken(Failure::new(Code::Exists, format!("there is a container {}", id.braced()))));
     }
     discard_staged(host, &id)?;
-    let ids = registry::allocate_id_range(&host.prefix, &lock).map_err(|error| system("no ids are left", &error))?;
+    let ids = registry::allocate_id_range(&host.prefix, &lock)
+        .map_err(|error| system("no ids are left", &error))?;
     let mut record = AreaRecord::new(id, ids);
     let number = store::GenerationNumber::FIRST;
     record.next_generation = number.get() + 1;
@@ -167,11 +176,16 @@ fn fill(
 
 fn load_sample(host: &Host, options: &Options, configuration: &Conf) -> Result<Conf> {
     let is_named = options.sample.is_some();
-    let Some(name) = options.sample.clone().or_else(|| configuration.get("CONFIGFILE")).filter(|name| !name.is_empty()) else {
+    let Some(name) =
+        options.sample.clone().or_else(|| configuration.get("CONFIGFILE")).filter(|name| !name.is_empty())
+    else {
         return Ok(Conf::parse(b""));
     };
     if name.contains(['/', '\0', '\n']) || name.starts_with('.') {
-        return Err(Failure::new(Code::BadValue, format!("`{}` is no name of a sample", tree::escaped(name.as_bytes()))));
+        return Err(Failure::new(
+            Code::BadValue,
+            format!("`{}` is no name of a sample", tree::escaped(name.as_bytes())),
+        ));
     }
     let path = host.prefix.conf_dir().join(format!("ve-{name}.conf-sample"));
     match Conf::load(&path) {

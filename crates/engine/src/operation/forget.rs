@@ -53,7 +53,10 @@ pub fn delete(container: &Container<'_>, number: GenerationNumber) -> Result<Opt
         ));
     }
     if container.runtime().running(container.id()).is_some_and(|run| run.generation == number) {
-        return Err(refused("the container runs on it".to_owned(), format!("prlctl stop {}", container.name)));
+        return Err(refused(
+            "the container runs on it".to_owned(),
+            format!("prlctl stop {}", container.name),
+        ));
     }
     if !area.generation_dir(number).exists() {
         return Err(refused(format!("there is no generation {number}"), list));
@@ -99,7 +102,8 @@ fn show(work: &mut Work<'_, Forget>) -> Result<()> {
         return Ok(());
     }
     if let Some(run) = container.runtime().running(container.id()) {
-        let record = container.area.generation(run.generation).map_err(|error| damaged(error, &container.name))?;
+        let record =
+            container.area.generation(run.generation).map_err(|error| damaged(error, &container.name))?;
         let ids = container.area.record().map_err(|error| damaged(error, &container.name))?.id_range;
         let roots = match record.parent {
             // The first of what comes back is the running root itself.
@@ -124,7 +128,8 @@ fn commit(work: &mut Work<'_, Forget>) -> Result<()> {
             .hint(format!("stop it first: `prlctl stop {}`", container.name)));
     }
     container.runtime().unmount(container.id(), number).map_err(|error| {
-        Failure::new(Code::Mounted, format!("generation {number} is in use on the host")).because(error.because)
+        Failure::new(Code::Mounted, format!("generation {number} is in use on the host"))
+            .because(error.because)
     })?;
     Ok(container.area.discard_generation(&container.host.prefix, number)?)
 }

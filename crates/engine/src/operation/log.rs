@@ -70,3 +70,30 @@ impl Drop for OperationLog {
         let _ = file.write_all(first).and_then(|()| file.write_all(second));
     }
 }
+
+/// The last lines of a script's output, for the error.
+#[derive(Debug, Default)]
+pub struct Tail {
+    lines: std::collections::VecDeque<String>,
+}
+
+impl Tail {
+    const LINES: usize = 5;
+
+    /// Takes in a line.
+    pub fn take(&mut self, line: &[u8]) {
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        if self.lines.len() == Tail::LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(tree::escaped(&line[..line.len().min(500)]));
+    }
+
+    /// The last lines, if there were any.
+    pub fn words(&self) -> Option<String> {
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}

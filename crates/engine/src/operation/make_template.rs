@@ -25,7 +25,8 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
     let recipe = Recipe::of(name).ok_or_else(|| {
-        let known: Vec<String> = DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number())).collect();
+        let known: Vec<String> =
+            DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number())).collect();
         Failure::new(Code::UnknownTemplate, what.clone())
             .because(format!("there is no recipe of that name; there are: busybox, {}", known.join(", ")))
             .unchanged()
@@ -102,7 +103,10 @@ fn fill(
             adopt_debian(&rootfs, release)
         }
         (Recipe::Debian(release), None) => {
-            host.step("build", &format!("Creating the root of {release} from the archive; this takes a minute..."));
+            host.step(
+                "build",
+                &format!("Creating the root of {release} from the archive; this takes a minute..."),
+            );
             let mut log = File::options()
                 .write(true)
                 .create(true)
@@ -117,7 +121,8 @@ fn fill(
 
 /// The directory itself becomes the staging's root, where that is one rename away.
 fn take_over(made: &Path, rootfs: &Path) -> std::result::Result<(), RecipeError> {
-    let failed = |source: std::io::Error| RecipeError::Write { what: "move", path: PathBuf::from(made), source };
+    let failed =
+        |source: std::io::Error| RecipeError::Write { what: "move", path: PathBuf::from(made), source };
     std::fs::remove_dir(rootfs).map_err(failed)?;
     rustix::fs::rename(made, rootfs).map_err(|error| failed(error.into()))
 }
@@ -127,14 +132,17 @@ fn take_over(made: &Path, rootfs: &Path) -> std::result::Result<(), RecipeError>
 /// # Errors
 /// [`Code::BadValue`] when generations of containers are made from it: which.
 pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
-    let _lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+    let _lock =
+        Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
     // Nobody may begin to use it while we ask who does.
     let _host = host.lock_host()?;
-    template::remove(&host.prefix, name).map_err(|error| match &error {
-        store::TemplateError::InUse { .. } => Failure::new(Code::BadValue, format!("cannot remove template `{name}`"))
-            .caused_by(&error)
-            .unchanged()
-            .hint("delete those containers, or those generations, first"),
-        _ => Failure::from(error),
+    template::remove(&host.prefix, name).map_err(|error| {
+        if matches!(error, store::TemplateError::InUse { .. }) {
+            return Failure::new(Code::BadValue, format!("cannot remove template `{name}`"))
+                .caused_by(&error)
+                .unchanged()
+                .hint("delete those containers, or those generations, first");
+        }
+        Failure::from(error)
     })
 }

@@ -11,12 +11,15 @@
 //! before the first step. Whether the commit happened is asked of the disk. Recovery is this same code, run by whatever command next opens the
 //! container, by the monitor of a root on probation when its command dies, and at boot.
 
+mod build;
+mod carry;
 pub mod change;
+mod configure;
 pub mod create;
 pub mod delete;
 pub mod forget;
-pub mod make_template;
 mod log;
+pub mod make_template;
 pub mod reinstall;
 pub mod switch;
 
@@ -142,12 +145,21 @@ pub fn run<P: Serialize>(
     let log = OperationLog::open(container, kind.name);
     let work = Work { container, journal, plan, log };
     // Durable before the first step: a death from here on is found by the next command.
-    container.area.store_journal(&work.journal).map_err(|error| damaged(error, &container.name).within(what))?;
+    container
+        .area
+        .store_journal(&work.journal)
+        .map_err(|error| damaged(error, &container.name).within(what))?;
     // A container that ran must not stay down, nor a script of the host go on, because this process is killed.
     let is_kept = work.journal.was_running || kind.runs_on_the_host;
     let result = match if is_kept { container.runtime().keep(container.id()) } else { Ok(()) } {
         Ok(()) => walk(kind, work, what, code),
-        Err(error) => Err(give_up(kind, work, Failure::new(Code::System, "it cannot be kept").because(error.because), what, code)),
+        Err(error) => Err(give_up(
+            kind,
+            work,
+            Failure::new(Code::System, "it cannot be kept").because(error.because),
+            what,
+            code,
+        )),
     };
     container.runtime().dismiss_keeper(container.id());
     result
@@ -180,12 +192,19 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, what: &str, code: Code
         }
     }
     // That the journal is still there takes nothing back either: the next command finds everything done.
-    let unfinished = finish(&mut work).err().map(|failure| format!("{}: {}", failure.what, failure.because.join(": ")));
+    let unfinished =
+        finish(&mut work).err().map(|failure| format!("{}: {}", failure.what, failure.because.join(": ")));
     Ok(Outcome { plan: work.plan, unfinished })
 }
 
 /// Reverts everything and says in which state things are.
-fn give_up<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, failure: Failure, what: &str, code: Code) -> Failure {
+fn give_up<P>(
+    kind: &'static Kind<P>,
+    mut work: Work<'_, P>,
+    failure: Failure,
+    what: &str,
+    code: Code,
+) -> Failure {
     let reverted = revert_all(kind, &mut work);
     let state = match &reverted {
         Ok(()) => state_after(&work),
@@ -209,12 +228,16 @@ pub fn state_after<P>(work: &Work<'_, P>) -> String {
     let container = work.container;
     let live = container.area.live().map_or_else(|_| "unknown".to_owned(), |number| number.to_string());
     match (work.journal.was_running, container.is_running()) {
-        (true, true) => format!("nothing was lost: `{}` runs on its old root again, generation {live}", container.name),
+        (true, true) => {
+            format!("nothing was lost: `{}` runs on its old root again, generation {live}", container.name)
+        }
         (true, false) => format!(
             "nothing was lost: `{}` is on its old root, generation {live}, but it does not run: `prlctl start {}`",
             container.name, container.name
         ),
-        (false, _) => format!("nothing was lost: `{}` is stopped, on its old root, generation {live}", container.name),
+        (false, _) => {
+            format!("nothing was lost: `{}` is stopped, on its old root, generation {live}", container.name)
+        }
     }
 }
 
@@ -245,7 +268,10 @@ pub fn resume<P: DeserializeOwned>(
         Failure::new(Code::Damaged, format!("the journal of `{}` cannot be used", container.name))
             .caused_by(&error)
             .unchanged()
-            .hint(format!("`prlctl recover --rebuild {}` makes it again from what lies on disk", container.name))
+            .hint(format!(
+                "`prlctl recover --rebuild {}` makes it again from what lies on disk",
+                container.name
+            ))
     })?;
     let log = OperationLog::open(container, kind.name);
     let mut work = Work { container, journal, plan, log };
@@ -282,8 +308,10 @@ mod tests {
             names(&change::SWITCH),
             names(&forget::GENERATION_DELETE),
         ];
-        let listed: Vec<_> =
-            OPERATIONS.iter().map(|one| (one.name, one.steps.iter().map(|step| step.name).collect::<Vec<_>>())).collect();
+        let listed: Vec<_> = OPERATIONS
+            .iter()
+            .map(|one| (one.name, one.steps.iter().map(|step| step.name).collect::<Vec<_>>()))
+            .collect();
         assert_eq!(real, listed);
     }
 

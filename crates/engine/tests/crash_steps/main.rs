@@ -106,7 +106,11 @@ fn start_again(host: &TestHost, id: &ContainerId, case: &str, runs: bool) {
     let is_about_start = case.contains(": start ") || case.contains(" then start ");
     let is_settled = host.area(id).journal().unwrap().is_none();
     if runs && is_about_start && is_settled && host.container(id).running.is_none() {
-        host.host().open(&id.to_string()).unwrap().start().unwrap_or_else(|error| panic!("{case}: start: {error}"));
+        host.host()
+            .open(&id.to_string())
+            .unwrap()
+            .start()
+            .unwrap_or_else(|error| panic!("{case}: start: {error}"));
     }
 }
 

@@ -34,7 +34,9 @@ pub fn run(arguments: &Create) -> Result<u8> {
 
 fn parse_id(text: &str) -> Result<ContainerId> {
     text.parse().map_err(|error: NameError| {
-        Failure::new(Code::BadValue, format!("`{}` is no UUID", tree::escaped(text.as_bytes()))).caused_by(&error).unchanged()
+        Failure::new(Code::BadValue, format!("`{}` is no UUID", tree::escaped(text.as_bytes())))
+            .caused_by(&error)
+            .unchanged()
     })
 }
 

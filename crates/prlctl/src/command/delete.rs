@@ -17,10 +17,16 @@ pub fn run(arguments: &Delete) -> Result<u8> {
     let words = arguments.container.trim_start_matches('{').trim_end_matches('}').to_ascii_lowercase();
     if container.name != arguments.container && !id.to_string().starts_with(&words) {
         // Everywhere else a unique start of a name is a convenience; here it would be somebody's container.
-        return Err(Failure::new(Code::BadName, format!("`{}` is not the whole name of a container", arguments.container))
-            .because(format!("it begins the name of `{}`, and what is deleted must be named in full", container.name))
-            .unchanged()
-            .hint(format!("prlctl delete {}", container.name)));
+        return Err(Failure::new(
+            Code::BadName,
+            format!("`{}` is not the whole name of a container", arguments.container),
+        )
+        .because(format!(
+            "it begins the name of `{}`, and what is deleted must be named in full",
+            container.name
+        ))
+        .unchanged()
+        .hint(format!("prlctl delete {}", container.name)));
     }
     host.step("delete", "Removing the CT...");
     engine::operation::delete::delete(container, arguments.force)?;

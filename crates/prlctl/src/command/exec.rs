@@ -47,12 +47,14 @@ fn visit(words: &str, program: Program) -> Result<u8> {
     let id = host.find(words)?;
     recover_if_needed(&host, &id, words)?;
     // Shared, and only while the program is being started: a reinstall must not pull the root away under that, and may under the rest.
-    let lock = Lock::shared(&host.prefix, LockName::Container(id), Duration::ZERO, &host.command).map_err(|error| {
-        let mut failure = engine::Failure::from(error);
-        failure.what = format!("`{words}` is locked by another command");
-        failure.hint = Some("try again when it is done".to_owned());
-        failure
-    })?;
+    let lock = Lock::shared(&host.prefix, LockName::Container(id), Duration::ZERO, &host.command).map_err(
+        |error| {
+            let mut failure = engine::Failure::from(error);
+            failure.what = format!("`{words}` is locked by another command");
+            failure.hint = Some("try again when it is done".to_owned());
+            failure
+        },
+    )?;
     let result = terminal::run(&host.prefix, &id, words, program, lock);
     drop(host);
     result

@@ -21,7 +21,9 @@ pub fn run(arguments: &Generate) -> Result<u8> {
                 output::line(&point);
             }
         }
-        ("man", Some(directory)) => man(directory).map_err(|error| system("cannot write the man pages", &error))?,
+        ("man", Some(directory)) => {
+            man(directory).map_err(|error| system("cannot write the man pages", &error))?
+        }
         ("completions", Some(directory)) => {
             completions(directory).map_err(|error| system("cannot write the completions", &error))?;
         }
@@ -52,7 +54,11 @@ fn completions(directory: &Path) -> std::io::Result<()> {
     use clap_complete::Shell;
     for mut command in [Prlctl::command(), Vzpkg::command()] {
         let name = command.get_name().to_owned();
-        for (shell, file) in [(Shell::Bash, name.clone()), (Shell::Zsh, format!("_{name}")), (Shell::Fish, format!("{name}.fish"))] {
+        for (shell, file) in [
+            (Shell::Bash, name.clone()),
+            (Shell::Zsh, format!("_{name}")),
+            (Shell::Fish, format!("{name}.fish")),
+        ] {
             let directory = directory.join(shell.to_string());
             std::fs::create_dir_all(&directory)?;
             let mut out = File::create(directory.join(file))?;

@@ -1,8 +1,8 @@
 //! `prlctl generation-list`, `generation-switch` and `generation-delete`
 
+use engine::Result;
 use engine::host::damaged;
 use engine::operation::{forget, reinstall, switch};
-use engine::Result;
 use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};
 

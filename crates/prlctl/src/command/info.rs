@@ -14,7 +14,8 @@ use crate::output;
 /// When the prefix is no directory.
 pub fn run(arguments: &Info) -> Result<u8> {
     let prefix = prefix()?;
-    let directory = if prefix.private_dir().is_dir() { prefix.private_dir() } else { prefix.root().to_owned() };
+    let directory =
+        if prefix.private_dir().is_dir() { prefix.private_dir() } else { prefix.root().to_owned() };
     let features = features(&directory);
     let file_system = prefix.file_system()?;
     let is_able = features.iter().all(|feature| !feature.is_required || feature.missing.is_none());

@@ -74,7 +74,11 @@ pub fn run(arguments: &List) -> Result<u8> {
     match arguments.vmtype.as_str() {
         "ct" | "all" => {}
         "vm" => ids.clear(),
-        other => return Err(Failure::new(Code::BadValue, format!("`{other}` is no kind of container")).unchanged()),
+        other => {
+            return Err(
+                Failure::new(Code::BadValue, format!("`{other}` is no kind of container")).unchanged()
+            );
+        }
     }
     let mut rows: Vec<Row> = ids.into_iter().map(|id| Row::load(&host, id)).collect();
     if arguments.info {
@@ -83,15 +87,20 @@ pub fn run(arguments: &List) -> Result<u8> {
     if !arguments.all && arguments.container.is_none() {
         rows.retain(|row| row.state == "running");
     }
-    let names: Vec<&str> =
-        if arguments.output.is_empty() { DEFAULT.to_vec() } else { arguments.output.iter().map(|name| name.trim()).collect() };
+    let names: Vec<&str> = if arguments.output.is_empty() {
+        DEFAULT.to_vec()
+    } else {
+        arguments.output.iter().map(|name| name.trim()).collect()
+    };
     let columns = names.iter().map(|name| column(name)).collect::<Result<Vec<_>>>()?;
     let (key, is_reversed) = match arguments.sort.as_deref() {
         None => ("name", false),
         Some(key) => key.strip_prefix('-').map_or((key, false), |key| (key, true)),
     };
     let key = column(key)?.name;
-    rows.sort_by(|one, other| one.value(key).cmp(&other.value(key)).then_with(|| one.uuid().cmp(&other.uuid())));
+    rows.sort_by(|one, other| {
+        one.value(key).cmp(&other.value(key)).then_with(|| one.uuid().cmp(&other.uuid()))
+    });
     if is_reversed {
         rows.reverse();
     }
@@ -100,7 +109,8 @@ pub fn run(arguments: &List) -> Result<u8> {
             .iter()
             .map(|row| {
                 let pairs = columns.iter().map(|column| {
-                    let value = if column.name == "uuid" { row.id.to_string() } else { row.value(column.name) };
+                    let value =
+                        if column.name == "uuid" { row.id.to_string() } else { row.value(column.name) };
                     (column.name.to_owned(), json!(value))
                 });
                 Value::Object(pairs.collect::<Map<_, _>>())
@@ -168,19 +178,21 @@ impl Row {
             Err(error) => Row {
                 id,
                 conf: Conf::parse(b""),
-                name: Area::open_unchecked(&host.prefix, &id).map_or_else(|_| id.to_string(), |area| area.display_name()),
+                name: Area::open_unchecked(&host.prefix, &id)
+                    .map_or_else(|_| id.to_string(), |area| area.display_name()),
                 state: if state == "running" { state } else { "invalid" },
                 damage: Some(runtime::monitor::describe(&error)),
                 home,
                 processes: None,
-            }
+            },
         }
         .with_processes(host)
     }
 
     fn with_processes(mut self, host: &Host) -> Row {
         if self.state == "running" {
-            self.processes = runtime::cgroup::Cgroups::of(&host.prefix, &self.id).ok().map(|groups| groups.count());
+            self.processes =
+                runtime::cgroup::Cgroups::of(&host.prefix, &self.id).ok().map(|groups| groups.count());
         }
         self
     }
@@ -229,14 +241,13 @@ fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
     for facts in all {
         output::line("INFO");
         for (key, value) in facts {
-            match value {
-                Value::Object(parts) => {
-                    output::line(&format!("{key}:"));
-                    for (name, part) in parts {
-                        output::line(&format!("  {name} {}", plain(&part)));
-                    }
+            if let Value::Object(parts) = value {
+                output::line(&format!("{key}:"));
+                for (name, part) in parts {
+                    output::line(&format!("  {name} {}", plain(&part)));
                 }
-                other => output::line(&format!("{key}: {}", plain(&other))),
+            } else {
+                output::line(&format!("{key}: {}", plain(&value)));
             }
         }
         output::line("");
@@ -245,16 +256,15 @@ fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
 }
 
 fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => tree::escaped(text.as_bytes()),
-        other => other.to_string(),
-    }
+    value.as_str().map_or_else(|| value.to_string(), |text| tree::escaped(text.as_bytes()))
 }
 
 fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     let run = host.runtime.running(&row.id);
-    let uptime = run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
-    let limits = Limits::from_conf(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b""))).unwrap_or_default();
+    let uptime =
+        run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
+    let limits = Limits::from_conf(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
+        .unwrap_or_default();
     let on_off = |is_on: bool| if is_on { "on" } else { "off" };
     let mut facts: Vec<(String, Value)> = vec![
         ("ID".into(), json!(row.id.braced())),
@@ -293,7 +303,10 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     if let Some(run) = run {
         facts.push(("Init".into(), json!(run.init)));
         if !run.is_monitored {
-            facts.push(("Monitor".into(), json!("killed: the container goes on, and its end will mean stopped")));
+            facts.push((
+                "Monitor".into(),
+                json!("killed: the container goes on, and its end will mean stopped"),
+            ));
         }
     }
     if let Some(damage) = &row.damage {

@@ -58,7 +58,8 @@ pub fn run(is_vzpkg: bool) -> u8 {
 /// The words after `exec` are the container's, and so are their options.
 fn wants_json() -> bool {
     let mut words = std::env::args_os().skip(1).peekable();
-    words.peek().is_some_and(|command| command != "exec") && words.any(|word| word == "-j" || word == "--json")
+    words.peek().is_some_and(|command| command != "exec")
+        && words.any(|word| word == "-j" || word == "--json")
 }
 
 fn prlctl(command: PrlctlCommand) -> Result<u8> {
@@ -95,6 +96,7 @@ fn vzpkg(command: VzpkgCommand) -> Result<u8> {
 
 /// An error in the command line is the original's 20, *bad option*, or 21, *bad value*; help and version are none.
 fn refuse(error: &clap::Error, is_json: bool) -> u8 {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "there are many ways of writing an option wrong")]
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::text(&error.to_string());
@@ -121,7 +123,8 @@ fn refuse(error: &clap::Error, is_json: bool) -> u8 {
 /// # Errors
 /// When the prefix is no directory.
 pub fn prefix() -> Result<Prefix> {
-    let path = std::env::var_os(PREFIX_VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
+    let path =
+        std::env::var_os(PREFIX_VARIABLE).filter(|path| !path.is_empty()).unwrap_or_else(|| "/".into());
     Ok(Prefix::new(path)?)
 }
 
@@ -142,7 +145,8 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
         .enumerate()
         .map(|(index, word)| {
             let word = word.as_bytes();
-            let word = if index == 0 { word.rsplit(|&byte| byte == b'/').next().unwrap_or(word) } else { word };
+            let word =
+                if index == 0 { word.rsplit(|&byte| byte == b'/').next().unwrap_or(word) } else { word };
             tree::escaped(word)
         })
         .collect::<Vec<_>>()
@@ -158,9 +162,7 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
 
 /// Seconds that a graceful stop may take: as given, else `STOP_TIMEOUT` of `vz.conf`, else 120.
 pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
-    given
-        .or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok())
-        .unwrap_or(120)
+    given.or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok()).unwrap_or(120)
 }
 
 /// A closing success line on stdout, or a JSON document in its place.

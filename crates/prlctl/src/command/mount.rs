@@ -33,5 +33,9 @@ pub fn umount(arguments: &Named) -> Result<u8> {
             .because("it is not mounted")
             .unchanged());
     }
-    Ok(done(arguments.common.json, "The CT has been successfully unmounted.", json!({ "result": "unmounted" })))
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully unmounted.",
+        json!({ "result": "unmounted" }),
+    ))
 }

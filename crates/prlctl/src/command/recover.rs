@@ -29,7 +29,11 @@ pub fn run(arguments: &Recover) -> Result<u8> {
         let container = host.open(words)?;
         drop(container);
         empty_trash_later(&host);
-        return Ok(done(arguments.json, "The CT has been successfully recovered.", json!({ "result": "recovered" })));
+        return Ok(done(
+            arguments.json,
+            "The CT has been successfully recovered.",
+            json!({ "result": "recovered" }),
+        ));
     }
     let results = recover_all(&host, arguments.boot)?;
     empty_trash_later(&host);
@@ -57,14 +61,22 @@ pub fn run(arguments: &Recover) -> Result<u8> {
 
 fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
-    // In the order of all: host, template, container.
+    // In the order of all: container, template, host.
+    let _lock = store::Lock::exclusive(
+        &host.prefix,
+        store::LockName::Container(id),
+        Duration::from_secs(LOCK_WAIT),
+        &host.command,
+    )?;
     let lock = host.lock_host()?;
-    let _lock = store::Lock::exclusive(&host.prefix, store::LockName::Container(id), Duration::from_secs(LOCK_WAIT), &host.command)?;
     if host.runtime.running(&id).is_some() {
-        return Err(engine::Failure::new(engine::Code::Running, format!("cannot rebuild the records of `{words}`"))
-            .because("it runs")
-            .unchanged()
-            .hint(format!("prlctl stop {words}")));
+        return Err(engine::Failure::new(
+            engine::Code::Running,
+            format!("cannot rebuild the records of `{words}`"),
+        )
+        .because("it runs")
+        .unchanged()
+        .hint(format!("prlctl stop {words}")));
     }
     let rebuild = || Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words));
     let mut report = rebuild()?;

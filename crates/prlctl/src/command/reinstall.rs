@@ -94,8 +94,10 @@ fn tell_unfinished(host: &Host, unfinished: Option<&str>) {
 fn list_scripts(host: &Host, arguments: &Reinstall) -> Result<u8> {
     let scripts = scripts::list(&host.prefix)?;
     if arguments.common.json {
-        let objects =
-            scripts.iter().map(|script| json!({ "name": script.name, "description": script.description })).collect();
+        let objects = scripts
+            .iter()
+            .map(|script| json!({ "name": script.name, "description": script.description }))
+            .collect();
         output::json(&serde_json::Value::Array(objects));
         return Ok(0);
     }

@@ -23,12 +23,11 @@ pub fn run(arguments: &Start) -> Result<u8> {
     host.step("start", "Starting the CT...");
     container.start()?;
     if arguments.wait {
-        container
-            .runtime()
-            .wait_until_up(container.id(), Duration::from_secs(arguments.timeout))
-            .map_err(|error| {
+        container.runtime().wait_until_up(container.id(), Duration::from_secs(arguments.timeout)).map_err(
+            |error| {
                 let mut failure =
-                    Failure::new(Code::System, format!("`{}` does not come up", container.name)).because(error.because);
+                    Failure::new(Code::System, format!("`{}` does not come up", container.name))
+                        .because(error.because);
                 if !error.console.is_empty() {
                     failure = failure.because(format!("its console said:\n{}", error.console));
                 }
@@ -37,7 +36,8 @@ pub fn run(arguments: &Start) -> Result<u8> {
                     "its console is logged in {}",
                     runtime::monitor::log_path(&host.prefix, container.id()).display()
                 ))
-            })?;
+            },
+        )?;
     }
     Ok(done(
         arguments.common.json,

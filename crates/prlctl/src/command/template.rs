@@ -44,7 +44,11 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
                     record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
                     format!("{}M", record.size_bytes / 1_000_000),
                     users.to_string(),
-                    format!("{}{}", record.digest.chars().take(12).collect::<String>(), if template.is_latest { " *" } else { "" }),
+                    format!(
+                        "{}{}",
+                        record.digest.chars().take(12).collect::<String>(),
+                        if template.is_latest { " *" } else { "" }
+                    ),
                 ]);
                 let mut object = serde_json::to_value(record).unwrap_or_default();
                 object["is_latest"] = json!(template.is_latest);

@@ -17,9 +17,9 @@ use linux::{CLONE_PARENT, Child, close_on_exec_from, default_signals, exit_now, 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, Gid, Uid, set_dumpable_behavior};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, ThreadNameSpaceType, capability_is_in_bounding_set, clear_ambient_capability_set,
-    move_into_thread_name_spaces, remove_capability_from_bounding_set, set_capabilities, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, ThreadNameSpaceType, capability_is_in_bounding_set,
+    clear_ambient_capability_set, move_into_thread_name_spaces, remove_capability_from_bounding_set,
+    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use store::{ContainerId, Prefix};
 
@@ -45,7 +45,8 @@ pub fn join(
     let init = state.init.open()?.ok_or(ExecError::NotRunning)?;
     let cgroups = Cgroups::of(prefix, id)?;
     let group = cgroups.exec_group(state.ids.first)?;
-    let (report, reporter) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
+    let (report, reporter) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let (terminal, theirs) = rustix::net::socketpair(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::SEQPACKET,
@@ -107,7 +108,10 @@ pub fn join(
                 child.wait()?;
             }
             let (code, because) = rest.split_once(' ').unwrap_or(("126", rest));
-            return Err(ExecError::NotExecuted { because: because.to_owned(), code: code.parse().unwrap_or(126) });
+            return Err(ExecError::NotExecuted {
+                because: because.to_owned(),
+                code: code.parse().unwrap_or(126),
+            });
         }
         if let Some(because) = line.strip_prefix('J') {
             if let Some(child) = &child {
@@ -116,7 +120,8 @@ pub fn join(
             return Err(ExecError::NotJoined { because: because.trim_start_matches("125 ").to_owned() });
         }
     }
-    let child = child.ok_or_else(|| ExecError::NotJoined { because: "the container ended meanwhile".to_owned() })?;
+    let child =
+        child.ok_or_else(|| ExecError::NotJoined { because: "the container ended meanwhile".to_owned() })?;
     let terminal = match request.streams {
         Streams::Descriptors(_) => None,
         Streams::Terminal => crate::monitor::Channel::new(terminal).receive_descriptor()?,
@@ -141,7 +146,8 @@ fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<
     match &request.streams {
         Streams::Descriptors([input, output, error]) => {
             // Held above the standard three first: one of them may be among those it is about to replace.
-            let high = |fd: &BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 10).map_err(named("streams"));
+            let high =
+                |fd: &BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 10).map_err(named("streams"));
             let (input, output, error) = (high(input)?, high(output)?, high(error)?);
             rustix::stdio::dup2_stdin(&input).map_err(named("stdin"))?;
             rustix::stdio::dup2_stdout(&output).map_err(named("stdout"))?;
@@ -149,9 +155,11 @@ fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<
         }
         Streams::Terminal => {
             let (outer, inner) = open_in_container().map_err(|error| format!("terminal: {error}"))?;
-            crate::monitor::Channel::new(terminal_to.try_clone_to_owned().map_err(|error| error.to_string())?)
-                .send(&"terminal", &[outer.as_fd()])
-                .map_err(|error| format!("terminal: {error}"))?;
+            crate::monitor::Channel::new(
+                terminal_to.try_clone_to_owned().map_err(|error| error.to_string())?,
+            )
+            .send(&"terminal", &[outer.as_fd()])
+            .map_err(|error| format!("terminal: {error}"))?;
             rustix::process::ioctl_tiocsctty(&inner).map_err(named("controlling terminal"))?;
             rustix::stdio::dup2_stdin(&inner).map_err(named("stdin"))?;
             rustix::stdio::dup2_stdout(&inner).map_err(named("stdout"))?;
@@ -171,7 +179,8 @@ fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<
     close_on_exec_from(3).map_err(|error| format!("descriptors: {error}"))?;
     limit_capabilities().map_err(named("capabilities"))?;
     let filter = crate::spec::seccomp().map_err(|error| error.to_string())?;
-    libcontainer::seccomp::initialize_seccomp(&filter).map_err(|error| format!("seccomp: {}", describe(&error)))?;
+    libcontainer::seccomp::initialize_seccomp(&filter)
+        .map_err(|error| format!("seccomp: {}", describe(&error)))?;
     Ok(())
 }
 

@@ -66,7 +66,10 @@ impl Script {
         }
         // The interpreter opens it again by its number, as a user who does not own it.
         rustix::fs::fchmod(&memory, rustix::fs::Mode::from_raw_mode(0o555))?;
-        rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        rustix::fs::fcntl_add_seals(
+            &memory,
+            SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+        )?;
         Ok(Script { text: memory, interpreter: Interpreter::of(text) })
     }
 }
@@ -117,7 +120,10 @@ impl Program {
             let name = command.get_program().to_string_lossy().into_owned();
             let error = command.exec();
             let is_absent = error.kind() == io::ErrorKind::NotFound;
-            last = (format!("cannot execute `{}`: {error}", tree::escaped(name.as_bytes())), if is_absent { 127 } else { 126 });
+            last = (
+                format!("cannot execute `{}`: {error}", tree::escaped(name.as_bytes())),
+                if is_absent { 127 } else { 126 },
+            );
             if !is_absent {
                 break;
             }
@@ -134,7 +140,10 @@ mod tests {
     fn reads_the_interpreter_as_the_kernel_does() {
         let read = |text: &str| Interpreter::of(text.as_bytes()).map(|found| (found.path, found.argument));
         assert_eq!(read("#!/bin/sh\nexit"), Some(("/bin/sh".into(), None)));
-        assert_eq!(read("#! /usr/bin/env  bash -e \n"), Some(("/usr/bin/env".into(), Some("bash -e".into()))));
+        assert_eq!(
+            read("#! /usr/bin/env  bash -e \n"),
+            Some(("/usr/bin/env".into(), Some("bash -e".into())))
+        );
         assert_eq!(read("echo"), None);
         assert_eq!(read("#!\n"), None);
     }

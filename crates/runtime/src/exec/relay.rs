@@ -62,7 +62,10 @@ impl Relay {
     /// As in poll(2) and waitid(2).
     pub fn run(mut self, child: &Child) -> io::Result<Exit> {
         loop {
-            let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+            let mut polled = vec![
+                PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
             polled.extend(self.pairs.iter().map(|pair| PollFd::new(&pair.from, PollFlags::IN)));
             match poll(&mut polled, None) {
                 Ok(_) => {}

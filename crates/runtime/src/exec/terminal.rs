@@ -17,7 +17,11 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// # Errors
 /// When there is no such terminal.
 pub fn open_in_container() -> io::Result<(OwnedFd, OwnedFd)> {
-    let outer = open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    let outer = open(
+        "/dev/pts/ptmx",
+        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    )?;
     let found = fstat(&outer)?;
     let is_multiplexer = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice
         && (major(found.st_rdev), minor(found.st_rdev)) == (5, 2)

@@ -42,7 +42,8 @@ impl Console {
 
     /// From now on listens to this pseudo-terminal.
     pub fn listen(&mut self, terminal: OwnedFd) {
-        self.inner = ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok();
+        self.inner =
+            ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).ok();
         self.terminal = Some(terminal);
     }
 
@@ -75,7 +76,8 @@ impl Console {
     /// The last lines, control characters made visible, for an error message.
     pub fn last_lines(&self) -> String {
         let text = String::from_utf8_lossy(&self.tail).replace('\r', "");
-        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[reroot]")).collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[reroot]")).collect();
         let first = lines.len().saturating_sub(10);
         lines[first..].iter().map(|line| tree::escaped(line.as_bytes())).collect::<Vec<_>>().join("\n")
     }

@@ -108,7 +108,8 @@ fn try_start(place: &Place<'_>, console: &mut Console) -> Result<Running, String
     std::fs::create_dir_all(&bundle).map_err(words("make the bundle"))?;
     specification.save(bundle.join("config.json")).map_err(words("write the specification"))?;
     let console_path = runtime.path.join("console");
-    let console_socket = short_path(&console_path, |path| UnixListener::bind(path)).map_err(words("listen for the console"))?;
+    let console_socket = short_path(&console_path, |path| UnixListener::bind(path))
+        .map_err(words("listen for the console"))?;
     // The writing end is inherited by init alone and closed by its execution, or by its death.
     let (executed, until_executed) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(words("make a pipe"))?;
@@ -120,7 +121,12 @@ fn try_start(place: &Place<'_>, console: &mut Console) -> Result<Running, String
     let built = ContainerBuilder::new(id, SyscallType::default())
         .with_root_path(runtime.path.join("state"))
         .and_then(|builder| {
-            builder.with_console_socket(Some(&console_path)).as_init(&bundle).with_systemd(false).with_detach(true).build()
+            builder
+                .with_console_socket(Some(&console_path))
+                .as_init(&bundle)
+                .with_systemd(false)
+                .with_detach(true)
+                .build()
         });
     if cgroups.is_hybrid() {
         cgroups.enter_monitor().map_err(words("leave the control group"))?;
@@ -159,8 +165,9 @@ struct Leftovers {
 
 impl Leftovers {
     fn clear(run: &Path) -> Result<Leftovers, String> {
-        let handle = rustix::fs::open(run, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(words("open the run directory"))?;
+        let handle =
+            rustix::fs::open(run, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(words("open the run directory"))?;
         let path = run.join("oci");
         if path.exists() {
             tree::remove_entry(handle.as_fd(), "oci".as_ref()).map_err(words("clear the runtime's state"))?;
@@ -182,7 +189,9 @@ fn notify_socket(path: &Path, owner: u32) -> io::Result<UnixDatagram> {
 /// Calls `work` with a path to the same file of at most 108 bytes, which is all that a socket's address has.
 pub fn short_path<T>(path: &Path, work: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     use std::os::fd::AsRawFd;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
     let handle = rustix::fs::open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     work(&Path::new(&format!("/proc/self/fd/{}", handle.as_raw_fd())).join(name))
 }

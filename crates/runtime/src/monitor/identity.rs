@@ -32,7 +32,9 @@ pub fn apply(root: &Root, ids: IdRange, hostname: &str, resolver: Option<&str>) 
     });
     write("/etc/hosts", &|found| hosts(found, hostname));
     if let Some(resolver) = resolver {
-        write("/etc/resolv.conf", &|found| (found != resolver.as_bytes()).then(|| resolver.as_bytes().to_vec()));
+        write("/etc/resolv.conf", &|found| {
+            (found != resolver.as_bytes()).then(|| resolver.as_bytes().to_vec())
+        });
     }
     warnings
 }

@@ -54,13 +54,16 @@ impl OldRoots {
     /// # Errors
     /// What the kernel says.
     pub fn attach(&self) -> io::Result<Option<String>> {
-        let mut place = rustix::fs::open(&self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut place =
+            rustix::fs::open(&self.root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         for index in 0..self.count {
             let name = "/old".repeat(index + 1);
             let clone = clone_mount(&self.point(index)).map_err(io::Error::other)?;
             restrict(&clone, false).map_err(io::Error::other)?;
             if !attach_at_old(&clone, &place).map_err(io::Error::other)? {
-                return Ok(Some(format!("{name} in the container is no plain directory: the old root is not attached there")));
+                return Ok(Some(format!(
+                    "{name} in the container is no plain directory: the old root is not attached there"
+                )));
             }
             place = clone;
         }
@@ -75,7 +78,10 @@ impl OldRoots {
         // Deepest last in the table: from the end, so that `/old/old` goes before `/old`.
         for line in table.lines().rev() {
             let Some(mount) = crate::mountinfo::Entry::parse(line) else { continue };
-            if mount.point.starts_with(&self.root) && mount.point != self.root && superblocks.contains(&mount.superblock) {
+            if mount.point.starts_with(&self.root)
+                && mount.point != self.root
+                && superblocks.contains(&mount.superblock)
+            {
                 let _ = rustix::mount::unmount(&mount.point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
             }
         }

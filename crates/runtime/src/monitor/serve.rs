@@ -41,7 +41,9 @@ pub fn serve(argument: &str) -> Result<(), String> {
     super::complaints::keep();
     let number: i32 = argument.parse().map_err(|_| format!("`{argument}` is no descriptor"))?;
     let starter = Channel::new(linux::inherited_descriptor(number).map_err(|error| error.to_string())?);
-    let Some((launch, descriptors)) = starter.receive::<Launch>(deadline(KILLING)).map_err(|e| e.to_string())? else {
+    let Some((launch, descriptors)) =
+        starter.receive::<Launch>(deadline(KILLING)).map_err(|e| e.to_string())?
+    else {
         // Whoever wanted a container has died before saying which.
         return Ok(());
     };
@@ -75,7 +77,11 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn prepare(launch: Launch, descriptors: Vec<OwnedFd>, starter: Channel) -> Result<Monitor, (Channel, String)> {
+    fn prepare(
+        launch: Launch,
+        descriptors: Vec<OwnedFd>,
+        starter: Channel,
+    ) -> Result<Monitor, (Channel, String)> {
         match Monitor::try_prepare(&launch, descriptors) {
             Ok((prefix, cgroups, host, root, old, listener)) => {
                 let console = Console::open(&log_path(&prefix, &launch.id));
@@ -103,7 +109,6 @@ impl Monitor {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the parts of a monitor, named by the only caller")]
     fn try_prepare(
         launch: &Launch,
         mut descriptors: Vec<OwnedFd>,
@@ -117,14 +122,16 @@ impl Monitor {
             return Err("no root came with the request".to_owned());
         }
         let chain = descriptors.split_off(1);
-        let stage = mount_stage(&prefix).map_err(|error| format!("cannot make a place for the root: {error}"))?;
+        let stage =
+            mount_stage(&prefix).map_err(|error| format!("cannot make a place for the root: {error}"))?;
         let root = stage.join("root");
         std::fs::create_dir_all(&root).map_err(|error| error.to_string())?;
         crate::mounts::attach(descriptors[0].as_fd(), &root).map_err(|error| describe(&error))?;
         share(&root).map_err(|error| format!("cannot share the root: {error}"))?;
         let mut old = OldRoots::new(&root, &stage.join("old"));
         old.replace(chain).map_err(|error| format!("cannot take the old roots: {error}"))?;
-        let listener = listen(&run.join(SOCKET)).map_err(|error| format!("cannot listen for commands: {error}"))?;
+        let listener =
+            listen(&run.join(SOCKET)).map_err(|error| format!("cannot listen for commands: {error}"))?;
         Ok((prefix, cgroups, host, root, old, listener))
     }
 
@@ -153,7 +160,11 @@ impl Monitor {
             for warning in &running.warnings {
                 self.console.note(warning);
             }
-            self.tell(&if is_first { Event::Started { warnings: running.warnings.clone() } } else { Event::Restarted });
+            self.tell(&if is_first {
+                Event::Started { warnings: running.warnings.clone() }
+            } else {
+                Event::Restarted
+            });
             is_first = false;
             let _ = linux::release_code_pages();
             let how = self.watch(&running);
@@ -172,7 +183,9 @@ impl Monitor {
     }
 
     fn record(&mut self, running: &Running) {
-        let Some(monitor) = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get()) else { return };
+        let Some(monitor) = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get()) else {
+            return;
+        };
         let state = RuntimeState {
             format: 1,
             boot_id: crate::kernel::boot_id(),
@@ -225,10 +238,8 @@ impl Monitor {
     }
 
     fn wait(&self, running: &Running) -> io::Result<Ready> {
-        let mut polled = vec![
-            PollFd::new(&running.pidfd, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
-        ];
+        let mut polled =
+            vec![PollFd::new(&running.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         let console = self.console.terminal().map(|terminal| {
             polled.push(PollFd::new(terminal, PollFlags::IN));
             polled.len() - 1
@@ -266,10 +277,12 @@ impl Monitor {
                 self.stop(running, Duration::from_millis(limit));
                 None
             }
-            Ok(Some((Request::Old, chain))) => Some(match self.old.replace(chain).and_then(|()| self.old.attach()) {
-                Ok(warning) => Event::Done { warnings: warning.into_iter().collect() },
-                Err(error) => Event::Refused { because: error.to_string() },
-            }),
+            Ok(Some((Request::Old, chain))) => {
+                Some(match self.old.replace(chain).and_then(|()| self.old.attach()) {
+                    Ok(warning) => Event::Done { warnings: warning.into_iter().collect() },
+                    Err(error) => Event::Refused { because: error.to_string() },
+                })
+            }
             Ok(Some((Request::Watch, _))) => self.is_up.then_some(Event::Up),
             Ok(None) | Err(_) => {
                 drop(self.connections.remove(index));
@@ -442,7 +455,8 @@ fn mount_stage(prefix: &Prefix) -> io::Result<PathBuf> {
 
 fn listen(path: &Path) -> io::Result<OwnedFd> {
     drop(std::fs::remove_file(path));
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     short_path(path, |short| {
         rustix::net::bind(&socket, &SocketAddrUnix::new(short)?)?;
         rustix::net::listen(&socket, 16)?;

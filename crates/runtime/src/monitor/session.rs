@@ -103,13 +103,9 @@ pub fn launch(
     wait_for_former(prefix, &wanted.id, LEAVING)?;
     let cgroups = Cgroups::of(prefix, &wanted.id)?;
     let group = cgroups.monitor_group()?;
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(io::Error::from)?;
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(io::Error::from)?;
     let child = fork(0, Some(group.as_fd()), || {
         let _ = rustix::process::setsid();
         drop(cgroups.enter_legacy_monitor());
@@ -139,7 +135,11 @@ pub fn launch(
     match session.next(deadline(START))? {
         Event::Started { warnings } => Ok((session, warnings)),
         Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
-        other => Err(unexpected(&other)),
+        other @ (Event::Up
+        | Event::Done { .. }
+        | Event::Refused { .. }
+        | Event::Restarted
+        | Event::Ended { .. }) => Err(unexpected(&other)),
     }
 }
 
@@ -147,7 +147,8 @@ impl Session {
     /// Speaks to the monitor of a container that runs; `None` when it has none (it was killed).
     pub fn connect(prefix: &Prefix, id: &ContainerId) -> Option<Session> {
         let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).ok()?;
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .ok()?;
         short_path(&prefix.run_dir_of(id).join(SOCKET), |path| {
             rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
             Ok(())
@@ -184,8 +185,11 @@ impl Session {
             match self.next(until) {
                 Ok(Event::Up) => return Ok(()),
                 Ok(Event::Ended { how, console }) => return Err(MonitorError::Ended { how, console }),
-                Ok(Event::Failed { because, console }) => return Err(MonitorError::NotStarted { because, console }),
-                Ok(Event::Started { .. } | Event::Done { .. } | Event::Refused { .. } | Event::Restarted) => {}
+                Ok(Event::Failed { because, console }) => {
+                    return Err(MonitorError::NotStarted { because, console });
+                }
+                Ok(Event::Started { .. } | Event::Done { .. } | Event::Refused { .. } | Event::Restarted) => {
+                }
                 Err(MonitorError::Lost { source }) if source.kind() == io::ErrorKind::TimedOut => {
                     return Err(MonitorError::NotUp { limit });
                 }
@@ -227,7 +231,11 @@ impl Session {
         }
     }
 
-    fn ask(&self, request: &Request, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<Vec<String>, MonitorError> {
+    fn ask(
+        &self,
+        request: &Request,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<Vec<String>, MonitorError> {
         self.channel.send(request, descriptors)?;
         let until = deadline(ANSWER);
         loop {
@@ -279,7 +287,8 @@ fn remember(prefix: &Prefix, id: &ContainerId, identity: ProcessIdentity) -> io:
     use std::os::unix::fs::OpenOptionsExt;
     let path = identity_path(prefix, id);
     let temporary = path.with_extension("json.new");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(&serde_json::to_vec(&identity)?)?;
     rustix::fs::rename(&temporary, &path)?;
     Ok(())

@@ -1,0 +1,210 @@
+//! The step *build*: a new root from a template, or by `vps.reinstall`.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use linux::Exit;
+use store::{Base, Reason, template};
+use tree::{LayeredRoot, Root as TreeRoot};
+
+use super::change::{ChangeWork, create_generation};
+use super::log::Tail;
+use super::reinstall::check_old;
+use crate::error::{Code, Failure, Result};
+use crate::host::damaged;
+use crate::runtime::OuterScript;
+
+/// The staged root as it can be written before anybody mounts it.
+///
+/// # Errors
+/// When it, or its template, cannot be opened.
+pub fn staged(work: &ChangeWork<'_>) -> Result<LayeredRoot> {
+    let area = &work.container.area;
+    let record = area.generation(work.plan.to).map_err(|error| damaged(error, &work.container.name))?;
+    let upper = TreeRoot::open(&area.generation_dir(work.plan.to).join("delta"))?;
+    let lower = match work.container.template_of(&record)? {
+        Some(template) => Some(TreeRoot::open(&template.rootfs())?),
+        None => None,
+    };
+    Ok(LayeredRoot::new(upper, lower))
+}
+
+/// Step *build*.
+///
+/// # Errors
+/// [`Code::ScriptFailed`] when `vps.reinstall` did not do its work.
+pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
+    if work.plan.making.as_ref().is_some_and(|making| making.is_by_script) && !build_by_script(work)? {
+        decline(work)?;
+    }
+    let root = staged(work)?;
+    if root.kind(Path::new("/old"))?.is_none() {
+        root.make_directory(Path::new("/old"), 0o755, 0, 0)?;
+    }
+    let has_machine_id = match &work.plan.making {
+        Some(making) if making.is_by_script => root.kind(Path::new("/etc/machine-id"))?.is_some(),
+        Some(making) => making.has_machine_id,
+        None => false,
+    };
+    if has_machine_id {
+        let id = format!("{}\n", uuid::Uuid::new_v4().simple());
+        root.replace_file(Path::new("/etc/machine-id"), id.as_bytes(), 0o444, 0, 0)?;
+    }
+    Ok(())
+}
+
+/// Runs `vps.reinstall`; false: it exited with 128 and wants the default.
+fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
+    let container = work.container;
+    let Some(script) = &work.plan.scripts.reinstall else {
+        return Err(Failure::new(Code::ScriptFailed, "`vps.reinstall` is not there any more"));
+    };
+    let area = &container.area;
+    let delta = area.generation_dir(work.plan.to).join("delta");
+    let private = area.path().join("root");
+    let base = work.plan.making.as_ref().map(|making| making.base.clone());
+    let template = match &base {
+        Some(Base::Template { name, digest }) => template::exact(&container.host.prefix, name, digest)?,
+        _ => return Err(Failure::new(Code::ScriptFailed, "the plan has no template")),
+    };
+    // The same path at every reinstall; what is mounted there is seen by the script alone.
+    store::atomic::make_directory_at(area.handle(), "root", 0o700)?;
+    let pair = |key: &str, value: &Path| (key.to_owned(), value.as_os_str().to_owned());
+    let id = container.id().to_string();
+    let environment: Vec<(String, OsString)> = vec![
+        ("VEID".to_owned(), id.clone().into()),
+        pair("VE_CONFFILE", &container.host.prefix.conf_dir().join(format!("{id}.conf"))),
+        pair("VE_ROOT", &container.host.prefix.root_dir(container.id())),
+        pair("VE_PRIVATE", &private),
+        pair("VE_PRIVATE_TMP", &delta),
+        pair("OSTEMPLATE_ROOT", &template.rootfs()),
+        ("HOME".to_owned(), "/".into()),
+        ("PATH".to_owned(), runtime::spec::PATH.into()),
+        ("SHELL".to_owned(), "/bin/bash".into()),
+    ];
+    let shown = container.root(work.plan.from)?;
+    let outer = OuterScript {
+        file: &script.file,
+        arguments: vec![
+            "--veid".into(),
+            id.into(),
+            "--ve_private_tmp".into(),
+            delta.clone().into(),
+            "--ve_private".into(),
+            private.clone().into(),
+        ],
+        environment,
+        shown: &shown,
+        shown_at: private,
+        read_only: Some(template.rootfs()),
+        limit: Duration::from_secs(work.plan.timeout),
+    };
+    let log = &mut work.log;
+    let mut tail = Tail::default();
+    let exit = container
+        .runtime()
+        .run_outside(container.id(), &outer, &mut |line| {
+            tail.take(line);
+            log.line("vps.reinstall", line);
+            container.host.observer.borrow_mut().script_line("vps.reinstall", line);
+        })
+        .map_err(|error| {
+            Failure::new(Code::ScriptFailed, "`vps.reinstall` cannot be run").because(error.because)
+        })?;
+    let failed = |how: String| {
+        let mut failure = Failure::new(Code::ScriptFailed, format!("`vps.reinstall` {how}"));
+        if let Some(words) = tail.words() {
+            failure = failure.because(words);
+        }
+        failure.hint(format!(
+            "correct {0}/vps.reinstall and run `prlctl reinstall {1}`, or add --skipscripts",
+            container.host.prefix.conf_dir().display(),
+            container.name
+        ))
+    };
+    match exit {
+        Some(Exit::Code(0)) => {}
+        Some(Exit::Code(128)) => return Ok(false),
+        Some(Exit::Code(code)) => return Err(failed(format!("exited with {code}"))),
+        Some(Exit::Signal(signal)) => return Err(failed(format!("was killed by signal {signal}"))),
+        None => return Err(failed(format!("did not end within {} s and was killed", work.plan.timeout))),
+    }
+    accept(work, &delta)?;
+    Ok(true)
+}
+
+/// What the script has made must be a root, and one that only the script has made.
+fn accept(work: &mut ChangeWork<'_>, delta: &Path) -> Result<()> {
+    let (conf_dir, name) = (work.container.host.prefix.conf_dir(), work.container.name.clone());
+    let refused = |because: String| {
+        Failure::new(Code::ScriptFailed, "what `vps.reinstall` has made is no root").because(because).hint(
+            format!(
+                "correct {}/vps.reinstall and run `prlctl reinstall {name}`, or add --skipscripts",
+                conf_dir.display()
+            ),
+        )
+    };
+    let handle = rustix::fs::open(
+        delta,
+        rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::DIRECTORY
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .map_err(|error| refused(format!("{}: {error}", delta.display())))?;
+    let accepted = tree::accept_built_root(handle.as_fd())
+        .map_err(|error| refused(runtime::monitor::describe(&error)))?;
+    for device in &accepted.removed_devices {
+        let name = tree::escaped(std::os::unix::ffi::OsStrExt::as_bytes(device.as_os_str()));
+        work.plan
+            .report
+            .push(format!("removed the device node /{name} from the new root: /dev is made at every start"));
+    }
+    let root = TreeRoot::open(delta)?;
+    if !root.has_executable(Path::new("/sbin/init"))? {
+        return Err(refused("it has no /sbin/init".to_owned()));
+    }
+    check_old(&root).map_err(refused)
+}
+
+/// Exit code 128: neither script is used, what was built is thrown away, and the default reinstall is done.
+fn decline(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    container
+        .host
+        .note("vps.reinstall exited with 128: the default reinstallation is done, vps.configure is not run");
+    let area = &container.area;
+    let was_running = work.journal.was_running;
+    let Some(making) = &mut work.plan.making else { return Ok(()) };
+    making.is_by_script = false;
+    making.is_configured = false;
+    let mut record = area.generation(work.plan.to).map_err(|error| damaged(error, &container.name))?;
+    record.base = making.base.clone();
+    record.reason = Reason::Reinstall;
+    // Made anew rather than changed: what it was at its making is kept beside its record, for a rebuild.
+    area.discard_generation(&container.host.prefix, work.plan.to)?;
+    create_generation(container, &record)?;
+    work.plan.is_tried = was_running || !making.scripts.is_empty();
+    if work.plan.discards && making.scripts.is_empty() {
+        // With no script to run inside, the old root is never shown.
+        work.plan.old = making.parent;
+    }
+    Ok(())
+}
+
+/// Reverts step *build*: no process of the script goes on.
+///
+/// # Errors
+/// When they cannot be killed.
+pub fn revert_build(work: &mut ChangeWork<'_>) -> Result<()> {
+    if !work.plan.making.as_ref().is_some_and(|making| making.is_by_script) {
+        return Ok(());
+    }
+    work.container
+        .runtime()
+        .kill_outside(work.container.id())
+        .map_err(|error| Failure::new(Code::System, "`vps.reinstall` cannot be ended").because(error.because))
+}

@@ -1,0 +1,68 @@
+//! The step *configure*: the host's scripts, run in the new root on probation.
+
+use std::time::Duration;
+
+use linux::Exit;
+
+use super::change::ChangeWork;
+use super::log::Tail;
+use crate::error::{Code, Failure, Result};
+use crate::runtime::InnerScript;
+use crate::scripts::HostScript;
+
+/// Step *configure*: `vps.configure`, then those of `reinstall.d`.
+///
+/// # Errors
+/// [`Code::ReinstallFailed`] when one of them fails.
+pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
+    let is_configured = work.plan.making.as_ref().is_some_and(|making| making.is_configured);
+    if is_configured && let Some(script) = work.plan.scripts.configure.take() {
+        run_inside(work, &script)?;
+    }
+    for script in std::mem::take(&mut work.plan.scripts.extra) {
+        run_inside(work, &script)?;
+    }
+    Ok(())
+}
+
+fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
+    let container = work.container;
+    container.host.step("configure", &format!("Running {}...", script.name));
+    let mut environment = runtime::exec::environment();
+    environment.push(("VEID".to_owned(), container.id().to_string()));
+    environment.push(("REINSTALL_DATA_ROOT".to_owned(), "/old".to_owned()));
+    let inner =
+        InnerScript { text: &script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
+    let log = &mut work.log;
+    let mut tail = Tail::default();
+    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| {
+        tail.take(line);
+        log.line(&script.name, line);
+        container.host.observer.borrow_mut().script_line(&script.name, line);
+    });
+    let failed = |how: String| {
+        let mut failure = Failure::new(Code::ReinstallFailed, format!("`{}` {how}", script.name));
+        if let Some(words) = tail.words() {
+            failure = failure.because(words);
+        }
+        failure.hint(format!(
+            "correct {} and run `prlctl reinstall {}`, or add --skipscripts",
+            script.path.display(),
+            container.name
+        ))
+    };
+    match exit {
+        Ok(Some(Exit::Code(0))) => {}
+        Ok(Some(Exit::Code(code))) => return Err(failed(format!("exited with {code}"))),
+        Ok(Some(Exit::Signal(signal))) => {
+            let how = if container.is_running() { "" } else { ": the container went down while it ran" };
+            return Err(failed(format!("was killed by signal {signal}{how}")));
+        }
+        Ok(None) => return Err(failed(format!("did not end within {} s and was killed", work.plan.timeout))),
+        Err(error) => return Err(failed(format!("could not be run: {}", error.because))),
+    }
+    if !container.is_running() {
+        return Err(failed("has ended the container".to_owned()));
+    }
+    Ok(())
+}
