@@ -35,16 +35,18 @@ now() { echo "${EPOCHREALTIME/./}"; }
 timed() { local from; from=$(now); "$@" >/dev/null 2>&1; took=$(($(now) - from)); }
 median() { printf '%s\n' "$@" | sort -n | awk '{ a[NR] = $1 } END { print a[int((NR + 1) / 2)] }'; }
 ms() { awk -v us="$1" 'BEGIN { printf "%.1f", us / 1000 }'; }
-report() { # NAME OURS PEERS WANTED
-    local -n ours=$2 peers=$3
-    local ratios=() i a b
-    for i in "${!ours[@]}"; do ratios+=("$(awk -v a="${ours[i]}" -v b="${peers[i]}" 'BEGIN { printf "%.3f", a / b }')"); done
-    a=$(median "${ours[@]}") b=$(median "${peers[@]}")
-    printf '%-44s %9s ms %9s ms   %6s   (wanted: %s)\n' "$1" "$(ms "$a")" "$(ms "$b")" "$(median "${ratios[@]}")" "$4"
+report() { # NAME OURS PEERS WANTED; the second and third are names of arrays
+    local -n our_times=$2 peer_times=$3
+    local ratios=() index
+    for index in "${!our_times[@]}"; do
+        ratios+=("$(awk -v x="${our_times[index]}" -v y="${peer_times[index]}" 'BEGIN { printf "%.3f", x / y }')")
+    done
+    printf '%-44s %9s ms %9s ms   %6s   (wanted: %s)\n' "$1" "$(ms "$(median "${our_times[@]}")")" \
+        "$(ms "$(median "${peer_times[@]}")")" "$(median "${ratios[@]}")" "$4"
 }
 alone() { # NAME OURS WANTED
-    local -n ours=$2
-    printf '%-44s %9s ms %9s      %6s   (wanted: %s)\n' "$1" "$(ms "$(median "${ours[@]}")")" - - "$3"
+    local -n our_times=$2
+    printf '%-44s %9s ms %9s      %6s   (wanted: %s)\n' "$1" "$(ms "$(median "${our_times[@]}")")" - - "$3"
 }
 
 echo "making templates and peers ..."
@@ -150,7 +152,8 @@ alone 'reinstall, stopped, 100,000 old files' b 'within 20 % of that'
 prlctl start ours
 for file in "$REROOT_PREFIX"/run/vz/*/monitor.json; do
     pid=$(grep -o '"pid":[0-9]*' "$file" | cut -d: -f2)
-    [ -r "/proc/$pid/smaps_rollup" ] && awk '/^Pss:/ { printf "%-44s %9.2f MiB                     (wanted: < 3)\n", "memory of a monitor (PSS)", $2 / 1024 }' "/proc/$pid/smaps_rollup"
+    [ -d "/proc/$pid" ] || continue
+    awk '/^Pss:/ { printf "%-44s %9.2f MiB %18s   (wanted: < 3)\n", "memory of a monitor (PSS)", $2 / 1024, "-" }' "/proc/$pid/smaps_rollup"
 done
 prlctl stop ours
 

@@ -159,7 +159,12 @@ impl Host {
             .map_err(|error| renamed(error, words))?;
         // Looked at again under the lock: it may have been deleted while we waited.
         let area = open(&self.prefix, id).map_err(|error| damaged(error, words))?;
-        let name = area.display_name();
+        // A damaged configuration tells no name: then it is what the user calls it.
+        let name = match area.name() {
+            Ok(Some(name)) => name.to_string(),
+            Ok(None) => id.to_string(),
+            Err(_) => words.to_owned(),
+        };
         std::fs::create_dir_all(self.prefix.run_dir_of(id))
             .map_err(|error| crate::error::system("cannot make the run directory", &error))?;
         Ok(Container { host: self, area, name, _lock: lock })

@@ -23,7 +23,7 @@ const KILLING: Duration = Duration::from_secs(30);
 /// How long the monitor of a stopped container may take to flush and unmount.
 const LEAVING: Duration = Duration::from_secs(300);
 /// A plain init that dies this soon after its execution has not started.
-const FIRST_BREATH: Duration = Duration::from_millis(10);
+const FIRST_BREATH: Duration = Duration::from_millis(3);
 
 /// See the module.
 #[derive(Debug)]

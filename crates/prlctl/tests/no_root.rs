@@ -1,7 +1,5 @@
 //! What the commands say before they need root: help, version, errors in the command line, man pages and completions; and that they need it.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
 //! Records that something else has damaged, and filesystems that are full or cannot carry a container.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::Write;
 use std::os::unix::fs::symlink;

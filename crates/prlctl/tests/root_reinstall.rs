@@ -1,4 +1,5 @@
 //! What a reinstall keeps, what it renews, and what `/old` is.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;

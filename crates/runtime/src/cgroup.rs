@@ -163,10 +163,15 @@ impl Cgroups {
     /// # Errors
     /// [`CgroupError::File`].
     pub fn enter_legacy_monitor(&self) -> Result<(), CgroupError> {
-        match self.layout.legacy.iter().find(|tree| tree.ends_with("systemd")) {
-            Some(tree) => self.enter(&tree.join(&self.group)),
-            None => Ok(()),
+        let Some(tree) = self.layout.legacy.iter().find(|tree| tree.ends_with("systemd")) else {
+            return Ok(());
+        };
+        // A move waits for the whole kernel to agree: none where there is no unit to leave.
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        if own.lines().any(|line| line.ends_with(":name=systemd:/")) {
+            return Ok(());
         }
+        self.enter(&tree.join(&self.group))
     }
 
     /// Takes the calling process to the container's own v2 group, where the control group namespace is to be made.

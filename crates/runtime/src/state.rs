@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use store::{ContainerId, GenerationNumber, IdRange, Prefix};
@@ -82,10 +83,26 @@ pub struct RuntimeState {
     pub started: jiff::Timestamp,
 }
 
+/// How long a monitor may take to start its container again, or to clear up after it.
+const BETWEEN_LIVES: Duration = Duration::from_secs(30);
+
 /// Reads the record of a container, if there is one of this boot and prefix and its init lives.
+///
+/// When init has ended, the record is there and the monitor lives, then the container is between two lives (it reboots) or about to be no more,
+/// and only the monitor knows which. That is waited for: whoever took a rebooting container for a stopped one would next wait for its monitor to
+/// leave, in vain.
 pub fn running(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
-    let state = recorded(prefix, id)?;
-    state.init.is_alive().then_some(state)
+    let deadline = Instant::now() + BETWEEN_LIVES;
+    loop {
+        let state = recorded(prefix, id)?;
+        if state.init.is_alive() {
+            return Some(state);
+        }
+        if !state.monitor.is_alive() || Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// The record, whether or not its init lives; of this boot and prefix.

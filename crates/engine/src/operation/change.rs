@@ -272,7 +272,8 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         if error.kind == crate::runtime::RuntimeErrorKind::FileSystem {
             failure.code = Code::Unsupported;
         }
-        failure
+        let log = runtime::monitor::log_path(&container.host.prefix, container.id());
+        failure.hint(format!("its console is logged in {}", log.display()))
     };
     let start = container.start_of(work.plan.to, work.plan.old, true)?;
     for warning in container.runtime().start(&start).map_err(failed)? {

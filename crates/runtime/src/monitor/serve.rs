@@ -25,6 +25,8 @@ const MOST_RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// How long the processes of a container may take to die of SIGKILL.
 const KILLING: Duration = Duration::from_secs(30);
+/// How long to leave an init to itself that cannot be asked to stop yet.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// The name of the socket in the container's run directory.
 pub const SOCKET: &str = "monitor";
@@ -70,6 +72,8 @@ struct Monitor {
     guardian: Option<usize>,
     is_up: bool,
     kill_at: Option<Instant>,
+    /// When to look again whether init hears the signal that stops it.
+    signal_at: Option<Instant>,
     is_stopping: bool,
     /// Its generations stay mounted at its end: on probation, where the command decides, and where a start follows.
     keeps_mounts: bool,
@@ -100,6 +104,7 @@ impl Monitor {
                     guardian,
                     is_up: false,
                     kill_at: None,
+                    signal_at: None,
                     is_stopping: false,
                     keeps_mounts: launch_is_probation,
                     restarts: Vec::new(),
@@ -226,6 +231,9 @@ impl Monitor {
             for index in ready.connections.iter().rev() {
                 self.converse(*index, running);
             }
+            if self.signal_at.is_some_and(|at| at <= Instant::now()) {
+                self.ask_to_stop(running);
+            }
             if self.kill_at.is_some_and(|at| at <= Instant::now()) {
                 self.kill_at = None;
                 self.console.note("it did not stop in time: killing it");
@@ -250,7 +258,7 @@ impl Monitor {
         });
         let first = polled.len();
         polled.extend(self.connections.iter().map(|connection| PollFd::new(connection, PollFlags::IN)));
-        let timeout = self.kill_at.map(|at| {
+        let timeout = self.kill_at.into_iter().chain(self.signal_at).min().map(|at| {
             let rest = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
         });
@@ -309,7 +317,18 @@ impl Monitor {
             return;
         }
         self.kill_at = Some(Instant::now() + limit);
-        drop(linux::signal_by_number(running.pidfd.as_fd(), self.launch.stop_signal));
+        self.ask_to_stop(running);
+    }
+
+    /// To process 1 of a pid namespace a signal for which it has no handler is lost: pid_namespaces(7). One that has only just been executed
+    /// gets it as soon as it has one.
+    fn ask_to_stop(&mut self, running: &Running) {
+        if hears(running.init.pid, self.launch.stop_signal) {
+            self.signal_at = None;
+            drop(linux::signal_by_number(running.pidfd.as_fd(), self.launch.stop_signal));
+        } else {
+            self.signal_at = Some(Instant::now() + BETWEEN_LOOKS);
+        }
     }
 
     /// The command that was trying this root out has died before it settled: nobody waits for the next command.
@@ -350,6 +369,7 @@ impl Monitor {
             }
         }
         self.kill_at = None;
+        self.signal_at = None;
         // Of reboot(2) in a pid namespace the parent learns by the signal that its init seems to have died of: pid_namespaces(7).
         match exit {
             Some(Exit::Signal(1)) => End::Rebooted,
@@ -463,6 +483,17 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
         Ok(())
     })?;
     Ok(socket)
+}
+
+/// A process has a handler for a signal, or keeps it for later (as a systemd does, which reads its signals from a descriptor).
+fn hears(pid: i32, signal: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let is_set = |line: &str| {
+        let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+    };
+    status.lines().any(is_set)
 }
 
 /// A systemd has sent `READY=1`. Whatever else the container sends there is thrown away, a bounded amount a time.
