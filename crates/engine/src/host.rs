@@ -118,6 +118,14 @@ impl Host {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
         crate::recover::recover(&container)?;
+        let link = self.prefix.conf_dir().join(format!("{id}.conf"));
+        if std::fs::symlink_metadata(&link).is_ok_and(|found| found.is_file()) {
+            self.warning(&format!(
+                "{} is a file of its own, which nobody reads: an editor has put it in the place of a link to {}",
+                link.display(),
+                container.area.path().join("ve.conf").display()
+            ));
+        }
         if self.runtime.running(&id).is_some_and(|run| !run.is_monitored) {
             self.warning(&format!(
                 "the monitor of `{}` was killed: it goes on, and its end will mean stopped, also that of a reboot",

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "prlctl", version, max_term_width = 110, disable_help_subcommand = true)]
 #[command(
-    after_help = "A container is named by its name, its UUID with or without braces, or a unique start of either.\n\
+    after_help = "A container is named by its name, its UUID with or without braces, or a unique start of either; what is deleted must be named in full.\n\
     REROOT_PREFIX names another directory than / to work under.\n\n\
     Examples:\n  vzpkg create cache debian-12\n  prlctl create web01 --ostemplate debian-12\n  \
     prlctl start web01\n  prlctl exec web01 systemctl is-system-running\n  prlctl reinstall web01\n  prlctl reinstall web01 --undo"
@@ -59,7 +59,7 @@ pub enum PrlctlCommand {
     Stop(Stop),
     /// Stop a container and start it again
     #[command(after_help = "Example:\n  prlctl restart web01")]
-    Restart(Stop),
+    Restart(Restart),
     /// Tell whether a container is there, and runs
     #[command(after_help = "Example:\n  prlctl status web01")]
     Status(Status),
@@ -170,7 +170,7 @@ pub struct Start {
     pub common: Common,
 }
 
-/// `prlctl stop`, `prlctl restart`
+/// `prlctl stop`
 #[derive(Debug, Args)]
 pub struct Stop {
     /// The container
@@ -179,6 +179,22 @@ pub struct Stop {
     /// Every container that runs
     #[arg(long, conflicts_with = "container")]
     pub all: bool,
+    /// At once, without asking it
+    #[arg(long, visible_alias = "fast")]
+    pub kill: bool,
+    /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl restart`
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// The container
+    pub container: String,
     /// At once, without asking it
     #[arg(long, visible_alias = "fast")]
     pub kill: bool,
@@ -223,7 +239,7 @@ pub struct List {
     /// Everything about each
     #[arg(short, long)]
     pub info: bool,
-    /// With -i: still more
+    /// Accepted with -i, which tells everything anyway
     #[arg(short, long)]
     pub full: bool,
     /// Only containers of this kind

@@ -253,18 +253,7 @@ impl Cgroups {
     /// [`CgroupError::File`].
     pub fn script_group(&self) -> Result<OwnedFd, CgroupError> {
         let path = self.unified(".script");
-        let deadline = Instant::now() + LEAVING;
-        loop {
-            match std::fs::remove_dir(&path) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                // A killed process is still on its way out.
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
-                Err(source) => return Err(CgroupError::File { what: "remove", path, source }),
-            }
-        }
+        remove_group(&path)?;
         ensure_directory(&path)?;
         open_directory(&path)
     }
@@ -417,6 +406,24 @@ fn kill_group(path: &Path, limit: Duration) -> Result<(), CgroupError> {
     }
 }
 
+/// Removes a group without groups below; that it is gone is no error.
+///
+/// A killed process is counted out of `populated` before it has quite left, and an `exec` may be born into the group of a container that is just
+/// dying, and end at once: both make it busy for a moment.
+fn remove_group(path: &Path) -> Result<(), CgroupError> {
+    let deadline = Instant::now() + LEAVING;
+    loop {
+        match std::fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(source) => return Err(CgroupError::File { what: "remove", path: path.to_owned(), source }),
+        }
+    }
+}
+
 /// Bottom up. The control group filesystem has no links, and what is below belongs to a container that has ended.
 fn remove_tree(path: &Path) -> Result<(), CgroupError> {
     let mut found = vec![path.to_owned()];
@@ -427,11 +434,7 @@ fn remove_tree(path: &Path) -> Result<(), CgroupError> {
         next += 1;
     }
     for directory in found.iter().rev() {
-        match std::fs::remove_dir(directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(CgroupError::File { what: "remove", path: directory.clone(), source }),
-        }
+        remove_group(directory)?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use crate::record::{self, Record, RecordError};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Journal {
     pub format: u32,
-    /// What it is, as the engine calls it (`reinstall`, `undo`, …).
+    /// What it is, as the engine calls it (`reinstall`, `switch`, …).
     pub operation: String,
     /// All of its steps, in order.
     pub steps: Vec<String>,

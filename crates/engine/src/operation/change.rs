@@ -416,7 +416,7 @@ fn unmount_left(container: &Container<'_>, live: GenerationNumber) -> Result<()>
     Ok(())
 }
 
-/// `OSTEMPLATE`, `DISTRIBUTION` and `TEMPLATES` say what the live generation is.
+/// `OSTEMPLATE` and `DISTRIBUTION` say what the live generation is.
 fn follow_in_configuration(work: &ChangeWork<'_>, record: &GenerationRecord) -> Result<()> {
     let container = work.container;
     let mut conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;

@@ -6,7 +6,7 @@ use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
 
 use super::{done, empty_trash_later, host, stop_timeout};
-use crate::arguments::Stop;
+use crate::arguments::{Restart, Stop};
 
 /// Stops a container, or all that run.
 ///
@@ -22,7 +22,7 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
             .unchanged());
     }
     host.step("stop", "Stopping the CT...");
-    container.stop(limit(&host, arguments), false)?;
+    container.stop(limit(&host, arguments.kill, arguments.timeout), false)?;
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -35,15 +35,12 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
 ///
 /// # Errors
 /// [`Failure`].
-pub fn restart(arguments: &Stop) -> Result<u8> {
-    let Some(words) = &arguments.container else {
-        return Err(Failure::new(Code::BadOption, "restart wants a container").unchanged());
-    };
+pub fn restart(arguments: &Restart) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    let container = host.open(words)?;
+    let container = host.open(&arguments.container)?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
-        container.stop(limit(&host, arguments), true)?;
+        container.stop(limit(&host, arguments.kill, arguments.timeout), true)?;
     }
     host.step("start", "Starting the CT...");
     container.start()?;
@@ -54,8 +51,8 @@ pub fn restart(arguments: &Stop) -> Result<u8> {
     ))
 }
 
-fn limit(host: &Host, arguments: &Stop) -> Duration {
-    if arguments.kill { Duration::ZERO } else { Duration::from_secs(stop_timeout(host, arguments.timeout)) }
+fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
+    if is_killed { Duration::ZERO } else { Duration::from_secs(stop_timeout(host, timeout)) }
 }
 
 fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
@@ -67,7 +64,7 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
         }
         let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
             host.step("stop", &format!("Stopping the CT {}...", container.name));
-            container.stop(limit(host, arguments), false)
+            container.stop(limit(host, arguments.kill, arguments.timeout), false)
         });
         match result {
             Ok(()) => stopped.push(id.to_string()),

@@ -9,6 +9,7 @@ mod console;
 mod container;
 mod identity;
 mod old;
+mod place;
 mod protocol;
 mod serve;
 mod session;

@@ -3,19 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use linux::{Exit, reap_any};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::SocketFlags;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::Prefix;
 
 use super::console::{Console, log_path};
-use super::container::{Place, Running, describe, short_path, start};
+use super::container::{Place, Running, describe, start};
 use super::old::{OldRoots, share};
+use super::place::{enter_own_namespace, listen, mount_stage, recovery_log};
 use super::protocol::{Channel, End, Event, Launch, Request, deadline};
 use crate::cgroup::Cgroups;
 use crate::state::{self, ProcessIdentity, RuntimeState};
@@ -443,48 +443,6 @@ struct Ready {
     connections: Vec<usize>,
 }
 
-/// A private copy of the host's mounts, without those of containers: a copy of them would keep their superblocks alive.
-fn enter_own_namespace(prefix: &Prefix) -> io::Result<()> {
-    linux::unshare_mount_namespace()?;
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
-    rustix::mount::unmount(prefix.run_dir(), UnmountFlags::DETACH)?;
-    Ok(())
-}
-
-/// Directories of every host, one of which is covered in the monitor's own namespace.
-const STAGES: [&str; 7] = ["/mnt", "/media", "/srv", "/opt", "/home", "/boot", "/dev/shm"];
-
-/// A small filesystem of the monitor's namespace for the root to be attached in. What lies below `/run/vz` is closed to the container's ids, and
-/// the process that becomes its init has only those when it walks to the root.
-fn mount_stage(prefix: &Prefix) -> io::Result<PathBuf> {
-    let stage = STAGES
-        .iter()
-        .map(Path::new)
-        .find(|stage| stage.is_dir() && !stage.is_symlink() && !prefix.root().starts_with(stage))
-        .ok_or_else(|| io::Error::other(format!("none of {} is a directory", STAGES.join(" "))))?;
-    rustix::mount::mount(
-        "reroot",
-        stage,
-        "tmpfs",
-        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
-        Some(c"mode=755,size=1m"),
-    )?;
-    rustix::mount::mount_change(stage, MountPropagationFlags::PRIVATE)?;
-    Ok(stage.to_owned())
-}
-
-fn listen(path: &Path) -> io::Result<OwnedFd> {
-    drop(std::fs::remove_file(path));
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    short_path(path, |short| {
-        rustix::net::bind(&socket, &SocketAddrUnix::new(short)?)?;
-        rustix::net::listen(&socket, 16)?;
-        Ok(())
-    })?;
-    Ok(socket)
-}
-
 /// A process has a handler for a signal, or keeps it for later (as a systemd does, which reads its signals from a descriptor).
 fn hears(pid: i32, signal: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
@@ -505,10 +463,4 @@ fn is_ready(socket: &UnixDatagram) -> bool {
         is_ready |= buffer[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
     }
     is_ready
-}
-
-fn recovery_log(prefix: &Prefix, launch: &Launch) -> io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = prefix.log_dir().join(format!("{}.recover", launch.id));
-    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
