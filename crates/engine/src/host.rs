@@ -204,6 +204,13 @@ pub fn damaged(error: AreaError, words: &str) -> Failure {
     failure
 }
 
+/// An init, a shell and what the shell runs.
+const LEAST_PROCESSES: u64 = 4;
+/// What a static shell needs, and the kernel for it.
+const LEAST_MEMORY: u64 = 1 << 20;
+/// HOST_NAME_MAX of limits.h.
+const LONGEST_HOST_NAME: usize = 64;
+
 /// A container, locked.
 #[derive(Debug)]
 pub struct Container<'host> {
@@ -296,6 +303,61 @@ impl Container<'_> {
         Ok(roots)
     }
 
+    /// Everything that a start needs of the configuration: asked before a container is stopped that is to be started again.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`], [`Code::Damaged`].
+    pub fn check_configuration(&self) -> Result<(Conf, Limits, String)> {
+        let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
+        let host = self.host.configuration()?;
+        let refused = |because: String| {
+            Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
+                .because(because)
+                .unchanged()
+                .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
+        };
+        let limits = Limits::from_conf(&conf, &host).map_err(|error| refused(error.to_string()))?;
+        if limits.processes.is_some_and(|count| count < LEAST_PROCESSES) {
+            return Err(refused(format!(
+                "`NUMPROC` is less than {LEAST_PROCESSES}: not even an init and a shell could run"
+            )));
+        }
+        if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            return Err(refused(format!(
+                "`PHYSPAGES` is less than {} MiB: nothing could start in it",
+                LEAST_MEMORY >> 20
+            )));
+        }
+        let hostname =
+            conf.get("HOSTNAME").filter(|name| !name.is_empty()).unwrap_or_else(|| host_name(&self.name));
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+        if hostname.len() > LONGEST_HOST_NAME || !hostname.bytes().all(is_plain) {
+            return Err(refused(format!(
+                "`HOSTNAME` has up to {LONGEST_HOST_NAME} letters, digits, dots and hyphens, not `{}`",
+                tree::escaped(&hostname.as_bytes()[..hostname.len().min(80)])
+            )));
+        }
+        Ok((conf, limits, hostname))
+    }
+
+    /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
+    /// writing to what he thinks is the container's root.
+    ///
+    /// # Errors
+    /// [`Code::Mounted`] when a process of the host is in it, with nothing changed.
+    pub fn release_view(&self) -> Result<()> {
+        self.runtime().release_view(self.id()).map_err(|error| {
+            Failure::new(Code::Mounted, format!("`{}` is mounted on the host, and in use there", self.name))
+                .because(error.because)
+                .unchanged()
+                .hint(format!(
+                    "leave {} and try again; `fuser -vm` tells who is in it",
+                    self.host.prefix.root_dir(self.id()).display()
+                ))
+        })
+    }
+
     /// Everything that starting `first` takes, with `old` at `/old`.
     ///
     /// # Errors
@@ -306,14 +368,7 @@ impl Container<'_> {
         old: Option<GenerationNumber>,
         is_probation: bool,
     ) -> Result<Start> {
-        let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let host = self.host.configuration()?;
-        let limits = Limits::from_conf(&conf, &host).map_err(|error| {
-            Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
-                .caused_by(&error)
-                .unchanged()
-                .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
-        })?;
+        let (conf, limits, hostname) = self.check_configuration()?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let (init, stop_signal, is_systemd) = match self.template_of(&record)? {
             Some(template) => {
@@ -332,10 +387,7 @@ impl Container<'_> {
             roots: self.roots(first, old)?,
             ids: area.id_range,
             limits,
-            hostname: conf
-                .get("HOSTNAME")
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| host_name(&self.name)),
+            hostname,
             resolver: resolver(&conf),
             init,
             stop_signal,

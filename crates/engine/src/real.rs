@@ -22,8 +22,12 @@ use crate::runtime::{
 const KILLING: Duration = Duration::from_secs(30);
 /// How long the monitor of a stopped container may take to flush and unmount.
 const LEAVING: Duration = Duration::from_secs(300);
-/// A plain init that dies this soon after its execution has not started.
-const FIRST_BREATH: Duration = Duration::from_millis(3);
+/// How often a plain init that has just been executed is looked at.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+/// One that has been seen waiting for something so many times in a row lives.
+const RESTS: u32 = 3;
+/// One that has not rested by then is busy with something, and lives.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -46,6 +50,21 @@ impl RealRuntime {
             console: String::new(),
             kind: RuntimeErrorKind::Other,
         }
+    }
+
+    /// How a plain init ended that has just been executed, if it did before it waited for anything. A systemd tells when it is up, another init
+    /// does not; but one that dies at once does so without ever coming to rest, however loaded the host is.
+    fn died_at_once(&self, id: &ContainerId, session: &Session) -> Option<(runtime::monitor::End, String)> {
+        let deadline = std::time::Instant::now() + LONGEST_LOOK;
+        let mut rests = 0;
+        while rests < RESTS && std::time::Instant::now() < deadline {
+            if let Some(end) = session.ended_within(BETWEEN_LOOKS) {
+                return Some(end);
+            }
+            let is_at_rest = state::recorded(&self.prefix, id).is_some_and(|state| state.init.is_at_rest());
+            rests = if is_at_rest { rests + 1 } else { 0 };
+        }
+        None
     }
 
     /// Every root mounted, and clones of the mounts: the first for `/`, the rest for `/old`, `/old/old`, …
@@ -130,7 +149,7 @@ impl Runtime for RealRuntime {
         };
         let (session, warnings) = launch(&self.prefix, &wanted, &clones[0], &old).map_err(monitor_error)?;
         if !start.is_systemd
-            && let Some((how, console)) = session.ended_within(FIRST_BREATH)
+            && let Some((how, console)) = self.died_at_once(&start.id, &session)
         {
             return Err(RuntimeError { because: how.to_string(), console, kind: RuntimeErrorKind::Other });
         }
@@ -279,6 +298,14 @@ impl Runtime for RealRuntime {
             for point in mounts::mounted(&self.prefix, id, kind) {
                 mounts::unmount(&point).map_err(|error| mount_error(&error))?;
             }
+        }
+        Ok(())
+    }
+
+    fn release_view(&self, id: &ContainerId) -> RuntimeResult<()> {
+        mounts_of_container::unmount_host_view(&self.prefix, id).map_err(|error| mount_error(&error))?;
+        for point in mounts::mounted(&self.prefix, id, "host") {
+            mounts::unmount(&point).map_err(|error| mount_error(&error))?;
         }
         Ok(())
     }

@@ -150,6 +150,10 @@ pub trait Runtime {
     fn unmount(&self, id: &ContainerId, number: GenerationNumber) -> RuntimeResult<()>;
     /// Unmounts everything of a stopped container.
     fn unmount_all(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Takes away what `prlctl mount` shows of the container; not mounted is fine. Busy is an error, and then it is shown still.
+    fn release_view(&self, _id: &ContainerId) -> RuntimeResult<()> {
+        Ok(())
+    }
     /// A view of that generation is mounted in the host's namespace or in one of the container's.
     fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool;
     /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.

@@ -16,9 +16,6 @@ use crate::host::{Container, damaged};
 pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
     let prefix = &container.host.prefix;
     let root = prefix.root_dir(container.id());
-    if mounts_of_container::is_mounted_for_host(prefix, container.id()) {
-        return Ok(root);
-    }
     let what = format!("cannot mount `{}`", container.name);
     let failed = |error: MountError| {
         Failure::new(Code::MountFailed, format!("cannot mount `{}`", container.name)).caused_by(&error)
@@ -37,6 +34,18 @@ pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
     let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
     let record = container.area.generation(live).map_err(|error| damaged(error, &container.name))?;
     let is_running = container.is_running();
+    if mounts_of_container::is_mounted_for_host(prefix, container.id()) {
+        let point = if is_running {
+            mounts::generation_point(prefix, container.id(), live)
+        } else {
+            mounts::host_point(prefix, container.id(), live)
+        };
+        // What is there may be the root of a container that has another one now, or a view of one that ran.
+        if mounts::is_mounted(&point) && mounts::superblock(&point).ok() == mounts::superblock(&root).ok() {
+            return Ok(root);
+        }
+        container.release_view()?;
+    }
     let mut place: Option<OwnedFd> = None;
     for (depth, one) in container.roots(live, record.parent)?.iter().enumerate() {
         let point = if is_running {

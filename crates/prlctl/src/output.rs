@@ -3,8 +3,6 @@
 //! Data and the closing success line go to stdout, progress and errors to stderr; with `--json` stdout has one JSON document and stderr JSON lines.
 //! Nothing that comes from a container reaches a terminal raw.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place")]
-
 use std::io::Write;
 
 use engine::Failure;
@@ -16,6 +14,11 @@ pub fn line(text: &str) {
     if writeln!(out, "{text}").is_err() {
         std::process::exit(141);
     }
+}
+
+/// The closing line of what has been done: that nobody reads it changes nothing.
+pub fn closing(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Text on stdout without an end of line.
@@ -50,7 +53,7 @@ pub fn failure(failure: &Failure, is_json: bool) {
             }
         }));
     } else {
-        eprintln!("error: {failure}");
+        note(&format!("error: {failure}"));
     }
 }
 
@@ -67,7 +70,7 @@ pub fn table(header: Option<&[&str]>, widths: &[usize], rows: &[Vec<String>]) {
                 row.push_str(&format!("{cell:<width$} "));
             }
         }
-        println!("{row}");
+        line(&row);
     };
     if let Some(header) = header {
         print(&mut header.iter().copied());

@@ -225,12 +225,15 @@ fn root_enter_opens_an_interactive_shell_whose_window_follows() {
     terminal.expects("42\r\n");
     terminal.resizes(40, 120);
     terminal.expects("winch\r\n");
+    // A shell that takes its terminal back throws away what was typed meanwhile.
+    terminal.expects("# ");
     terminal.types("stty size\n");
     terminal.expects("\n40 120\r\n");
     // Keys that make signals do so inside, not out here.
     terminal.types("sh -c 'echo sleeps; exec sleep 1000'\n");
     terminal.expects("\nsleeps");
     terminal.types("\u{3}");
+    terminal.expects("# ");
     terminal.types("echo still he''re\n");
     terminal.expects("still here");
     terminal.types("exit 5\n");
@@ -321,7 +324,9 @@ fn root_an_executed_process_is_in_everything_what_init_is() {
             "{hierarchy}: {path} is not below {}",
             of_init[hierarchy]
         );
-        assert_ne!(*path, of_us[hierarchy], "{hierarchy}: it is where its caller is");
+        // A caller who is in no unit of a host's systemd has none to leave.
+        let has_none = hierarchy.ends_with("name=systemd") && of_us[hierarchy] == "/";
+        assert!(has_none || *path != of_us[hierarchy], "{hierarchy}: it is where its caller is");
         // What only a systemd of the host looks at has one group for all containers.
         assert!(
             path.contains(&uuid) || hierarchy.ends_with("name=systemd"),

@@ -35,6 +35,11 @@ impl ProcessIdentity {
         ProcessIdentity::of(self.pid) == Some(self)
     }
 
+    /// It waits for something, rather than runs.
+    pub fn is_at_rest(self) -> bool {
+        stat(self.pid).is_some_and(|(start_time, state)| start_time == self.start_time && state == 'S')
+    }
+
     /// A handle on it: `None` when it has ended.
     ///
     /// # Errors

@@ -39,6 +39,22 @@ pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
     if work.plan.making.as_ref().is_some_and(|making| making.is_by_script) && !build_by_script(work)? {
         decline(work)?;
     }
+    complete(work).map_err(|failure| {
+        let is_by_script = work.plan.making.as_ref().is_some_and(|making| making.is_by_script);
+        if is_by_script && failure.code == Code::System {
+            let conf = work.container.host.prefix.conf_dir();
+            return Failure {
+                code: Code::ScriptFailed,
+                ..failure.within("what `vps.reinstall` has made is no root")
+            }
+            .hint(format!("correct {}/vps.reinstall, or add --skipscripts", conf.display()));
+        }
+        failure
+    })
+}
+
+/// What every new root has, whoever made it: a place for the old one, and a machine-id of its own.
+fn complete(work: &ChangeWork<'_>) -> Result<()> {
     let root = staged(work)?;
     if root.kind(Path::new("/old"))?.is_none() {
         root.make_directory(Path::new("/old"), 0o755, 0, 0)?;

@@ -228,6 +228,20 @@ pub fn link(container: &Container<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What a deletion that died has left of a container's runtime state; what is mounted there is not entered.
+fn sweep_run_directories(host: &Host) -> Result<()> {
+    let run = store::atomic::open_directory(&host.prefix.run_dir())?;
+    let Ok(entries) = std::fs::read_dir(host.prefix.run_dir()) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<ContainerId>().ok()) else { continue };
+        if !host.prefix.area_dir(&id).exists() && host.runtime.running(&id).is_none() {
+            let _ = tree::remove_entry(run.as_fd(), &name);
+        }
+    }
+    Ok(())
+}
+
 /// Removes what creations and deletions that died have left: staged areas, names that point at nothing.
 ///
 /// # Errors
@@ -238,6 +252,7 @@ pub fn sweep(host: &Host) -> Result<()> {
         discard_staged(host, &id)?;
     }
     registry::sweep_links(&host.prefix)?;
+    sweep_run_directories(host)?;
     template::sweep(&host.prefix)?;
     Ok(())
 }

@@ -61,6 +61,7 @@ pub fn delete(container: &Container<'_>, number: GenerationNumber) -> Result<Opt
     if !area.generation_dir(number).exists() {
         return Err(refused(format!("there is no generation {number}"), list));
     }
+    container.release_view().map_err(|failure| failure.within(what.clone()))?;
     let parent = area.generation(number).ok().and_then(|record| record.parent);
     let children = area
         .generations()

@@ -56,8 +56,11 @@ pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resul
     let area = &container.area;
     let from = area.live().map_err(|error| damaged(error, &container.name))?;
     let record = area.generation(from).map_err(|error| damaged(error, &container.name))?;
-    // Its configuration is needed at the end; a damaged one is better known now.
-    let conf = area.conf().map_err(|error| damaged(error, &container.name))?;
+    // All that starting it again needs, and writing it at the end: better known before it is stopped.
+    let (conf, _, _) = container.check_configuration()?;
+    if !is_dry {
+        container.release_view()?;
+    }
     let scripts = if options.skip_scripts {
         Scripts::default()
     } else {

@@ -67,6 +67,8 @@ pub fn switch(
     if matches!(record.state, GenerationState::Doomed | GenerationState::Staged) {
         return Err(refused(format!("generation {to} is being deleted"), list));
     }
+    container.check_configuration().map_err(|failure| failure.within(what))?;
+    container.release_view().map_err(|failure| failure.within(what))?;
     let root = container.root_of(&record).map_err(|failure| failure.within(what).unchanged())?;
     let look = container
         .runtime()

@@ -6,7 +6,7 @@ use engine::operation::{forget, reinstall, switch};
 use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};
 
-use super::{done, empty_trash_later, host, stop_timeout};
+use super::{done, empty_trash_later, host, named_in_full, stop_timeout};
 use crate::arguments::{GenerationDelete, GenerationList, GenerationSwitch};
 use crate::output;
 
@@ -103,6 +103,7 @@ pub fn delete(arguments: &GenerationDelete) -> Result<u8> {
     let number = GenerationNumber::new(arguments.number);
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let container = host.open(&arguments.container)?;
+    named_in_full(&container, &arguments.container)?;
     if let Some(unfinished) = forget::delete(&container, number)? {
         host.warning(&format!("it is done, and the next command makes up for its end: {unfinished}"));
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use engine::{Code, Failure, Host, RealRuntime, Result};
+use engine::{Code, Container, Failure, Host, RealRuntime, Result};
 use store::Prefix;
 
 use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
@@ -102,6 +102,12 @@ fn refuse(error: &clap::Error, is_json: bool) -> u8 {
             output::text(&error.to_string());
             return 0;
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let failure =
+                Failure::new(Code::BadOption, "a command is missing").unchanged().hint("--help lists them");
+            output::failure(&failure, is_json);
+            return failure.code.exit();
+        }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::InvalidUtf8 => Code::BadValue,
         _ => Code::BadOption,
     };
@@ -165,13 +171,36 @@ pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
     given.or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok()).unwrap_or(120)
 }
 
+/// What deletes wants a whole name, or enough of a UUID that it cannot be a slip: everywhere else a unique start is a convenience, here it would be
+/// somebody's container.
+///
+/// # Errors
+/// [`Code::BadName`].
+pub fn named_in_full(container: &Container<'_>, words: &str) -> Result<()> {
+    let plain = words.trim_start_matches('{').trim_end_matches('}').to_ascii_lowercase();
+    if container.name == words || plain.len() >= 8 && container.id().to_string().starts_with(&plain) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::BadName,
+        format!("`{}` is not the whole name of a container", tree::escaped(words.as_bytes())),
+    )
+    .because(format!(
+        "it begins that of `{}`, and where something is deleted the name must be whole",
+        container.name
+    ))
+    .unchanged()
+    .hint(format!("write `{}`, or at least eight digits of its UUID", container.name)))
+}
+
 /// A closing success line on stdout, or a JSON document in its place.
 pub fn done(is_json: bool, text: &str, value: serde_json::Value) -> u8 {
-    if is_json {
-        output::json(&value);
+    // What has been done is done, whether or not anybody reads it: no exit code may say otherwise.
+    output::closing(&if is_json {
+        serde_json::to_string_pretty(&value).unwrap_or_default()
     } else {
-        output::line(text);
-    }
+        text.to_owned()
+    });
     0
 }
 

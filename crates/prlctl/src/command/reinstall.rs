@@ -5,7 +5,7 @@ use engine::operation::{reinstall, switch};
 use engine::{Container, Host, Result, scripts};
 use serde_json::json;
 
-use super::{create::parse_template, done, empty_trash_later, host, stop_timeout};
+use super::{create::parse_template, done, empty_trash_later, host, named_in_full, stop_timeout};
 use crate::arguments::Reinstall;
 use crate::output;
 
@@ -20,6 +20,9 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         return list_scripts(&host, arguments);
     }
     let container = host.open(&arguments.container)?;
+    if arguments.skipbackup {
+        named_in_full(&container, &arguments.container)?;
+    }
     let stop_timeout = stop_timeout(&host, None);
     if arguments.undo {
         let switched = switch::undo(&container, arguments.timeout, stop_timeout)?;

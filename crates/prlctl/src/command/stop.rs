@@ -38,6 +38,9 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
 pub fn restart(arguments: &Restart) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let container = host.open(&arguments.container)?;
+    // What the start needs, before the stop.
+    container.check_configuration()?;
+    container.release_view()?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
         container.stop(limit(&host, arguments.kill, arguments.timeout), true)?;
