@@ -65,9 +65,8 @@ fn recover_if_needed(host: &Host, id: &ContainerId, words: &str) -> Result<()> {
     if area.journal().is_ok_and(|journal| journal.is_none()) {
         return Ok(());
     }
-    drop(host.open(words).map_err(|failure| match failure.code {
-        engine::Code::Locked => failure.hint("try again when it is done"),
-        _ => failure,
+    drop(host.open(words).map_err(|failure| {
+        if failure.code == engine::Code::Locked { failure.hint("try again when it is done") } else { failure }
     })?);
     Ok(())
 }
