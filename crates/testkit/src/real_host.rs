@@ -49,6 +49,11 @@ impl RealHost {
             .expect("make the host's directory");
         let mut host = RealHost { program, directory, image: None };
         if !carries_overlay(&host.directory) {
+            let line = format!(
+                "{} cannot carry an overlay: the test's prefix is on a loop-mounted ext4\n",
+                host.directory.display()
+            );
+            std::io::stderr().lock().write_all(line.as_bytes()).expect("write to stderr");
             host.mount_image("4G", "ext4");
         }
         std::fs::create_dir_all(host.prefix()).expect("make the prefix");
