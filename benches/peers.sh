@@ -153,7 +153,7 @@ prlctl start ours
 for file in "$REROOT_PREFIX"/run/vz/*/monitor.json; do
     pid=$(grep -o '"pid":[0-9]*' "$file" | cut -d: -f2)
     [ -d "/proc/$pid" ] || continue
-    awk '/^Pss:/ { printf "%-44s %9.2f MiB %18s   (wanted: < 3)\n", "memory of a monitor (PSS)", $2 / 1024, "-" }' "/proc/$pid/smaps_rollup"
+    awk '/^Pss:/ { printf "%-44s %9.2f MiB %18s   (wanted: < 3)\n", "memory of a monitor (PSS)", $2 / 1024, "-" }' "/proc/$pid/smaps_rollup" 2>/dev/null || true
 done
 prlctl stop ours
 

@@ -74,6 +74,7 @@ pub fn replace_at(
     let temporary = temporary_name();
     // A death up to the rename leaves the old file as it was, and the temporary.
     let renamed = write_new(dir, &temporary, bytes, mode)
+        .and_then(|file| file.sync_all())
         .and_then(|()| Ok(rustix::fs::renameat(dir, temporary.as_str(), dir, name)?));
     if let Err(source) = renamed {
         // Best effort: the cause of the failure matters more than the litter, and `sweep` comes by later.
@@ -84,14 +85,15 @@ pub fn replace_at(
     fsync_dir(dir)
 }
 
-fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// Not durable.
+fn write_new(dir: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o600))?;
     let mut file = File::from(handle);
     file.write_all(bytes)?;
     // After the open, because the umask has a say there.
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-    file.sync_all()
+    Ok(file)
 }
 
 /// [`replace_at`] by path.
@@ -135,9 +137,10 @@ pub fn remove_file_at(dir: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<()
     }
 }
 
-/// Makes a file where nobody looks yet: its bytes are durable, its name is once `dir` is synced.
+/// Makes a file where nobody looks yet: durable once it and `dir` are synced, which is the caller's.
 pub(crate) fn create_at(dir: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
     write_new(dir, name, bytes, mode)
+        .map(drop)
         .map_err(|source| AtomicError::at("write", dir, OsStr::new(name), source))
 }
 

@@ -156,8 +156,11 @@ impl Area {
         Ok(record)
     }
 
-    /// Makes `generations/<n>` with `delta/` (as `/` is in a root: 0755), `work/` and its records, durably. The
+    /// Makes `generations/<n>` with `delta/` (as `/` is in a root: 0755), `work/` and its records. The
     /// number comes from [`Area::take_generation_number`].
+    ///
+    /// **Not durable**: until the commit nothing points to it, and the commit syncs all of it at once, this directory and `generations/`
+    /// included; each sync here would be one more commit of the filesystem's own journal.
     pub fn create_generation(&self, record: &GenerationRecord) -> Result<OwnedFd, AreaError> {
         let generations = self.generations_handle()?;
         let name = record.number.to_string();
@@ -171,8 +174,6 @@ impl Area {
         atomic::make_directory_unsynced_at(handle.as_fd(), "work", 0o700)?;
         record::create_at(handle.as_fd(), MADE, record)?;
         record::create_at(handle.as_fd(), GenerationRecord::FILE, record)?;
-        atomic::fsync_dir(handle.as_fd())?;
-        atomic::fsync_dir(generations.as_fd())?;
         Ok(handle)
     }
 

@@ -84,7 +84,7 @@ pub(crate) fn store_at<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<(),
     atomic::replace_at(dir, T::FILE, &encode(dir, record)?, 0o600)
 }
 
-/// Writes a new record, under any name, where nobody looks yet; durable once `dir` is synced.
+/// Writes a new record, under any name, where nobody looks yet; durable once it and `dir` are synced, which is the caller's.
 pub(crate) fn create_at<T: Record>(dir: BorrowedFd<'_>, name: &str, record: &T) -> Result<(), AtomicError> {
     atomic::create_at(dir, name, &encode(dir, record)?, 0o600)
 }
