@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! host        a host, its containers, whom to tell
+//! container   one of them, locked
 //! operation   create, reinstall, undo, switch, delete: steps, a journal, one commit
 //! recover     what a dead command has left is brought to an end
 //! accounts    users of an old root in a new one
@@ -12,6 +13,7 @@
 //! ```
 
 pub mod accounts;
+mod container;
 pub mod error;
 pub mod fault;
 pub mod host;

@@ -1,0 +1,359 @@
+//! One container, locked: its roots, what a start of it takes, and starting and stopping it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use runtime::mounts::Layers;
+use store::template::{self, Template};
+use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock};
+
+use crate::error::{Code, Failure, Result};
+use crate::host::{Host, damaged};
+use crate::runtime::{Root, Runtime, Start};
+
+/// An init, a shell and what the shell runs.
+const LEAST_PROCESSES: u64 = 4;
+/// What a static shell needs, and the kernel for it.
+const LEAST_MEMORY: u64 = 1 << 20;
+/// HOST_NAME_MAX of limits.h.
+const LONGEST_HOST_NAME: usize = 64;
+
+/// A container, locked.
+#[derive(Debug)]
+pub struct Container<'host> {
+    /// Its host.
+    pub host: &'host Host,
+    /// Its private area.
+    pub area: Area,
+    /// What to call it.
+    pub name: String,
+    pub(crate) _lock: Lock,
+}
+
+impl Container<'_> {
+    /// Its id.
+    pub fn id(&self) -> &ContainerId {
+        self.area.id()
+    }
+
+    /// Whatever runs it.
+    pub fn runtime(&self) -> &dyn Runtime {
+        self.host.runtime.as_ref()
+    }
+
+    /// It runs.
+    pub fn is_running(&self) -> bool {
+        self.runtime().running(self.id()).is_some()
+    }
+
+    /// The template under a generation.
+    ///
+    /// # Errors
+    /// [`Code::UnknownTemplate`] when it is gone or damaged.
+    pub fn template_of(&self, record: &GenerationRecord) -> Result<Option<Template>> {
+        match &record.base {
+            Base::Empty => Ok(None),
+            Base::Template { name, digest } => Ok(Some(template::exact(&self.host.prefix, name, digest)?)),
+        }
+    }
+
+    /// A generation and its layers.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn root(&self, number: GenerationNumber) -> Result<Root> {
+        let record = self.area.generation(number).map_err(|error| damaged(error, &self.name))?;
+        self.root_of(&record)
+    }
+
+    /// The layers of a generation whose record is at hand.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn root_of(&self, record: &GenerationRecord) -> Result<Root> {
+        let template = self.template_of(record)?;
+        Ok(Root {
+            number: record.number,
+            layers: Layers {
+                generation: self.area.generation_dir(record.number),
+                template: template.map(|template| template.rootfs()),
+                options: record.mount_options.clone(),
+            },
+        })
+    }
+
+    /// The root `first`, and `below` it what is at `/old`, `/old/old`, …; a root that is gone, or its template, ends the chain.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn roots(&self, first: GenerationNumber, old: Option<GenerationNumber>) -> Result<Vec<Root>> {
+        let mut roots = vec![self.root(first)?];
+        let Some(old) = old else { return Ok(roots) };
+        let chain = match GenerationRecord::chain(&self.area, old) {
+            Ok(chain) => chain,
+            // Removed by hand: no reason not to start.
+            Err(AreaError::NoGeneration { .. }) => Vec::new(),
+            Err(error) => return Err(damaged(error, &self.name)),
+        };
+        for number in chain {
+            match self.root(number) {
+                Ok(root) => roots.push(root),
+                Err(failure) => {
+                    self.host.warning(&format!(
+                        "generation {number} cannot be attached at /old: {}",
+                        failure.because.join(": ")
+                    ));
+                    break;
+                }
+            }
+        }
+        Ok(roots)
+    }
+
+    /// Everything that a start needs of the configuration: asked before a container is stopped that is to be started again.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`], [`Code::Damaged`].
+    pub fn check_configuration(&self) -> Result<(Conf, Limits, String)> {
+        let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
+        let host = self.host.configuration()?;
+        let refused = |because: String| {
+            Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
+                .because(because)
+                .unchanged()
+                .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
+        };
+        let limits = Limits::from_conf(&conf, &host).map_err(|error| refused(error.to_string()))?;
+        if limits.processes.is_some_and(|count| count < LEAST_PROCESSES) {
+            return Err(refused(format!(
+                "`NUMPROC` is less than {LEAST_PROCESSES}: not even an init and a shell could run"
+            )));
+        }
+        if limits.memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            return Err(refused(format!(
+                "`PHYSPAGES` is less than {} MiB: nothing could start in it",
+                LEAST_MEMORY >> 20
+            )));
+        }
+        let hostname =
+            conf.get("HOSTNAME").filter(|name| !name.is_empty()).unwrap_or_else(|| host_name(&self.name));
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+        if hostname.len() > LONGEST_HOST_NAME || !hostname.bytes().all(is_plain) {
+            return Err(refused(format!(
+                "`HOSTNAME` has up to {LONGEST_HOST_NAME} letters, digits, dots and hyphens, not `{}`",
+                tree::escaped(&hostname.as_bytes()[..hostname.len().min(80)])
+            )));
+        }
+        Ok((conf, limits, hostname))
+    }
+
+    /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
+    /// writing to what he thinks is the container's root.
+    ///
+    /// # Errors
+    /// [`Code::Mounted`] when a process of the host is in it, with nothing changed.
+    pub fn release_view(&self) -> Result<()> {
+        self.runtime().release_view(self.id()).map_err(|error| {
+            Failure::new(Code::Mounted, format!("`{}` is mounted on the host, and in use there", self.name))
+                .because(error.because)
+                .unchanged()
+                .hint(format!(
+                    "leave {} and try again; `fuser -vm` tells who is in it",
+                    self.host.prefix.root_dir(self.id()).display()
+                ))
+        })
+    }
+
+    /// Everything that starting `first` takes, with `old` at `/old`.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn start_of(
+        &self,
+        first: GenerationNumber,
+        old: Option<GenerationNumber>,
+        is_probation: bool,
+    ) -> Result<Start> {
+        let (conf, limits, hostname) = self.check_configuration()?;
+        let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
+        let (init, stop_signal, is_systemd) = match self.template_of(&record)? {
+            Some(template) => {
+                let record = template.record;
+                (record.init, record.stop_signal, record.systemd)
+            }
+            None => self.guess_init(&record)?,
+        };
+        let stop_signal = linux::signal_number(&stop_signal).ok_or_else(|| {
+            Failure::new(Code::BadValue, format!("`{stop_signal}` is no signal"))
+                .because("it stands in the template's record")
+        })?;
+        let area = self.area.record().map_err(|error| damaged(error, &self.name))?;
+        Ok(Start {
+            id: *self.id(),
+            roots: self.roots(first, old)?,
+            ids: area.id_range,
+            limits,
+            hostname,
+            resolver: resolver(&conf),
+            init,
+            stop_signal,
+            is_systemd,
+            is_probation,
+        })
+    }
+
+    /// What a root that no template tells of is started and stopped with, found out by a look at it.
+    fn guess_init(&self, record: &GenerationRecord) -> Result<(String, String, bool)> {
+        let root = self.root_of(record)?;
+        let look = self.runtime().look(self.id(), &root).map_err(|error| {
+            Failure::new(Code::System, "cannot look into the root").because(error.because)
+        })?;
+        for systemd in ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"] {
+            if look.has_executable(Path::new(systemd)).unwrap_or(false) {
+                return Ok(("/sbin/init".to_owned(), "SIGRTMIN+3".to_owned(), true));
+            }
+        }
+        let is_ours = look
+            .read_file(Path::new("/sbin/init"), 64 * 1024)
+            .ok()
+            .flatten()
+            .is_some_and(|file| crate::template::is_busybox_init(&file.bytes));
+        let signal = if is_ours { crate::template::BUSYBOX_STOP_SIGNAL } else { "SIGPWR" };
+        Ok(("/sbin/init".to_owned(), signal.to_owned(), false))
+    }
+
+    /// Starts the live generation.
+    ///
+    /// # Errors
+    /// [`Failure`] with the last lines of its console.
+    pub fn start(&self) -> Result<()> {
+        let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
+        let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
+        let start = self.start_of(live, record.parent, false)?;
+        let warnings = self.runtime().start(&start).map_err(|error| {
+            let mut failure = Failure::new(
+                match error.kind {
+                    crate::runtime::RuntimeErrorKind::Busy => Code::Mounted,
+                    crate::runtime::RuntimeErrorKind::FileSystem => Code::Unsupported,
+                    crate::runtime::RuntimeErrorKind::NotRunning
+                    | crate::runtime::RuntimeErrorKind::Other => Code::System,
+                },
+                format!("cannot start `{}`", self.name),
+            )
+            .because(error.because);
+            if !error.console.is_empty() {
+                failure = failure.because(format!("its console said:\n{}", error.console));
+            }
+            let mut failure = failure.state(format!("`{}` is stopped, nothing in it was changed", self.name));
+            // What the kernel said of one call may be the sign of a host that cannot run containers at all: then that is the cause.
+            let missing: Vec<String> = runtime::kernel::features(&self.host.prefix.private_dir())
+                .into_iter()
+                .filter(|feature| feature.is_required)
+                .filter_map(|feature| Some(format!("this host lacks {}: {}", feature.name, feature.missing?)))
+                .collect();
+            if !missing.is_empty() && error.kind != crate::runtime::RuntimeErrorKind::FileSystem {
+                failure.code = Code::Unsupported;
+                failure.because.extend(missing);
+                return failure.hint("`prlctl info` tells what this host can do, feature by feature");
+            }
+            match error.kind {
+                crate::runtime::RuntimeErrorKind::Busy => failure.hint(format!(
+                    "leave its directories on the host, then `prlctl umount {0}` and `prlctl start {0}`",
+                    self.name
+                )),
+                crate::runtime::RuntimeErrorKind::FileSystem => failure.hint(
+                    "put /vz on ext4, xfs or btrfs; a loop-mounted image does: \
+                     `truncate -s 20G /vz.img; mkfs.ext4 /vz.img; mount -o loop /vz.img /vz`",
+                ),
+                crate::runtime::RuntimeErrorKind::NotRunning | crate::runtime::RuntimeErrorKind::Other => {
+                    failure.hint(format!(
+                        "its console is logged in {}",
+                        runtime::monitor::log_path(&self.host.prefix, self.id()).display()
+                    ))
+                }
+            }
+        })?;
+        for warning in warnings {
+            self.host.warning(&warning);
+        }
+        Ok(())
+    }
+
+    /// Stops it: asked politely, killed after `limit`; see [`Runtime::stop`] for the mounts.
+    ///
+    /// # Errors
+    /// [`Code::CannotStop`].
+    pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<()> {
+        self.runtime().stop(self.id(), limit, keeps_mounts).map_err(|error| {
+            Failure::new(Code::CannotStop, format!("cannot stop `{}`", self.name))
+                .because(error.because)
+                .hint(format!("`prlctl stop {} --kill` ends it at once", self.name))
+        })
+    }
+}
+
+/// A host name out of a container's name, which may have spaces and letters of any script.
+fn host_name(name: &str) -> String {
+    let plain: String = name
+        .chars()
+        .map(
+            |letter| {
+                if letter.is_ascii_alphanumeric() || letter == '-' || letter == '.' { letter } else { '-' }
+            },
+        )
+        .take(63)
+        .collect();
+    let plain = plain.trim_matches(['-', '.']);
+    if plain.is_empty() { "container".to_owned() } else { plain.to_ascii_lowercase() }
+}
+
+/// `NAMESERVER` and `SEARCHDOMAIN` as the text of `resolv.conf`; `inherit` takes the host's.
+fn resolver(conf: &Conf) -> Option<String> {
+    let servers = conf.get("NAMESERVER").filter(|servers| !servers.trim().is_empty())?;
+    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let of_host = |key: &str| -> Vec<String> {
+        host.lines()
+            .filter_map(|line| {
+                line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(|rest| rest.trim().to_owned())
+            })
+            .collect()
+    };
+    let mut text = String::new();
+    let domains = conf.get("SEARCHDOMAIN").unwrap_or_default();
+    let domains = if domains.trim() == "inherit" { of_host("search").join(" ") } else { domains };
+    if !domains.trim().is_empty() {
+        text.push_str(&format!("search {}\n", domains.trim()));
+    }
+    let servers: Vec<String> = if servers.trim() == "inherit" {
+        of_host("nameserver")
+    } else {
+        servers.split_whitespace().map(str::to_owned).collect()
+    };
+    for server in servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn makes_a_host_name_of_any_name() {
+        assert_eq!(host_name("Web 01"), "web-01");
+        assert_eq!(host_name("мир"), "container");
+        assert_eq!(host_name("db.example"), "db.example");
+    }
+
+    #[test]
+    fn writes_a_resolver_only_when_asked() {
+        assert_eq!(resolver(&Conf::parse(b"")), None);
+        let conf = Conf::parse(b"NAMESERVER=\"192.0.2.1 2001:db8::1\"\nSEARCHDOMAIN=\"example.com\"\n");
+        assert_eq!(
+            resolver(&conf).as_deref(),
+            Some("search example.com\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n")
+        );
+    }
+}
