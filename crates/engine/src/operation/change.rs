@@ -245,17 +245,21 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
     })
 }
 
-/// That it does not start is told and no failure of the revert: what is wrong with it was so before, and a container that were locked until it
-/// starts could not be given another root either.
 fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
+    start_what_ran(work);
+    Ok(())
+}
+
+/// What ran runs. That it does not start is told, and is no failure of the step, before the commit or after it: the journal would stay, and a
+/// container that were locked until it starts could not be given another root either.
+fn start_what_ran(work: &mut ChangeWork<'_>) {
     if work.journal.was_running && work.is_this_boot() && !work.container.is_running() {
-        work.container.host.step("start", "Starting the CT on its old root...");
+        work.container.host.step("start", "Starting the CT again...");
         if let Err(failure) = work.container.start() {
             work.log.note(&format!("not started: {failure}"));
             work.container.host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
         }
     }
-    Ok(())
 }
 
 fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
@@ -379,10 +383,8 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
         link_past(container, work.plan.from, record.parent)?;
         crate::recover::discard(container, work.plan.from)?;
     }
-    if work.journal.was_running && work.is_this_boot() && !container.is_running() {
-        // A script's last word was `reboot`, say, and it came down just after the commit: what ran runs.
-        container.start()?;
-    }
+    // A script's last word was `reboot`, say, and it came down just after the commit.
+    start_what_ran(work);
     Ok(())
 }
 
