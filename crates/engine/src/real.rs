@@ -8,7 +8,7 @@ use std::time::Duration;
 use linux::{Exit, signal_by_number};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::keeper::Keeper;
-use runtime::monitor::{Launch, MonitorError, Session, launch, living_monitor, wait_for_former};
+use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
 use runtime::mounts::{self, MountError};
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,7 +23,7 @@ const KILLING: Duration = Duration::from_secs(30);
 /// How long the monitor of a stopped container may take to flush and unmount.
 const LEAVING: Duration = Duration::from_secs(300);
 /// How often a plain init that has just been executed is looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// One that has been seen waiting for something so many times in a row lives.
 const RESTS: u32 = 3;
 /// One that has not rested by then is busy with something, and lives.
@@ -125,8 +125,8 @@ impl Runtime for RealRuntime {
     }
 
     fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
-        // A former monitor may still be unmounting what is about to be mounted.
-        wait_for_former(&self.prefix, &start.id, LEAVING).map_err(monitor_error)?;
+        // First, so that it comes up while the roots are mounted. It has waited for a former monitor, which may still unmount them.
+        let monitor = spawn(&self.prefix, &start.id).map_err(monitor_error)?;
         mounts_of_container::unmount_host_view(&self.prefix, &start.id)
             .map_err(|error| mount_error(&error))?;
         for point in mounts::mounted(&self.prefix, &start.id, "host") {
@@ -147,7 +147,7 @@ impl Runtime for RealRuntime {
             is_systemd: start.is_systemd,
             is_probation: start.is_probation,
         };
-        let (session, warnings) = launch(&self.prefix, &wanted, &clones[0], &old).map_err(monitor_error)?;
+        let (session, warnings) = monitor.launch(&wanted, &clones[0], &old).map_err(monitor_error)?;
         if !start.is_systemd
             && let Some((how, console)) = self.died_at_once(&start.id, &session)
         {

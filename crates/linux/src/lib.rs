@@ -16,8 +16,8 @@ pub use ids::with_filesystem_ids;
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
 pub use process::{
-    CLONE_PARENT, Child, Exit, close_all_but, close_on_exec_from, exit_now, fork, inherited_descriptor,
-    reap_any, spawn,
+    CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork,
+    inherited_descriptor, reap_any, spawn,
 };
 pub use signal::{SignalReader, default_signals, signal_by_number, signal_number, unblock_signals};
 pub use user_namespace::user_namespace;

@@ -216,6 +216,11 @@ pub fn inherited_descriptor(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Closes every descriptor but the standard three, which become `/dev/null`. As [`close_all_but`].
+pub fn close_all() {
+    close_all_but(2);
+}
+
 /// Closes every descriptor but the standard three, which become `/dev/null`, and `kept`. For a child of [`fork`] that must hold nothing of its
 /// parent's.
 pub fn close_all_but(kept: i32) {
@@ -229,6 +234,6 @@ pub fn close_all_but(kept: i32) {
         if kept > 3 {
             libc::syscall(libc::SYS_close_range, 3, kept - 1, 0);
         }
-        libc::syscall(libc::SYS_close_range, kept + 1, u32::MAX, 0);
+        libc::syscall(libc::SYS_close_range, kept.max(2) + 1, u32::MAX, 0);
     }
 }

@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use linux::{Child, close_all, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, chown, open, statfs};
 use rustix::process::{Gid, Uid};
@@ -150,6 +151,35 @@ impl Cgroups {
         open_directory(&path)
     }
 
+    /// A handle on the v2 group for a monitor to be born in, with all groups of an earlier run gone: its own; on a hybrid host the container's,
+    /// where the control group namespace is to be made, since a birth there costs nothing and a move waits, see [`Cgroups::foresee_moves`].
+    ///
+    /// # Errors
+    /// [`CgroupError::File`], [`CgroupError::NotEmpty`] after `limit`.
+    pub fn birthplace(&self, limit: Duration) -> Result<OwnedFd, CgroupError> {
+        self.clear_container(limit)?;
+        let own = self.monitor_group()?;
+        if !self.is_hybrid() {
+            return Ok(own);
+        }
+        let path = self.unified("");
+        ensure_directory(&path)?;
+        open_directory(&path)
+    }
+
+    /// Has the kernel ready for moves between groups by the time that they come.
+    ///
+    /// The first move after a while waits for all of the kernel to agree (`cgroup_threadgroup_rwsem`, 5 to 20 ms); those after it do not. A child
+    /// that moves itself and ends has that wait pass while its parent does other things. All that it costs is a process, so nobody asks how it went.
+    pub fn foresee_moves(&self) -> Option<Child> {
+        fork(0, None, || {
+            // A lock of the command must not outlive it here.
+            close_all();
+            i32::from(self.enter_monitor().is_err())
+        })
+        .ok()
+    }
+
     /// Takes the calling process to the monitor's v2 group.
     ///
     /// # Errors
@@ -166,12 +196,13 @@ impl Cgroups {
         let Some(tree) = self.layout.legacy.iter().find(|tree| tree.ends_with("systemd")) else {
             return Ok(());
         };
-        // A move waits for the whole kernel to agree: none where there is no unit to leave.
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         if own.lines().any(|line| line.ends_with(":name=systemd:/")) {
             return Ok(());
         }
-        self.enter(&tree.join(&self.group))
+        let path = tree.join(&self.group);
+        ensure_directory(&path)?;
+        enter_legacy_group(&path)
     }
 
     /// Takes the calling process to the container's own v2 group, where the control group namespace is to be made.
@@ -238,7 +269,7 @@ impl Cgroups {
         self.enter_legacy_monitor()?;
         for path in self.legacy_groups() {
             if path.exists() {
-                write_file("enter", &path.join("cgroup.procs"), "0")?;
+                enter_legacy_group(&path)?;
             }
         }
         Ok(())
@@ -272,6 +303,15 @@ impl Cgroups {
     /// [`CgroupError::NotEmpty`] after `limit`.
     pub fn kill_monitor(&self, limit: Duration) -> Result<(), CgroupError> {
         kill_group(&self.unified(".monitor"), limit)
+    }
+
+    /// Kills what is left of an earlier run and removes its groups.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`], [`CgroupError::NotEmpty`] after `limit`.
+    pub fn clear_container(&self, limit: Duration) -> Result<(), CgroupError> {
+        self.kill_container(limit)?;
+        self.remove_container()
     }
 
     /// Kills every process of the container and waits until there is none.
@@ -342,6 +382,12 @@ fn ensure_directory(path: &Path) -> Result<(), CgroupError> {
             Err(source) => return Err(CgroupError::File { what: "make", path: path.to_owned(), source }),
         }
     }
+}
+
+/// The process has one thread, and a thread that moves itself need not wait for the kernel as a process that is moved must (`cgroup_procs_write_start`
+/// in kernel/cgroup/cgroup.c).
+fn enter_legacy_group(path: &Path) -> Result<(), CgroupError> {
+    write_file("enter", &path.join("tasks"), "0")
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {

@@ -61,29 +61,33 @@ pub struct Place<'a> {
     pub old: &'a OldRoots,
 }
 
-/// Starts the container and returns when its init has been executed.
+/// Starts the container and returns when its init has been executed. For the first run of a monitor its control groups are new, and it was born
+/// where [`Cgroups::birthplace`] says.
 ///
 /// # Errors
 /// In one line, why not; nothing of the container is left running.
-pub fn start(place: &Place<'_>, console: &mut Console) -> Result<Running, String> {
-    let result = try_start(place, console).map_err(|because| match complaints::take() {
+pub fn start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
+    let result = try_start(place, console, is_first).map_err(|because| match complaints::take() {
         Some(complaint) => why_not_executed(&complaint)
             .map_or_else(|| format!("{because} ({complaint})"), |why| not_executed(&place.launch.init, why)),
         None => because,
     });
     if result.is_err() {
         console.pump(64);
+        // It may have been born in the group that is to be killed.
+        drop(place.cgroups.enter_monitor());
         drop(place.cgroups.kill_container(KILLING));
         drop(place.cgroups.remove_container());
     }
     result
 }
 
-fn try_start(place: &Place<'_>, console: &mut Console) -> Result<Running, String> {
+fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
     let Place { launch, prefix, cgroups, root, old } = place;
     let run = prefix.run_dir_of(&launch.id);
-    cgroups.kill_container(KILLING).map_err(words("clear the control group"))?;
-    cgroups.remove_container().map_err(words("clear the control group"))?;
+    if !is_first {
+        cgroups.clear_container(KILLING).map_err(words("clear the control group"))?;
+    }
     // What is below is cut off while init is made: a mount that is there already would be locked in the container for ever.
     old.detach();
 
@@ -114,8 +118,8 @@ fn try_start(place: &Place<'_>, console: &mut Console) -> Result<Running, String
     let (executed, until_executed) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(words("make a pipe"))?;
 
-    // On a hybrid host the v2 group that init is born in is this process's; see design of `cgroup`.
-    if cgroups.is_hybrid() {
+    // On a hybrid host the v2 group that init is born in is this process's; see `Cgroups::birthplace`.
+    if cgroups.is_hybrid() && !is_first {
         cgroups.enter_container().map_err(words("enter the control group"))?;
     }
     let built = ContainerBuilder::new(id, SyscallType::default())

@@ -18,4 +18,4 @@ pub use console::log_path;
 pub use container::describe;
 pub use protocol::{Channel, End, Launch};
 pub use serve::{NAME, serve};
-pub use session::{MonitorError, Session, launch, living_monitor, wait_for_former};
+pub use session::{MonitorError, Session, living_monitor, spawn, wait_for_former};

@@ -150,7 +150,7 @@ impl Monitor {
                 root: &self.root,
                 old: &self.old,
             };
-            let running = match start(&place, &mut self.console) {
+            let running = match start(&place, &mut self.console, is_first) {
                 Ok(running) => running,
                 Err(because) => {
                     self.console.note(&format!("cannot start: {because}"));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use linux::{close_on_exec_from, exit_now, fork};
+use linux::{Child, close_on_exec_from, exit_now, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -21,6 +21,8 @@ use crate::state::ProcessIdentity;
 
 /// How long a monitor may take to answer what costs it nothing.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long left-over processes of an earlier run may take to die.
+const KILLING: Duration = Duration::from_secs(10);
 /// How long a start may take until init is executed.
 const START: Duration = Duration::from_secs(60);
 /// How long the monitor of a stopped container may take to flush and unmount.
@@ -88,21 +90,22 @@ pub struct Session {
     channel: Channel,
 }
 
-/// Starts a monitor, and with it the container. Returns when init has been executed, with what is not as it should be.
-///
-/// `root` and `old` are detached mounts; the calling process has one thread.
+/// A monitor that has not been told yet what to run, and is coming up meanwhile. Dropped, it ends without having run anything.
+#[derive(Debug)]
+pub struct Newborn {
+    session: Session,
+    /// See [`Cgroups::foresee_moves`].
+    moves: Option<Child>,
+}
+
+/// Starts a monitor; what was left of an earlier run is gone then. The calling process has one thread.
 ///
 /// # Errors
 /// [`MonitorError`]; nothing is left running.
-pub fn launch(
-    prefix: &Prefix,
-    wanted: &Launch,
-    root: &OwnedFd,
-    old: &[OwnedFd],
-) -> Result<(Session, Vec<String>), MonitorError> {
-    wait_for_former(prefix, &wanted.id, LEAVING)?;
-    let cgroups = Cgroups::of(prefix, &wanted.id)?;
-    let group = cgroups.monitor_group()?;
+pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError> {
+    wait_for_former(prefix, id, LEAVING)?;
+    let cgroups = Cgroups::of(prefix, id)?;
+    let group = cgroups.birthplace(KILLING)?;
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
             .map_err(io::Error::from)?;
@@ -127,19 +130,41 @@ pub fn launch(
     // Before it is told what to run: a monitor that nobody knows of runs nothing.
     let identity = ProcessIdentity::of(child.pid())
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the monitor ended at once"))?;
-    remember(prefix, &wanted.id, identity)?;
-    let session = Session { channel: Channel::new(ours) };
-    let mut descriptors = vec![root.as_fd()];
-    descriptors.extend(old.iter().map(OwnedFd::as_fd));
-    session.channel.send(wanted, &descriptors)?;
-    match session.next(deadline(START))? {
-        Event::Started { warnings } => Ok((session, warnings)),
-        Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
-        other @ (Event::Up
-        | Event::Done { .. }
-        | Event::Refused { .. }
-        | Event::Restarted
-        | Event::Ended { .. }) => Err(unexpected(&other)),
+    remember(prefix, id, identity)?;
+    // After the birth, which would wait for it.
+    let moves = cgroups.foresee_moves();
+    Ok(Newborn { session: Session { channel: Channel::new(ours) }, moves })
+}
+
+impl Newborn {
+    /// Has it start the container. Returns when init has been executed, with what is not as it should be.
+    ///
+    /// `root` and `old` are detached mounts.
+    ///
+    /// # Errors
+    /// [`MonitorError`]; nothing is left running.
+    pub fn launch(
+        self,
+        wanted: &Launch,
+        root: &OwnedFd,
+        old: &[OwnedFd],
+    ) -> Result<(Session, Vec<String>), MonitorError> {
+        let Newborn { session, moves } = self;
+        let mut descriptors = vec![root.as_fd()];
+        descriptors.extend(old.iter().map(OwnedFd::as_fd));
+        session.channel.send(wanted, &descriptors)?;
+        let answer = session.next(deadline(START))?;
+        // It has long ended: a start has moved init, which waits for the same.
+        drop(moves.map(|child| child.wait_for(ANSWER)));
+        match answer {
+            Event::Started { warnings } => Ok((session, warnings)),
+            Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
+            other @ (Event::Up
+            | Event::Done { .. }
+            | Event::Refused { .. }
+            | Event::Restarted
+            | Event::Ended { .. }) => Err(unexpected(&other)),
+        }
     }
 }
 
