@@ -221,7 +221,8 @@ fn root_enter_opens_an_interactive_shell_whose_window_follows() {
     terminal.expects("\n30 90\r\n");
     terminal.expects("term=xterm-256color.");
     // The program in front learns of it.
-    terminal.types("sh -c 'trap \"echo winch\" WINCH; sleep 1000 & echo $((40 + 2)); wait; kill $!'\n");
+    // Also when it learns before it waits.
+    terminal.types("sh -c 'sleep 1000 & trap \"echo winch; kill $!\" WINCH; echo $((40 + 2)); wait'\n");
     terminal.expects("42\r\n");
     terminal.resizes(40, 120);
     terminal.expects("winch\r\n");
@@ -295,7 +296,7 @@ fn root_an_executed_process_is_in_everything_what_init_is() {
     let mut child = piped(&host, &["web01", "--without-shell", "/bin/cat"]);
     child.stdin.as_mut().unwrap().write_all(b"!").unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    let pid = child_of(child.id() as i32);
+    let pid = child_of(&host, child.id() as i32);
 
     let (wanted, got) = (standing(init), standing(pid));
     assert_eq!(got, wanted);
@@ -343,19 +344,22 @@ fn root_an_executed_process_is_in_everything_what_init_is() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// The only child of a process.
-fn child_of(parent: i32) -> i32 {
+/// The only child of a process, once what has joined the namespaces for it has ended.
+fn child_of(host: &RealHost, parent: i32) -> i32 {
     let of = |pid: i32| -> Option<i32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut pids = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|&pid| of(pid) == Some(parent));
-    let found = pids.next().expect("it has a child");
-    assert_eq!(pids.next(), None, "it has one child");
-    found
+    let mut found = Vec::new();
+    host.wait_until("it has one child", || {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        found = entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .filter(|&pid| of(pid) == Some(parent))
+            .collect();
+        found.len() == 1
+    });
+    found[0]
 }
 
 #[test]
