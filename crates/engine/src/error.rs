@@ -236,7 +236,8 @@ impl From<AreaError> for Failure {
             AreaError::NoGeneration { .. }
             | AreaError::Unreadable { .. }
             | AreaError::Ids(_)
-            | AreaError::Write(_) => system("cannot read or write the container's private area", &error),
+            | AreaError::Write(_)
+            | AreaError::Trash(_) => system("cannot read or write the container's private area", &error),
         }
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! Left to callers: what the calls are *for*, the order in which they are made, and every policy.
 
+mod file;
 mod ids;
 mod memory;
 mod mount;
@@ -12,6 +13,7 @@ mod process;
 mod signal;
 mod user_namespace;
 
+pub use file::begin_writing;
 pub use ids::with_filesystem_ids;
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};

@@ -29,6 +29,7 @@ use crate::id_range::{IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName, GenerationNumber, NameError};
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
+use crate::trash::TrashError;
 
 pub(crate) const VE_CONF: &str = "ve.conf";
 pub(crate) const LIVE: &str = "live";
@@ -64,6 +65,8 @@ pub enum AreaError {
     Ids(#[from] IdRangeError),
     #[error(transparent)]
     Write(#[from] AtomicError),
+    #[error(transparent)]
+    Trash(#[from] TrashError),
 }
 
 /// `area.json`. See `docs/format/area.md`.
@@ -270,18 +273,33 @@ impl Area {
         Ok(swept)
     }
 
-    /// A number that no generation of this container has had. Taken durably before it is used: a death right after
-    /// leaves a gap in the numbers, never a number twice.
-    pub fn take_generation_number(&self) -> Result<GenerationNumber, AreaError> {
-        let mut record = self.record()?;
-        // Somebody may have put back an older area.json: what lies on disk counts too.
+    /// A number that no generation of this container has had. Nothing is written for it: while a generation is there its directory says that its
+    /// number is taken, and before it goes `area.json` does ([`Area::discard_generation`]).
+    pub fn next_generation_number(&self) -> Result<GenerationNumber, AreaError> {
         let highest = self.generation_numbers()?.last().map_or(0, |number| number.get());
-        let number = record.next_generation.max(highest.saturating_add(1)).max(1);
-        record.next_generation = number
-            .checked_add(1)
-            .ok_or_else(|| self.damaged(AreaRecord::FILE, "there are no generation numbers left"))?;
-        self.store_record(&record)?;
-        Ok(GenerationNumber::new(number))
+        let next = highest.saturating_add(1).max(self.record()?.next_generation);
+        if next == u32::MAX {
+            return Err(self.damaged(AreaRecord::FILE, "there are no generation numbers left"));
+        }
+        Ok(GenerationNumber::new(next))
+    }
+
+    /// Has `area.json` say that this number has been given, durably.
+    pub(crate) fn remember_number(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        let mut record = self.record()?;
+        if record.next_generation > number.get() {
+            return Ok(());
+        }
+        record.next_generation = number.get().saturating_add(1);
+        match self.store_record(&record) {
+            // What is deleted gives the space back that this would need; a number that comes twice harms nobody.
+            Err(AreaError::Write(error))
+                if matches!(Errno::from_io_error(&error.source), Some(Errno::NOSPC | Errno::DQUOT)) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn damaged(&self, file: impl AsRef<OsStr>, because: impl Into<String>) -> AreaError {

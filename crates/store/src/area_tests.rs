@@ -33,7 +33,7 @@ pub(crate) fn container(prefix: &Prefix, name: &str) -> Area {
 }
 
 pub(crate) fn add_generation(area: &Area, parent: Option<u32>) -> GenerationNumber {
-    let number = area.take_generation_number().unwrap();
+    let number = area.next_generation_number().unwrap();
     area.create_generation(&generation(number, parent)).unwrap();
     number
 }
@@ -93,14 +93,14 @@ fn numbers_are_never_used_twice() {
     let second = add_generation(&area, Some(1));
     area.discard_generation(&prefix, second).unwrap();
     area.discard_generation(&prefix, second).unwrap();
-    assert_eq!(area.take_generation_number().unwrap().get(), 3);
+    assert_eq!(area.next_generation_number().unwrap().get(), 3);
     // An older area.json was put back: the directories count too.
     std::fs::create_dir(area.generation_dir(GenerationNumber::new(9))).unwrap();
-    assert_eq!(area.take_generation_number().unwrap().get(), 10);
+    assert_eq!(area.next_generation_number().unwrap().get(), 10);
     let mut record = area.record().unwrap();
     record.next_generation = u32::MAX;
     area.store_record(&record).unwrap();
-    assert!(matches!(area.take_generation_number(), Err(AreaError::Damaged { .. })));
+    assert!(matches!(area.next_generation_number(), Err(AreaError::Damaged { .. })));
 }
 
 #[test]

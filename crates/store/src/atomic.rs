@@ -137,6 +137,30 @@ pub fn remove_file_at(dir: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<()
     }
 }
 
+/// The same where it does no harm if it comes back.
+pub(crate) fn remove_file_unsynced_at(dir: BorrowedFd<'_>, name: &str) -> Result<(), AtomicError> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(AtomicError::at("remove", dir, OsStr::new(name), errno)),
+    }
+}
+
+/// The same as [`replace_at`] where nothing leads yet: durable once the file and `dir` are synced, which is the caller's.
+pub(crate) fn replace_unsynced_at(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> Result<(), AtomicError> {
+    let temporary = temporary_name();
+    write_new(dir, &temporary, bytes, mode)
+        .and_then(|_| Ok(rustix::fs::renameat(dir, temporary.as_str(), dir, name)?))
+        .map_err(|source| {
+            let _ = rustix::fs::unlinkat(dir, temporary.as_str(), AtFlags::empty());
+            AtomicError::at("write", dir, OsStr::new(name), source)
+        })
+}
+
 /// Makes a file where nobody looks yet: durable once it and `dir` are synced, which is the caller's.
 pub(crate) fn create_at(dir: BorrowedFd<'_>, name: &str, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
     write_new(dir, name, bytes, mode)

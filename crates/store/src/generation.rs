@@ -24,7 +24,7 @@ use crate::atomic;
 use crate::identity::{GenerationNumber, TemplateName};
 use crate::prefix::Prefix;
 use crate::record::{self, Record};
-use crate::trash::{self, TrashError};
+use crate::trash;
 
 /// The copy of `generation.json` from the making.
 pub(crate) const MADE: &str = "made.json";
@@ -157,7 +157,7 @@ impl Area {
     }
 
     /// Makes `generations/<n>` with `delta/` (as `/` is in a root: 0755), `work/` and its records. The
-    /// number comes from [`Area::take_generation_number`].
+    /// number comes from [`Area::next_generation_number`].
     ///
     /// **Not durable**: until the commit nothing points to it, and the commit syncs all of it at once, this directory and `generations/`
     /// included; each sync here would be one more commit of the filesystem's own journal.
@@ -181,11 +181,20 @@ impl Area {
         Ok(record::store_at(self.generation_handle(record.number)?.as_fd(), record)?)
     }
 
+    /// *Staged* becomes *kept*. **Not durable**: the last thing that is written into a generation before its commit, which syncs all of it.
+    /// A death between leaves one that says *kept* and that nothing points to; the journal names it, and recovery takes it away.
+    pub fn accept_generation(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        let record = GenerationRecord { state: GenerationState::Kept, ..self.generation(number)? };
+        Ok(record::store_unsynced_at(self.generation_handle(number)?.as_fd(), &record)?)
+    }
+
     /// Moves a generation to the trash; one that is gone already is fine. It must not be mounted anywhere, and not
     /// be live.
-    pub fn discard_generation(&self, prefix: &Prefix, number: GenerationNumber) -> Result<(), TrashError> {
+    pub fn discard_generation(&self, prefix: &Prefix, number: GenerationNumber) -> Result<(), AreaError> {
         let generations = atomic::open_directory_at(self.handle(), GENERATIONS)?;
-        trash::discard(prefix, generations.as_fd(), number.to_string())
+        // Durable before the move: what it says then is all that keeps the number from being given again.
+        self.remember_number(number)?;
+        Ok(trash::discard(prefix, generations.as_fd(), number.to_string())?)
     }
 }
 

@@ -52,8 +52,9 @@ impl Area {
         Ok(record::store_at(self.handle(), journal)?)
     }
 
-    /// Durable when it returns. A death before leaves the journal, and recovery finds that nothing is left to do.
+    /// **Not durable.** A power cut may bring the journal back, and recovery then finds that nothing is left to do: what it would do is done
+    /// durably, and the next journal takes its place durably before anything else is.
     pub fn clear_journal(&self) -> Result<(), AreaError> {
-        Ok(atomic::remove_file_at(self.handle(), Journal::FILE)?)
+        Ok(atomic::remove_file_unsynced_at(self.handle(), Journal::FILE)?)
     }
 }

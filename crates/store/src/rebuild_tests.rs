@@ -42,7 +42,7 @@ fn makes_each_file_again_and_says_so_once() {
     assert_eq!(area.generation(GenerationNumber::new(2)).unwrap(), before);
     assert_eq!(area.live().unwrap().get(), 3);
     assert_eq!(area.journal().unwrap(), None);
-    assert_eq!(area.take_generation_number().unwrap().get(), 4);
+    assert_eq!(area.next_generation_number().unwrap().get(), 4);
     assert!(rebuild(&prefix, &area).unwrap().is_empty());
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<Option<Vec<u8>>
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(damaged("it is not a regular file"));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(LIMIT.min(stat.st_size.unsigned_abs() + 1) as usize);
     File::from(handle).take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > LIMIT {
         return Err(damaged("it is larger than 1 MiB"));
@@ -82,6 +82,11 @@ pub(crate) fn load_named_at<T: Record>(dir: BorrowedFd<'_>, name: &str) -> Resul
 /// Durable when it returns `Ok`. A death inside leaves the old file.
 pub(crate) fn store_at<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<(), AtomicError> {
     atomic::replace_at(dir, T::FILE, &encode(dir, record)?, 0o600)
+}
+
+/// [`store_at`] where nothing leads yet; durable once the file and `dir` are synced, which is the caller's.
+pub(crate) fn store_unsynced_at<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<(), AtomicError> {
+    atomic::replace_unsynced_at(dir, T::FILE, &encode(dir, record)?, 0o600)
 }
 
 /// Writes a new record, under any name, where nobody looks yet; durable once it and `dir` are synced, which is the caller's.

@@ -111,7 +111,7 @@ fn is_not_removed_while_a_generation_lies_on_it() {
     publish(&prefix, FIRST);
     publish(&prefix, SECOND);
     let area = container(&prefix, "web01");
-    let number = area.take_generation_number().unwrap();
+    let number = area.next_generation_number().unwrap();
     let base = Base::Template { name: name(), digest: FIRST.into() };
     let record = crate::GenerationRecord { base, ..generation(number, Some(1)) };
     area.create_generation(&record).unwrap();

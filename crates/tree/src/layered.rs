@@ -8,11 +8,14 @@
 //! No kernel resolves a path over two layers for us, so it is gone step by step, and a symlink on the way
 //! is refused instead of followed; only the `…followed` questions follow, inside the two layers. With one
 //! layer alone everything is as in `Root`.
+//!
+//! **Nothing written here is durable**: nothing leads to a staged generation, and its commit syncs all of it at once
+//! (`sync_small_tree`). Each sync on the way would be one more commit of the filesystem's own journal.
 
 use crate::error::TreeError;
 use crate::node::{self, Facts};
 use crate::root::{self, FileBytes, Kind, Root};
-use crate::write::{self, Owned};
+use crate::write::{self, Durable, Owned};
 use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -25,6 +28,8 @@ use std::path::{Component, Path, PathBuf};
 const SYMLINKS: u32 = 40;
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
 const REDIRECT: &CStr = c"trusted.overlay.redirect";
+
+const DURABLE: Durable = Durable::WithTheTree;
 
 /// A root of one or two layers that is not mounted.
 #[derive(Debug)]
@@ -86,7 +91,7 @@ impl LayeredRoot {
         Ok(matches!(kind, Some(Kind::File { mode, .. }) if mode & 0o111 != 0))
     }
 
-    /// Replaces or makes a file durably in the upper layer; whatever but a directory may be there.
+    /// Replaces or makes a file in the upper layer; whatever but a directory may be there.
     pub fn replace_file(
         &self,
         path: &Path,
@@ -95,18 +100,20 @@ impl LayeredRoot {
         uid: u32,
         gid: u32,
     ) -> Result<(), TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.replace_file(path, bytes, mode, uid, gid) };
+        let owned = Owned { mode, uid, gid };
+        let Some(lower) = &self.lower else { return self.upper.replace(path, bytes, owned, DURABLE) };
         let name = root::last_component(path)?;
         if let Found::Directory(_, facts) = self.find(lower, path)? {
             return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
         }
         let parent = self.upper_parent(lower, path)?;
-        root::replace_held(parent.as_fd(), &name, bytes, Owned { mode, uid, gid }, path)
+        root::replace_held(parent.as_fd(), &name, bytes, owned, DURABLE, path)
     }
 
-    /// Makes a directory durably in the upper layer. `false`: one was there, in either layer.
+    /// Makes a directory in the upper layer. `false`: one was there, in either layer.
     pub fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> Result<bool, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.make_directory(path, mode, uid, gid) };
+        let owned = Owned { mode, uid, gid };
+        let Some(lower) = &self.lower else { return self.upper.make(path, owned, DURABLE) };
         match self.find(lower, path)? {
             Found::Directory(..) => return Ok(false),
             Found::Node(_, facts) => return root::existing_directory(&facts, path),
@@ -115,14 +122,13 @@ impl LayeredRoot {
         let name = root::last_component(path)?;
         let parent = self.upper_parent(lower, path)?;
         let failed = |error| TreeError::io("make the directory", path, error);
-        let owned = Owned { mode, uid, gid };
         let whiteout = node::try_hold(&parent, &name).map_err(failed)?.is_some();
         let made = if whiteout {
             // The name was deleted: what the lower layer has there must stay hidden (as overlayfs does it).
             let opaque = [(OPAQUE.to_owned(), b"y".to_vec())];
-            write::make_directory_at(parent.as_fd(), &name, owned, &opaque, RenameFlags::EXCHANGE)
+            write::make_directory_at(parent.as_fd(), &name, owned, &opaque, RenameFlags::EXCHANGE, DURABLE)
         } else {
-            write::make_directory_at(parent.as_fd(), &name, owned, &[], RenameFlags::NOREPLACE)
+            write::make_directory_at(parent.as_fd(), &name, owned, &[], RenameFlags::NOREPLACE, DURABLE)
         };
         made.map_err(failed)?;
         Ok(true)
@@ -130,7 +136,7 @@ impl LayeredRoot {
 
     /// Removes whatever but a directory is at `path`. `false`: nothing was there.
     pub fn remove_file(&self, path: &Path) -> Result<bool, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.remove_file(path) };
+        let Some(lower) = &self.lower else { return self.upper.remove(path, DURABLE) };
         match self.find(lower, path)? {
             Found::Missing => return Ok(false),
             Found::Directory(_, facts) => {
@@ -365,7 +371,7 @@ fn copy_up_directory(upper: BorrowedFd<'_>, name: &CStr, model: &OwnedFd) -> Res
     let owned = Owned { mode: facts.mode, uid: facts.uid, gid: facts.gid };
     let mut attributes = node::attributes(model)?;
     attributes.retain(|(name, _)| !name.to_bytes().starts_with(b"trusted.overlay."));
-    write::make_directory_at(upper, name, owned, &attributes, RenameFlags::NOREPLACE)?;
+    write::make_directory_at(upper, name, owned, &attributes, RenameFlags::NOREPLACE, DURABLE)?;
     let (handle, facts) = node::hold(upper, name)?;
     if facts.is_directory() { Ok(handle) } else { Err(Errno::NOTDIR) }
 }
@@ -379,7 +385,7 @@ fn replace_by_whiteout(parent: BorrowedFd<'_>, name: &CStr, hides: bool) -> Resu
     if hides {
         fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0)?;
     }
-    write::sync_directory(parent)
+    DURABLE.sync_directory(parent)
 }
 
 /// The names of a path without symlinks to follow: `..` would mean something else after one.

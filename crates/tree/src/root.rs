@@ -6,7 +6,7 @@
 
 use crate::error::TreeError;
 use crate::node::{self, Facts, HOLD};
-use crate::write::{self, Owned};
+use crate::write::{self, Durable, Owned};
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, OsString};
@@ -142,36 +142,48 @@ impl Root {
         uid: u32,
         gid: u32,
     ) -> Result<(), TreeError> {
+        self.replace(path, bytes, Owned { mode, uid, gid }, Durable::AtOnce)
+    }
+
+    pub(crate) fn replace(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        owned: Owned,
+        durable: Durable,
+    ) -> Result<(), TreeError> {
         let (parent, name) = self.hold_parent(path)?;
-        replace_held(parent.as_fd(), &name, bytes, Owned { mode, uid, gid }, path)
+        replace_held(parent.as_fd(), &name, bytes, owned, durable, path)
     }
 
     /// Makes a directory durably, all at once with its owner and mode. `false`: one was there (also by a
     /// symlink); it is left as it is.
     pub fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> Result<bool, TreeError> {
+        self.make(path, Owned { mode, uid, gid }, Durable::AtOnce)
+    }
+
+    pub(crate) fn make(&self, path: &Path, owned: Owned, durable: Durable) -> Result<bool, TreeError> {
         if let Some((_, facts)) = self.hold(path, true)? {
             return existing_directory(&facts, path);
         }
         let (parent, name) = self.hold_parent(path)?;
-        write::make_directory_at(
-            parent.as_fd(),
-            &name,
-            Owned { mode, uid, gid },
-            &[],
-            RenameFlags::NOREPLACE,
-        )
-        .map_err(|error| TreeError::io("make the directory", path, error))?;
+        write::make_directory_at(parent.as_fd(), &name, owned, &[], RenameFlags::NOREPLACE, durable)
+            .map_err(|error| TreeError::io("make the directory", path, error))?;
         Ok(true)
     }
 
     /// Removes whatever but a directory is at `path`, not followed. `false`: nothing was there.
     pub fn remove_file(&self, path: &Path) -> Result<bool, TreeError> {
+        self.remove(path, Durable::AtOnce)
+    }
+
+    pub(crate) fn remove(&self, path: &Path, durable: Durable) -> Result<bool, TreeError> {
         if self.hold(path, false)?.is_none() {
             return Ok(false);
         }
         let (parent, name) = self.hold_parent(path)?;
         fs::unlinkat(&parent, &name, AtFlags::empty())
-            .and_then(|()| write::sync_directory(parent.as_fd()))
+            .and_then(|()| durable.sync_directory(parent.as_fd()))
             .map_err(|error| TreeError::io("remove", path, error))?;
         Ok(true)
     }
@@ -281,6 +293,7 @@ pub(crate) fn replace_held(
     name: &CStr,
     bytes: &[u8],
     owned: Owned,
+    durable: Durable,
     path: &Path,
 ) -> Result<(), TreeError> {
     let failed = |error: std::io::Error| TreeError::io("replace", path, error);
@@ -290,5 +303,5 @@ pub(crate) fn replace_held(
     {
         return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
     }
-    write::replace_file_at(parent, name, bytes, owned).map_err(failed)
+    write::replace_file_at(parent, name, bytes, owned, durable).map_err(failed)
 }

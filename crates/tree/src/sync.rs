@@ -13,6 +13,15 @@ use std::path::Path;
 /// Makes every regular file and every directory below `dir`, and `dir` itself, durable.
 /// What is mounted in it is not entered.
 pub fn sync_small_tree(dir: BorrowedFd<'_>) -> Result<(), TreeError> {
+    // Filesystems give new contents their place only when they are written: all of them first, so that the first sync below is one commit of
+    // the filesystem's journal for the whole tree, and finds nothing left for the others to do.
+    descent::walk(dir, |visit| {
+        if !visit.is_mount_point && visit.facts.is_regular() {
+            let begun = node::open_regular(visit.handle).and_then(linux::begin_writing);
+            return begun.map_err(visit.failed("write out"));
+        }
+        Ok(())
+    })?;
     descent::walk(dir, |visit| {
         let opened = if visit.is_mount_point {
             return Ok(());

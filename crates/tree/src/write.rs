@@ -1,7 +1,7 @@
 //! Writing into a held directory so that a death at any line leaves the old thing or the new one.
 //!
 //! The new file or directory is made under a name of ours in the same directory, given its owner and mode,
-//! made durable, and only then renamed to its place; the directory is made durable last. A death before
+//! made durable where it is to be [`Durable::AtOnce`], and only then renamed to its place; the directory is made durable last. A death before
 //! the rename leaves `.reroot-…`, which the next write to the same name removes.
 
 use crate::node;
@@ -23,6 +23,31 @@ pub(crate) struct Owned {
     pub gid: u32,
 }
 
+/// When a power cut can no longer take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// When the call returns; until then the old one is there.
+    AtOnce,
+    /// When the caller has synced the whole tree, before which nothing leads to it.
+    WithTheTree,
+}
+
+impl Durable {
+    pub(crate) fn sync(self, handle: impl AsFd) -> Result<(), Errno> {
+        match self {
+            Durable::AtOnce => fs::fsync(handle),
+            Durable::WithTheTree => Ok(()),
+        }
+    }
+
+    pub(crate) fn sync_directory(self, dir: BorrowedFd<'_>) -> Result<(), Errno> {
+        match self {
+            Durable::AtOnce => fs::fsync(node::open_directory(dir)?),
+            Durable::WithTheTree => Ok(()),
+        }
+    }
+}
+
 impl Owned {
     /// The owner first: a change of owner clears setuid and setgid.
     fn give(self, made: impl AsFd) -> Result<(), Errno> {
@@ -37,6 +62,7 @@ pub(crate) fn replace_file_at(
     name: &CStr,
     bytes: &[u8],
     owned: Owned,
+    durable: Durable,
 ) -> io::Result<()> {
     let (temporary, made) = make_temporary(dir, name, |temporary| {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -46,7 +72,7 @@ pub(crate) fn replace_file_at(
     let written: io::Result<()> = (|| {
         file.write_all(bytes)?;
         owned.give(&file)?;
-        file.sync_all()?;
+        durable.sync(&file)?;
         fs::renameat(dir, &temporary, dir, name)?;
         Ok(())
     })();
@@ -55,8 +81,7 @@ pub(crate) fn replace_file_at(
         let _ = fs::unlinkat(dir, &temporary, AtFlags::empty());
     }
     written?;
-    sync_directory(dir)?;
-    Ok(())
+    Ok(durable.sync_directory(dir)?)
 }
 
 /// Makes the directory `name` in `dir` with these extended attributes; the name must be free.
@@ -66,6 +91,7 @@ pub(crate) fn make_directory_at(
     owned: Owned,
     attributes: &[(CString, Vec<u8>)],
     place: RenameFlags,
+    durable: Durable,
 ) -> Result<(), Errno> {
     let (temporary, made) = make_temporary(dir, name, |temporary| {
         fs::mkdirat(dir, temporary, Mode::RWXU)?;
@@ -77,7 +103,7 @@ pub(crate) fn make_directory_at(
             fs::fsetxattr(&made, attribute, value, fs::XattrFlags::empty())?;
         }
         owned.give(&made)?;
-        fs::fsync(&made)?;
+        durable.sync(&made)?;
         fs::renameat_with(dir, &temporary, dir, name, place)
     })();
     if placed.is_err() {
@@ -86,7 +112,7 @@ pub(crate) fn make_directory_at(
         fs::unlinkat(dir, &temporary, AtFlags::empty())?;
     }
     placed?;
-    sync_directory(dir)
+    durable.sync_directory(dir)
 }
 
 /// Makes something under a name of ours. What a dead run left there is removed; what cannot be removed
@@ -120,8 +146,4 @@ fn temporary_name(name: &CStr, attempt: u32) -> CString {
     let hash = Sha256::digest(name.to_bytes());
     let hash: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     CString::new(format!(".reroot-{hash}-{attempt}")).expect("hexadecimal has no NUL")
-}
-
-pub(crate) fn sync_directory(dir: BorrowedFd<'_>) -> Result<(), Errno> {
-    fs::fsync(node::open_directory(dir)?)
 }

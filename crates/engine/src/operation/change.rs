@@ -310,6 +310,8 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
     let area = &container.area;
     if let Some(making) = &work.plan.making {
         let handle = area.generation_handle(work.plan.to)?;
+        // Before the syncs, which it is one of.
+        area.accept_generation(work.plan.to)?;
         if making.is_by_script || work.plan.is_tried {
             // Anybody may have written anything into it.
             rustix::fs::syncfs(area.handle())
@@ -350,6 +352,7 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
             .because(error.because)
     };
     let mut record = area.generation(work.plan.to).map_err(|error| damaged(error, &container.name))?;
+    // A switch may go to one that had failed.
     if record.state != GenerationState::Kept {
         record.state = GenerationState::Kept;
         area.store_generation(&record)?;

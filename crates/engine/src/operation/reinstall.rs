@@ -47,8 +47,7 @@ pub struct Reinstalled {
     pub unfinished: Option<String>,
 }
 
-/// Everything that can be known before anything is touched. Of a dry run nothing at all is written, not even the number that the new generation
-/// would get.
+/// Everything that can be known before anything is touched. Of a dry run nothing at all is written.
 ///
 /// # Errors
 /// Whatever stands in the way, with nothing changed.
@@ -93,14 +92,9 @@ pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resul
     let was_running = container.is_running();
     let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty();
     let parent = if options.skip_backup { record.parent } else { Some(from) };
-    let number = if is_dry {
-        area.record().map(|record| store::GenerationNumber::new(record.next_generation))
-    } else {
-        area.take_generation_number()
-    };
     Ok(Change {
         from,
-        to: number.map_err(|error| damaged(error, &container.name))?,
+        to: area.next_generation_number().map_err(|error| damaged(error, &container.name))?,
         // While a script runs inside, the old root is at /old whatever becomes of it.
         old: if options.skip_backup && !needs_start { parent } else { Some(from) },
         timeout: options.timeout,

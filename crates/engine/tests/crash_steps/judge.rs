@@ -42,7 +42,7 @@ impl Before {
         let parents = parents(host, id);
         Before {
             live: host.live(id),
-            next: area.record().unwrap().next_generation,
+            next: area.next_generation_number().unwrap().get(),
             deltas: parents.keys().map(|&number| (number, delta(host, id, number))).collect(),
             parents,
             conf: area.conf().unwrap().to_bytes(),
