@@ -7,7 +7,7 @@ use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock};
 
-use crate::error::{Code, Failure, Result};
+use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::host::{Host, damaged};
 use crate::runtime::{Root, Runtime, Start};
 
@@ -236,6 +236,7 @@ impl Container<'_> {
                 match error.kind {
                     crate::runtime::RuntimeErrorKind::Busy => Code::Mounted,
                     crate::runtime::RuntimeErrorKind::FileSystem => Code::Unsupported,
+                    crate::runtime::RuntimeErrorKind::NoSpace => Code::NoSpace,
                     crate::runtime::RuntimeErrorKind::NotRunning
                     | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
@@ -266,6 +267,7 @@ impl Container<'_> {
                     "put /vz on ext4, xfs or btrfs; a loop-mounted image does: \
                      `truncate -s 20G /vz.img; mkfs.ext4 /vz.img; mount -o loop /vz.img /vz`",
                 ),
+                crate::runtime::RuntimeErrorKind::NoSpace => failure.hint(MAKE_ROOM),
                 crate::runtime::RuntimeErrorKind::NotRunning | crate::runtime::RuntimeErrorKind::Other => {
                     failure.hint(format!(
                         "its console is logged in {}",

@@ -210,12 +210,14 @@ fn code_of(error: &(dyn std::error::Error + 'static), otherwise: Code) -> Code {
     otherwise
 }
 
+/// What to do about a full disk.
+pub const MAKE_ROOM: &str = "make room on the filesystem of /vz: `df -h` and `df -i` tell how much there is";
+
 /// A failure of the system while `what` was done.
 pub fn system(what: impl Into<String>, error: &(dyn std::error::Error + 'static)) -> Failure {
     let failure = Failure::new(code_of(error, Code::System), what).caused_by(error);
     if failure.code == Code::NoSpace {
-        return failure
-            .hint("make room on the filesystem of /vz: `df -h` and `df -i` tell how much there is");
+        return failure.hint(MAKE_ROOM);
     }
     failure
 }

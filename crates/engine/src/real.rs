@@ -91,6 +91,9 @@ fn mount_error(error: &MountError) -> RuntimeError {
     let kind = match error {
         MountError::Busy { .. } => RuntimeErrorKind::Busy,
         MountError::FileSystem { .. } => RuntimeErrorKind::FileSystem,
+        MountError::Call { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            RuntimeErrorKind::NoSpace
+        }
         MountError::Call { .. } => RuntimeErrorKind::Other,
     };
     RuntimeError { kind, ..RealRuntime::other(error) }

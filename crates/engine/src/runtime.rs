@@ -110,6 +110,8 @@ pub enum RuntimeErrorKind {
     Busy,
     /// The filesystem cannot carry a container.
     FileSystem,
+    /// It has no room.
+    NoSpace,
     /// Anything else.
     Other,
 }

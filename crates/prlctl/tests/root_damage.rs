@@ -217,6 +217,11 @@ fn root_a_running_container_with_damaged_records_can_still_be_stopped_and_then_r
 /// A host on a small filesystem of its own, with `web01` running.
 fn on_small_disk(size: &str) -> Option<RealHost> {
     let host = RealHost::on_image(env!("CARGO_BIN_EXE_prlctl"), size, "ext4")?;
+    // As on every host: what dies with it is not on its disk.
+    let run = host.path("run");
+    std::fs::create_dir_all(&run).unwrap();
+    let mut mount = std::process::Command::new("mount");
+    assert!(mount.args(["-t", "tmpfs", "-o", "size=16m", "none"]).arg(&run).status().unwrap().success());
     assert!(host.vzpkg().args(["create", "cache", "busybox"]).output().unwrap().status.success());
     host.started("web01");
     host.exec("web01", "echo 1 > /root/number");
@@ -260,6 +265,51 @@ fn root_a_full_filesystem_refuses_with_figures_and_changes_nothing() {
     host.run(["reinstall", "web01"]).failed(46, &["needs 16384 KiB"]);
     host.ok(["reinstall", "web01", "--skipscripts"]);
     assert_eq!(host.exec("web01", "cat /old/root/number"), "1");
+}
+
+/// Going back and deleting need no room: what they write lies in the reserve.
+#[test]
+fn root_what_goes_back_or_deletes_works_on_a_full_filesystem() {
+    let Some(host) = on_small_disk("48M") else { return };
+    host.ok(["reinstall", "web01"]);
+    host.ok(["reinstall", "web01"]);
+    host.ok(["reinstall", "web01"]);
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    let ballast = host.path("ballast");
+    fill(&ballast, 0);
+    host.ok(["generation-delete", "web01", "3"]);
+    assert_eq!(host.exec("web01", "cat /old/old/root/number"), "1");
+    host.ok(["stop", "web01"]);
+    // What was deleted has given some back.
+    host.wait_until("some is kept back again", || host.path("vz/private/.reserve").exists());
+    let mut file = std::fs::File::options().append(true).open(&ballast).unwrap();
+    while file.write_all(&[b'x'; 512]).is_ok() {}
+    drop(file);
+    host.ok(["reinstall", "web01", "--undo"]);
+    host.run(["start", "web02"])
+        .failed(46, &["error: cannot start `web02`", "No space left on device", "hint: make room"]);
+    host.ok(["delete", "web02"]);
+    std::fs::remove_file(&ballast).unwrap();
+    rustix::fs::sync();
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /old/root/number"), "1");
+    host.ok(["stop", "web01", "--kill"]);
+
+    // The highest number goes on a disk without any inode.
+    let directory = host.path("ballast");
+    std::fs::create_dir(&directory).unwrap();
+    let mut count = 0;
+    while std::fs::File::create(directory.join(count.to_string())).is_ok() {
+        count += 1;
+    }
+    host.ok(["generation-delete", "web01", "4"]);
+    host.ok(["reinstall", "web01", "--undo"]);
+    for number in 0..count {
+        std::fs::remove_file(directory.join(number.to_string())).unwrap();
+    }
+    rustix::fs::sync();
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/number"), "1");
 }
 
 #[test]

@@ -418,12 +418,29 @@ fn overlay(
 }
 
 fn refused(path: &Path, source: io::Error) -> MountError {
+    let call = |source| MountError::Call { what: "mount", path: path.to_owned(), source };
+    let found = rustix::fs::statvfs(path).ok();
     match rustix::io::Errno::from_io_error(&source) {
+        // overlayfs that cannot make its work directory, for whatever reason, would be read-only.
+        Some(rustix::io::Errno::ROFS)
+            if found
+                .as_ref()
+                .is_some_and(|found| found.f_bavail == 0 || found.f_files != 0 && found.f_ffree == 0) =>
+        {
+            call(rustix::io::Errno::NOSPC.into())
+        }
+        Some(rustix::io::Errno::ROFS)
+            if found
+                .as_ref()
+                .is_some_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)) =>
+        {
+            call(source)
+        }
         Some(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ROFS) => {
             let file_system = store::file_system_of(path);
             MountError::FileSystem { path: path.to_owned(), file_system, source }
         }
-        _ => MountError::Call { what: "mount", path: path.to_owned(), source },
+        _ => call(source),
     }
 }
 

@@ -21,6 +21,7 @@ pub mod prefix;
 mod rebuild;
 mod record;
 pub mod registry;
+pub mod reserve;
 mod shell_word;
 pub mod template;
 pub mod trash;

@@ -71,6 +71,8 @@ pub fn empty(prefix: &Prefix) -> Result<Removed, TrashError> {
         removed.entries += one.entries;
         removed.left.extend(one.left);
     }
+    // What has given space back may have taken it for that.
+    let _ = crate::reserve::keep(prefix);
     Ok(removed)
 }
 

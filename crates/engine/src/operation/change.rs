@@ -276,6 +276,10 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         if error.kind == crate::runtime::RuntimeErrorKind::FileSystem {
             failure.code = Code::Unsupported;
         }
+        if error.kind == crate::runtime::RuntimeErrorKind::NoSpace {
+            failure.code = Code::NoSpace;
+            return failure.hint(crate::error::MAKE_ROOM);
+        }
         let log = runtime::monitor::log_path(&container.host.prefix, container.id());
         failure.hint(format!("its console is logged in {}", log.display()))
     };

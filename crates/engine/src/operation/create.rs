@@ -115,6 +115,7 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     }
     // Until here nothing of the container is there, and from here on all of it.
     area.publish(&host.prefix)?;
+    let _ = store::reserve::keep(&host.prefix);
     Ok(id)
 }
 

@@ -26,7 +26,7 @@ pub mod switch;
 use runtime::kernel::boot_id;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::Journal;
+use store::{Journal, reserve};
 
 use crate::error::{Code, Failure, Result};
 use crate::fault::{self, Place};
@@ -144,6 +144,8 @@ pub fn run<P: Serialize>(
     };
     let log = OperationLog::open(container, kind.name);
     let work = Work { container, journal, plan, log };
+    // What makes a root has asked for room; what goes back to one, or deletes one, must not need any.
+    let _ = reserve::release_if_full(&container.host.prefix);
     // Durable before the first step: a death from here on is found by the next command.
     container
         .area
@@ -162,6 +164,8 @@ pub fn run<P: Serialize>(
         )),
     };
     container.runtime().dismiss_keeper(container.id());
+    // There may be none for it: then the next operation tries.
+    let _ = reserve::keep(&container.host.prefix);
     result
 }
 
@@ -205,6 +209,7 @@ fn give_up<P>(
     what: &str,
     code: Code,
 ) -> Failure {
+    let _ = reserve::release_if_full(&work.container.host.prefix);
     let reverted = revert_all(kind, &mut work);
     let state = match &reverted {
         Ok(()) => state_after(&work),
@@ -276,6 +281,7 @@ pub fn resume<P: DeserializeOwned>(
     let log = OperationLog::open(container, kind.name);
     let mut work = Work { container, journal, plan, log };
     work.log.note("recovery");
+    let _ = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
         // What the rename has made visible may not be durable yet: before anything leans on it.
         container.area.sync().map_err(|error| damaged(error, &container.name))?;
