@@ -238,6 +238,7 @@ impl Container<'_> {
                     crate::runtime::RuntimeErrorKind::FileSystem => Code::Unsupported,
                     crate::runtime::RuntimeErrorKind::NoSpace => Code::NoSpace,
                     crate::runtime::RuntimeErrorKind::NotRunning
+                    | crate::runtime::RuntimeErrorKind::Interrupted
                     | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
                 format!("cannot start `{}`", self.name),
@@ -268,12 +269,12 @@ impl Container<'_> {
                      `truncate -s 20G /vz.img; mkfs.ext4 /vz.img; mount -o loop /vz.img /vz`",
                 ),
                 crate::runtime::RuntimeErrorKind::NoSpace => failure.hint(MAKE_ROOM),
-                crate::runtime::RuntimeErrorKind::NotRunning | crate::runtime::RuntimeErrorKind::Other => {
-                    failure.hint(format!(
-                        "its console is logged in {}",
-                        runtime::monitor::log_path(&self.host.prefix, self.id()).display()
-                    ))
-                }
+                crate::runtime::RuntimeErrorKind::NotRunning
+                | crate::runtime::RuntimeErrorKind::Interrupted
+                | crate::runtime::RuntimeErrorKind::Other => failure.hint(format!(
+                    "its console is logged in {}",
+                    runtime::monitor::log_path(&self.host.prefix, self.id()).display()
+                )),
             }
         })?;
         for warning in warnings {
@@ -288,7 +289,12 @@ impl Container<'_> {
     /// [`Code::CannotStop`].
     pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<()> {
         self.runtime().stop(self.id(), limit, keeps_mounts).map_err(|error| {
-            Failure::new(Code::CannotStop, format!("cannot stop `{}`", self.name))
+            let what = if error.kind == crate::runtime::RuntimeErrorKind::Interrupted {
+                format!("`{}` was still stopping", self.name)
+            } else {
+                format!("cannot stop `{}`", self.name)
+            };
+            Failure::new(Code::CannotStop, what)
                 .because(error.because)
                 .hint(format!("`prlctl stop {} --kill` ends it at once", self.name))
         })

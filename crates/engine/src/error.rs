@@ -54,6 +54,8 @@ pub enum Code {
     ScriptFailed,
     /// 137: a name that cannot be, or is taken.
     BadName,
+    /// 128 and its number: a signal asked the command to end, and what it was doing was undone.
+    Interrupted(i32),
 }
 
 impl Code {
@@ -81,6 +83,7 @@ impl Code {
             Code::ReinstallFailed => 94,
             Code::ScriptFailed => 128,
             Code::BadName => 137,
+            Code::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
 
@@ -108,6 +111,7 @@ impl Code {
             Code::ReinstallFailed => "reinstall-failed",
             Code::ScriptFailed => "script-failed",
             Code::BadName => "bad-name",
+            Code::Interrupted(_) => "interrupted",
         }
     }
 }

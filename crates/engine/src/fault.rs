@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::error::{Code, Failure};
 use crate::operation::OPERATIONS;
 
-/// What the variable says: `<point>:kill` or `<point>:error`.
+/// What the variable says: `<point>:kill`, `<point>:error` or `<point>:interrupt`, several with commas between them.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "REROOT_FAULT";
 
@@ -58,11 +58,13 @@ fn name(operation: &str, step: &str, place: Place) -> String {
 pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
     let Ok(wanted) = std::env::var(VARIABLE) else { return Ok(()) };
     let here = name(operation, step, place);
-    match wanted.strip_prefix(&here) {
-        Some(":kill") => {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            Ok(())
-        }
+    let signal = |signal| {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+        Ok(())
+    };
+    match wanted.split(',').find_map(|one| one.strip_prefix(&here)) {
+        Some(":kill") => signal(rustix::process::Signal::KILL),
+        Some(":interrupt") => signal(rustix::process::Signal::INT),
         Some(":error") => Err(Failure::new(Code::System, format!("a test wants a failure at `{here}`"))),
         _ => Ok(()),
     }

@@ -19,6 +19,12 @@ pub trait Observer {
     fn warning(&mut self, text: &str);
     /// Something worth knowing that is as it should be.
     fn note(&mut self, text: &str);
+    /// A signal asks the process to end: `text` says what is done about it. What is under way goes on after this call; `again` is what there is
+    /// to say if a second signal does not let it.
+    fn interrupted(&mut self, text: &str, again: &Failure) {
+        let _ = again;
+        self.warning(text);
+    }
 }
 
 /// Tells nobody.

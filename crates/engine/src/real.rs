@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use linux::{Exit, signal_by_number};
+use linux::{Exit, SignalReader, signal_by_number};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::keeper::Keeper;
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
@@ -36,12 +36,22 @@ pub struct RealRuntime {
     /// The conversations with monitors that this process has started; on probation they must stay open.
     sessions: RefCell<HashMap<ContainerId, Session>>,
     keepers: RefCell<HashMap<ContainerId, Keeper>>,
+    /// Tells of the first signal that asks this process to end, while an operation is under way.
+    signals: RefCell<Option<SignalReader>>,
 }
+
+/// What asks a process to end: HUP INT TERM.
+pub const ENDING_SIGNALS: [i32; 3] = [1, 2, 15];
 
 impl RealRuntime {
     /// For the host at `prefix`.
     pub fn new(prefix: Prefix) -> RealRuntime {
-        RealRuntime { prefix, sessions: RefCell::default(), keepers: RefCell::default() }
+        RealRuntime {
+            prefix,
+            sessions: RefCell::default(),
+            keepers: RefCell::default(),
+            signals: RefCell::default(),
+        }
     }
 
     fn other(error: &dyn std::error::Error) -> RuntimeError {
@@ -101,12 +111,22 @@ fn mount_error(error: &MountError) -> RuntimeError {
 
 fn monitor_error(error: MonitorError) -> RuntimeError {
     let because = runtime::monitor::describe(&error);
+    let is_interrupted = matches!(error, MonitorError::Interrupted);
+    let kind = if is_interrupted { RuntimeErrorKind::Interrupted } else { RuntimeErrorKind::Other };
     let mut console = String::new();
     if let MonitorError::NotStarted { console: said, .. } | MonitorError::Ended { console: said, .. } = error
     {
         console = said;
     }
-    RuntimeError { because, console, kind: RuntimeErrorKind::Other }
+    RuntimeError { because, console, kind }
+}
+
+/// Of a wait that a signal may end.
+fn wait_error(error: &std::io::Error) -> RuntimeError {
+    if error.kind() == std::io::ErrorKind::Interrupted {
+        return monitor_error(MonitorError::Interrupted);
+    }
+    RealRuntime::other(error)
 }
 
 fn exec_error(error: &ExecError) -> RuntimeError {
@@ -171,15 +191,22 @@ impl Runtime for RealRuntime {
                 console: String::new(),
                 kind: RuntimeErrorKind::Other,
             })?;
-            return session.wait_until_up(limit).map_err(monitor_error);
+            let signals = self.signals.borrow();
+            return session.wait_until_up(limit, signals.as_ref().map(AsFd::as_fd)).map_err(monitor_error);
         }
         // A plain init is alive and executes: the shell is what every script needs.
         let null = exec::null().map_err(|error| RealRuntime::other(&error))?;
-        let streams = Streams::Descriptors([std::os::fd::AsFd::as_fd(&null); 3]);
+        let streams = Streams::Descriptors([null.as_fd(); 3]);
         let request =
             Request { program: Program::Shell(":".into()), environment: exec::environment(), streams };
         let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
-        match running.child().wait_for(limit).map_err(|error| RealRuntime::other(&error))? {
+        let signals = self.signals.borrow();
+        let waited = running.child().wait_for(limit, signals.as_ref().map(AsFd::as_fd));
+        if waited.is_err() {
+            let _ = running.child().kill();
+            let _ = running.wait();
+        }
+        match waited.map_err(|error| wait_error(&error))? {
             Some(exit) if exit.is_success() => Ok(()),
             Some(exit) => Err(RuntimeError {
                 because: format!("its shell does not work: exit code {}", exit.shell_code()),
@@ -208,12 +235,16 @@ impl Runtime for RealRuntime {
         let Some(state) = state::running(&self.prefix, id) else { return Ok(()) };
         let own = self.sessions.borrow_mut().remove(id);
         if let Some(session) = own.or_else(|| Session::connect(&self.prefix, id)) {
-            return session.stop(limit, keeps_mounts).map(drop).map_err(monitor_error);
+            let signals = self.signals.borrow();
+            return session
+                .stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd))
+                .map(drop)
+                .map_err(monitor_error);
         }
         // Its monitor was killed: what that would have done.
         if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {
             if !limit.is_zero() {
-                let _ = signal_by_number(std::os::fd::AsFd::as_fd(&init), state.stop_signal);
+                let _ = signal_by_number(init.as_fd(), state.stop_signal);
                 let timeout =
                     Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
                 let _ = poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout));
@@ -331,6 +362,9 @@ impl Runtime for RealRuntime {
     }
 
     fn keep(&self, id: &ContainerId) -> RuntimeResult<()> {
+        if self.keepers.borrow().contains_key(id) {
+            return Ok(());
+        }
         let keeper = Keeper::start(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
         self.keepers.borrow_mut().insert(*id, keeper);
         Ok(())
@@ -340,6 +374,25 @@ impl Runtime for RealRuntime {
         if let Some(keeper) = self.keepers.borrow_mut().remove(id) {
             keeper.dismiss();
         }
+    }
+
+    fn heed_signals(&self) -> RuntimeResult<()> {
+        // What is ignored, as under nohup(1), would be told by the reader all the same, since it is blocked.
+        let heeded: Vec<i32> =
+            ENDING_SIGNALS.into_iter().filter(|&signal| !linux::is_ignored(signal)).collect();
+        let reader = SignalReader::new(&heeded).map_err(|error| RealRuntime::other(&error))?;
+        *self.signals.borrow_mut() = Some(reader);
+        Ok(())
+    }
+
+    fn interruption(&self) -> Option<i32> {
+        let signal = self.signals.borrow().as_ref()?.try_next().ok()??;
+        *self.signals.borrow_mut() = None;
+        Some(signal)
+    }
+
+    fn is_stopping(&self, id: &ContainerId) -> bool {
+        Session::connect(&self.prefix, id).is_some_and(|session| session.is_stopping())
     }
 
     fn run_outside(
@@ -356,7 +409,14 @@ impl Runtime for RealRuntime {
             view: (&view, wanted.shown_at.clone()),
             read_only: wanted.read_only.clone(),
         };
-        script::run(&self.prefix, id, &script, wanted.limit, sink).map_err(|error| RealRuntime::other(&error))
+        let signals = self.signals.borrow();
+        let interrupt = signals.as_ref().map(AsFd::as_fd);
+        script::run(&self.prefix, id, &script, wanted.limit, interrupt, sink).map_err(|error| {
+            if matches!(error, script::ScriptError::Interrupted) {
+                return monitor_error(MonitorError::Interrupted);
+            }
+            RealRuntime::other(&error)
+        })
     }
 
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {
@@ -374,7 +434,6 @@ impl Runtime for RealRuntime {
         let null = exec::null().map_err(other)?;
         let (output, written) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| other(error.into()))?;
-        use std::os::fd::AsFd;
         let request = Request {
             program: Program::Script(Script::new(wanted.text).map_err(other)?),
             environment: wanted.environment.clone(),
@@ -382,11 +441,13 @@ impl Runtime for RealRuntime {
         };
         let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
         drop(written);
-        let exit = Lines::new(output).until_end(running.child(), wanted.limit, sink).map_err(other)?;
-        if exit.is_none() {
+        let signals = self.signals.borrow();
+        let interrupt = signals.as_ref().map(AsFd::as_fd);
+        let exit = Lines::new(output).until_end(running.child(), wanted.limit, interrupt, sink);
+        if !matches!(exit, Ok(Some(_))) {
             let _ = running.child().kill();
             let _ = running.wait();
         }
-        Ok(exit)
+        exit.map_err(|error| wait_error(&error))
     }
 }

@@ -108,6 +108,8 @@ pub enum RuntimeErrorKind {
     NotRunning,
     /// A process of the host is in a mount.
     Busy,
+    /// Somebody wants this process to end: [`Runtime::interruption`] tells by which signal.
+    Interrupted,
     /// The filesystem cannot carry a container.
     FileSystem,
     /// It has no room.
@@ -161,11 +163,28 @@ pub trait Runtime {
     /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root>;
     /// From now on, should this process die, the container is recovered without anybody typing anything; until [`Runtime::dismiss_keeper`].
+    /// Kept already is fine.
     fn keep(&self, _id: &ContainerId) -> RuntimeResult<()> {
         Ok(())
     }
     /// The operation has come to an end by itself.
     fn dismiss_keeper(&self, _id: &ContainerId) {}
+    /// From now on a signal that asks this process to end does not: it ends the waits for scripts, boots and stops, and is told by
+    /// [`Runtime::interruption`].
+    ///
+    /// # Errors
+    /// Where the system does not allow it.
+    fn heed_signals(&self) -> RuntimeResult<()> {
+        Ok(())
+    }
+    /// The signal that asks this process to end; told once, and no wait is ended by a second one.
+    fn interruption(&self) -> Option<i32> {
+        None
+    }
+    /// A stop of the container is under way, whoever has asked for it.
+    fn is_stopping(&self, _id: &ContainerId) -> bool {
+        false
+    }
     /// Runs a script of the host; `None`: it did not end in time and was killed.
     fn run_outside(
         &self,

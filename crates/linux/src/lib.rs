@@ -21,5 +21,7 @@ pub use process::{
     CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork,
     inherited_descriptor, reap_any, spawn,
 };
-pub use signal::{SignalReader, default_signals, signal_by_number, signal_number, unblock_signals};
+pub use signal::{
+    SignalReader, default_signals, end_at, is_ignored, signal_by_number, signal_number, unblock_signals,
+};
 pub use user_namespace::user_namespace;

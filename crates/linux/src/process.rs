@@ -105,14 +105,17 @@ impl Child {
     /// Waits at most `limit` for its end; `None` when that has passed.
     ///
     /// # Errors
-    /// As in poll(2) and waitid(2).
-    pub fn wait_for(&self, limit: Duration) -> io::Result<Option<Exit>> {
+    /// [`io::ErrorKind::Interrupted`] when `interrupt` has become readable before; as in poll(2) and waitid(2).
+    pub fn wait_for(&self, limit: Duration, interrupt: Option<BorrowedFd<'_>>) -> io::Result<Option<Exit>> {
         let deadline = Instant::now() + limit;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
-            match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout)) {
+            let mut polled = vec![PollFd::new(&self.pidfd, PollFlags::IN)];
+            polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
+            match poll(&mut polled, Some(&timeout)) {
                 Ok(0) => return Ok(None),
+                Ok(_) if polled[0].revents().is_empty() => return Err(io::ErrorKind::Interrupted.into()),
                 Ok(_) => return self.wait().map(Some),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

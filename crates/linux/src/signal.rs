@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering};
 
 /// Some signals of this process, blocked and read from a descriptor instead.
 #[derive(Debug)]
@@ -108,6 +109,61 @@ pub fn signal_number(name: &str) -> Option<i32> {
         other => other.parse().ok().filter(|number| (1..=64).contains(number))?,
     };
     Some(number)
+}
+
+/// This process ignores the signal: nohup(1) and shells that start something in the background have it so, and it is to stay so.
+pub fn is_ignored(signal: i32) -> bool {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: a null new action changes nothing, and the old one is written to a place that is large enough for it; read only on success.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+            && action.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+static LAST_WORDS: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+static LAST_WORDS_LENGTH: AtomicUsize = AtomicUsize::new(0);
+static LAST_WORDS_TO: AtomicI32 = AtomicI32::new(2);
+
+/// From now on any of `signals`, which are unblocked, ends this process at once, whatever it is doing: it writes `words` to the descriptor `to`
+/// and exits with 128 and the signal's number. No destructor runs.
+///
+/// # Errors
+/// As in sigaction(2).
+pub fn end_at(signals: &[i32], to: i32, words: String) -> io::Result<()> {
+    // For the rest of the process: the handler may read it at any time.
+    let words: &'static mut [u8] = words.into_bytes().leak();
+    LAST_WORDS_LENGTH.store(words.len(), Ordering::SeqCst);
+    LAST_WORDS_TO.store(to, Ordering::SeqCst);
+    LAST_WORDS.store(words.as_mut_ptr(), Ordering::SeqCst);
+    for &signal in signals {
+        // SAFETY: `sigaction` is plain numbers, for which zero is valid; the handler has the signature for flags without SA_SIGINFO, and calls
+        // nothing but what signal-safety(7) allows.
+        let result = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = end_with_last_words as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let set = signal_set(signals);
+    // SAFETY: `set` is initialised, and a null old set is allowed.
+    if unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+extern "C" fn end_with_last_words(signal: libc::c_int) {
+    let words = LAST_WORDS.load(Ordering::SeqCst);
+    let length = LAST_WORDS_LENGTH.load(Ordering::SeqCst);
+    // SAFETY: both calls are async-signal-safe; the words were leaked, with that length, before this handler was installed.
+    unsafe {
+        libc::write(LAST_WORDS_TO.load(Ordering::SeqCst), words.cast_const().cast(), length);
+        libc::_exit(128 + signal)
+    }
 }
 
 /// Unblocks every signal of the calling thread: what a program that is about to be executed expects.

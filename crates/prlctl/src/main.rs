@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_default();
+    // What started this may have blocked signals for itself: an operation does, and its keeper and its monitor are this program again.
+    linux::unblock_signals();
     // What a caller's umask would take away, or leave open, is no business of a container's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if name == runtime::monitor::NAME {

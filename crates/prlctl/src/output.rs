@@ -41,8 +41,14 @@ pub fn note(text: &str) {
 
 /// A failure, in four lines or as JSON.
 pub fn failure(failure: &Failure, is_json: bool) {
+    let (words, to) = failure_text(failure, is_json);
+    if to == 1 { text(&words) } else { note(words.trim_end_matches('\n')) }
+}
+
+/// What is said of a failure, with the newline at its end, and the descriptor to say it to.
+pub fn failure_text(failure: &Failure, is_json: bool) -> (String, i32) {
     if is_json {
-        json(&json!({
+        let document = json!({
             "error": {
                 "code": failure.code.word(),
                 "exit": failure.code.exit(),
@@ -51,9 +57,10 @@ pub fn failure(failure: &Failure, is_json: bool) {
                 "state": failure.state,
                 "hint": failure.hint,
             }
-        }));
+        });
+        (serde_json::to_string_pretty(&document).unwrap_or_default() + "\n", 1)
     } else {
-        note(&format!("error: {failure}"));
+        (format!("error: {failure}\n"), 2)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use engine::Observer;
+use engine::{Failure, Observer};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -49,5 +49,15 @@ impl Observer for Progress {
 
     fn note(&mut self, text: &str) {
         self.tell(text, json!({ "event": "note", "text": text }));
+    }
+
+    fn interrupted(&mut self, text: &str, again: &Failure) {
+        // Before it is told: whoever reads that may send the second one at once.
+        let (words, to) = output::failure_text(again, self.is_json);
+        let again = linux::end_at(&engine::real::ENDING_SIGNALS, to, words);
+        self.tell(text, json!({ "event": "interrupted", "text": text }));
+        if let Err(error) = again {
+            self.warning(&format!("a second signal would not be heard: {error}"));
+        }
     }
 }

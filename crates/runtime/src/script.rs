@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -34,6 +34,9 @@ pub enum ScriptError {
     /// A mount for it could not be made.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// Somebody wants this process to end.
+    #[error("it was interrupted")]
+    Interrupted,
     /// A pipe, a fork, a wait.
     #[error("cannot run it")]
     Io(#[from] io::Error),
@@ -57,12 +60,13 @@ pub struct HostScript<'a> {
 /// Runs a script to its end; `None` when it has not ended within `limit`. Either way nothing of it is left running.
 ///
 /// # Errors
-/// [`ScriptError`].
+/// [`ScriptError`]; [`ScriptError::Interrupted`] when `interrupt` has become readable.
 pub fn run(
     prefix: &Prefix,
     id: &ContainerId,
     script: &HostScript<'_>,
     limit: Duration,
+    interrupt: Option<BorrowedFd<'_>>,
     each: &mut dyn FnMut(&[u8]),
 ) -> Result<Option<Exit>, ScriptError> {
     let cgroups = Cgroups::of(prefix, id)?;
@@ -103,7 +107,7 @@ pub fn run(
         exit_now(126)
     })?;
     drop(written);
-    let result = Lines::new(output).until_end(&child, limit, each);
+    let result = Lines::new(output).until_end(&child, limit, interrupt, each);
     // Its daemons die with it, and with a script that has to be killed goes everything that it was doing.
     cgroups.kill_script(KILLING)?;
     if !matches!(result, Ok(Some(_))) {
@@ -111,7 +115,10 @@ pub fn run(
         child.wait()?;
     }
     cgroups.remove_empty();
-    Ok(result?)
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(ScriptError::Interrupted),
+        other => Ok(other?),
+    }
 }
 
 fn prepare(script: &HostScript<'_>, read_only: Option<&OwnedFd>) -> io::Result<()> {

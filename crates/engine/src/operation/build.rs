@@ -14,7 +14,7 @@ use super::log::Tail;
 use super::reinstall::check_old;
 use crate::error::{Code, Failure, Result};
 use crate::host::damaged;
-use crate::runtime::OuterScript;
+use crate::runtime::{OuterScript, RuntimeErrorKind};
 
 /// The staged root as it can be written before anybody mounts it.
 ///
@@ -127,7 +127,15 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
             container.host.observer.borrow_mut().script_line("vps.reinstall", line);
         })
         .map_err(|error| {
-            Failure::new(Code::ScriptFailed, "`vps.reinstall` cannot be run").because(error.because)
+            let what = match error.kind {
+                RuntimeErrorKind::Interrupted => "`vps.reinstall` was interrupted",
+                RuntimeErrorKind::NotRunning
+                | RuntimeErrorKind::Busy
+                | RuntimeErrorKind::FileSystem
+                | RuntimeErrorKind::NoSpace
+                | RuntimeErrorKind::Other => "`vps.reinstall` cannot be run",
+            };
+            Failure::new(Code::ScriptFailed, what).because(error.because)
         })?;
     let failed = |how: String| {
         let mut failure = Failure::new(Code::ScriptFailed, format!("`vps.reinstall` {how}"));

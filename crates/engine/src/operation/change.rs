@@ -24,6 +24,7 @@ use super::configure::configure;
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
+use crate::runtime::RuntimeErrorKind;
 use crate::scripts::Scripts;
 
 /// The plan of a change, as it stands in the journal.
@@ -246,6 +247,11 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
 }
 
 fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    if work.journal.was_running && work.is_this_boot() && container.runtime().is_stopping(container.id()) {
+        // Whoever had it stopped was interrupted or killed meanwhile: it would go down after this.
+        container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
+    }
     start_what_ran(work);
     Ok(())
 }
@@ -268,15 +274,20 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let container = work.container;
     let failed = |error: crate::runtime::RuntimeError| {
-        let mut failure = Failure::new(Code::System, format!("generation {} does not come up", work.plan.to))
-            .because(error.because);
+        let how = if error.kind == RuntimeErrorKind::Interrupted {
+            "was still coming up"
+        } else {
+            "does not come up"
+        };
+        let mut failure =
+            Failure::new(Code::System, format!("generation {} {how}", work.plan.to)).because(error.because);
         if !error.console.is_empty() {
             failure = failure.because(format!("its console said:\n{}", error.console));
         }
-        if error.kind == crate::runtime::RuntimeErrorKind::FileSystem {
+        if error.kind == RuntimeErrorKind::FileSystem {
             failure.code = Code::Unsupported;
         }
-        if error.kind == crate::runtime::RuntimeErrorKind::NoSpace {
+        if error.kind == RuntimeErrorKind::NoSpace {
             failure.code = Code::NoSpace;
             return failure.hint(crate::error::MAKE_ROOM);
         }
@@ -365,7 +376,13 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     let run = container.runtime().running(container.id());
     if run.is_some() && !work.journal.was_running {
         // It was only started to be tried out.
-        container.stop(Duration::from_secs(work.plan.stop_timeout), false)?;
+        let limit = Duration::from_secs(work.plan.stop_timeout);
+        if let Err(failure) = container.stop(limit, false) {
+            if work.heed().is_none() {
+                return Err(failure);
+            }
+            container.stop(limit, false)?;
+        }
         container.runtime().wait_until_gone(container.id()).map_err(fail)?;
     } else if run.is_some() {
         if work.plan.discards {

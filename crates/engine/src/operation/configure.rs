@@ -7,7 +7,7 @@ use linux::Exit;
 use super::change::ChangeWork;
 use super::log::Tail;
 use crate::error::{Code, Failure, Result};
-use crate::runtime::InnerScript;
+use crate::runtime::{InnerScript, RuntimeErrorKind};
 use crate::scripts::HostScript;
 
 /// Step *configure*: `vps.configure`, then those of `reinstall.d`.
@@ -59,6 +59,9 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
             return Err(failed(format!("was killed by signal {signal}{how}")));
         }
         Ok(None) => return Err(failed(format!("did not end within {} s and was killed", work.plan.timeout))),
+        Err(error) if error.kind == RuntimeErrorKind::Interrupted => {
+            return Err(failed("was interrupted".to_owned()));
+        }
         Err(error) => return Err(failed(format!("could not be run: {}", error.because))),
     }
     if !container.is_running() {

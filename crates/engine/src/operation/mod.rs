@@ -103,12 +103,59 @@ pub struct Work<'a, P> {
     pub plan: P,
     /// Its log.
     pub log: OperationLog,
+    /// What cannot be done if it fails: "cannot reinstall `web01`".
+    pub what: String,
+    /// The commit has happened.
+    pub is_committed: bool,
 }
 
 impl<P> Work<'_, P> {
     /// The journal was written in this boot: what ran then may run still, and may be started again.
     pub fn is_this_boot(&self) -> bool {
         self.journal.boot_id == boot_id()
+    }
+
+    /// Whether a signal asks this process to end, and which: told to the observer, once. It is undone, or after the commit finished, by this
+    /// process; a second signal leaves that to the keeper.
+    pub fn heed(&mut self) -> Option<i32> {
+        let container = self.container;
+        let signal = container.runtime().interruption()?;
+        let word = signal_word(signal);
+        self.log.note(&format!("{word}, committed: {}", self.is_committed));
+        // An operation on a stopped container has none yet.
+        let _ = container.runtime().keep(container.id());
+        let (text, state) = if self.is_committed {
+            (
+                format!(
+                    "{word}: it has happened already, and is brought to its end; a second signal leaves that to another process"
+                ),
+                format!(
+                    "it has happened and stays so; another process brings it to its end for `{}`",
+                    container.name
+                ),
+            )
+        } else {
+            (
+                format!("{word}: undoing it; a second signal leaves that to another process"),
+                format!("nothing is lost: another process puts `{}` back on its old root", container.name),
+            )
+        };
+        let again = Failure::new(Code::Interrupted(signal), self.what.clone())
+            .because("a second signal came before the first one was dealt with")
+            .state(state)
+            .hint(format!("`prlctl recover {}` waits until that is done", container.name));
+        container.host.observer.borrow_mut().interrupted(&text, &again);
+        Some(signal)
+    }
+}
+
+/// `SIGINT` for 2.
+fn signal_word(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
     }
 }
 
@@ -143,7 +190,12 @@ pub fn run<P: Serialize>(
         arguments: serde_json::to_value(&plan).map_err(|error| crate::error::system(what, &error))?,
     };
     let log = OperationLog::open(container, kind.name);
-    let work = Work { container, journal, plan, log };
+    let work = Work { container, journal, plan, log, what: what.to_owned(), is_committed: false };
+    // From here on whoever presses ^C is to be told what becomes of the container.
+    container
+        .runtime()
+        .heed_signals()
+        .map_err(|error| Failure::new(Code::System, what).because(error.because).unchanged())?;
     // What makes a root has asked for room; what goes back to one, or deletes one, must not need any.
     let _ = reserve::release_if_full(&container.host.prefix);
     // Durable before the first step: a death from here on is found by the next command.
@@ -154,14 +206,11 @@ pub fn run<P: Serialize>(
     // A container that ran must not stay down, nor a script of the host go on, because this process is killed.
     let is_kept = work.journal.was_running || kind.runs_on_the_host;
     let result = match if is_kept { container.runtime().keep(container.id()) } else { Ok(()) } {
-        Ok(()) => walk(kind, work, what, code),
-        Err(error) => Err(give_up(
-            kind,
-            work,
-            Failure::new(Code::System, "it cannot be kept").because(error.because),
-            what,
-            code,
-        )),
+        Ok(()) => walk(kind, work, code),
+        Err(error) => {
+            let failure = Failure::new(Code::System, "it cannot be kept").because(error.because);
+            Err(give_up(kind, work, failure, code))
+        }
     };
     container.runtime().dismiss_keeper(container.id());
     // There may be none for it: then the next operation tries.
@@ -170,9 +219,8 @@ pub fn run<P: Serialize>(
 }
 
 /// Step by step to the end, or back.
-fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, what: &str, code: Code) -> Result<Outcome<P>> {
+fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<Outcome<P>> {
     let container = work.container;
-    let mut is_committed = false;
     for step in kind.steps {
         let text = (step.text)(&work);
         if !text.is_empty() {
@@ -180,19 +228,25 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, what: &str, code: Code
         }
         work.log.note(&format!("step {}", step.name));
         let result = fault::here(kind.name, step.name, Place::Before)
+            .and_then(|()| unless_interrupted(&mut work))
             .and_then(|()| (step.apply)(&mut work))
             .and_then(|()| {
-                is_committed |= step.name == kind.commit;
+                work.is_committed |= step.name == kind.commit;
                 fault::here(kind.name, step.name, Place::After)
             });
         if let Err(failure) = result {
             work.log.note(&format!("failed: {failure}"));
-            if is_committed {
+            if work.is_committed {
                 // It has happened, and nothing takes it back: the journal stays, and the next command finishes it.
                 let unfinished = format!("{}: {}", failure.what, failure.because.join(": "));
                 return Ok(Outcome { plan: work.plan, unfinished: Some(unfinished) });
             }
-            return Err(give_up(kind, work, failure, what, code));
+            // What has failed may have been ended by the signal itself, which goes to the whole group of a terminal.
+            let failure = match work.heed() {
+                Some(signal) => interrupted(signal, container).because(failure.what),
+                None => failure,
+            };
+            return Err(give_up(kind, work, failure, code));
         }
     }
     // That the journal is still there takes nothing back either: the next command finds everything done.
@@ -201,14 +255,21 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, what: &str, code: Code
     Ok(Outcome { plan: work.plan, unfinished })
 }
 
+/// Before the commit a signal is a failure like any other; after it nothing is.
+fn unless_interrupted<P>(work: &mut Work<'_, P>) -> Result<()> {
+    match work.heed() {
+        Some(signal) if !work.is_committed => Err(interrupted(signal, work.container)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn interrupted(signal: i32, container: &Container<'_>) -> Failure {
+    Failure::new(Code::Interrupted(signal), format!("{} has interrupted it", signal_word(signal)))
+        .hint(format!("`{}` begins again", container.host.command))
+}
+
 /// Reverts everything and says in which state things are.
-fn give_up<P>(
-    kind: &'static Kind<P>,
-    mut work: Work<'_, P>,
-    failure: Failure,
-    what: &str,
-    code: Code,
-) -> Failure {
+fn give_up<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, failure: Failure, code: Code) -> Failure {
     let _ = reserve::release_if_full(&work.container.host.prefix);
     let reverted = revert_all(kind, &mut work);
     let state = match &reverted {
@@ -221,7 +282,7 @@ fn give_up<P>(
         ),
     };
     let code = if failure.code == Code::System { code } else { failure.code };
-    let mut failure = Failure { code, ..failure.within(what) }.state(state);
+    let mut failure = Failure { code, ..failure.within(&work.what) }.state(state);
     if reverted.is_err() {
         failure = failure.hint(format!("`prlctl recover {}` tries again", work.container.name));
     }
@@ -279,7 +340,7 @@ pub fn resume<P: DeserializeOwned>(
             ))
     })?;
     let log = OperationLog::open(container, kind.name);
-    let mut work = Work { container, journal, plan, log };
+    let mut work = Work { container, journal, plan, log, what: String::new(), is_committed: false };
     work.log.note("recovery");
     let _ = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {

@@ -164,11 +164,13 @@ impl Lines {
     /// Hands over lines until the script has ended; `None` when it has not within `limit`: it is the caller's to kill.
     ///
     /// # Errors
-    /// As in poll(2) and waitid(2).
+    /// [`io::ErrorKind::Interrupted`] when `interrupt` has become readable, and then, too, it is the caller's to kill; as in poll(2) and
+    /// waitid(2).
     pub fn until_end(
         mut self,
         child: &Child,
         limit: Duration,
+        interrupt: Option<BorrowedFd<'_>>,
         each: &mut dyn FnMut(Line<'_>),
     ) -> io::Result<Option<Exit>> {
         let deadline = Instant::now() + limit;
@@ -183,14 +185,20 @@ impl Lines {
             if is_open {
                 polled.push(PollFd::new(&self.pipe, PollFlags::IN));
             }
+            polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
             match poll(&mut polled, Some(&timeout)) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
             let has_ended = !polled[0].revents().is_empty();
-            let has_output = polled.get(1).is_some_and(|one| !one.revents().is_empty());
+            let has_output = is_open && polled.get(1).is_some_and(|one| !one.revents().is_empty());
+            let is_interrupted =
+                interrupt.is_some() && polled.last().is_some_and(|one| !one.revents().is_empty());
             drop(polled);
+            if is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             if has_output {
                 is_open = self.read(each);
             } else if has_ended {

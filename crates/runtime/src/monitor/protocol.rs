@@ -66,6 +66,8 @@ pub enum Request {
     Old,
     /// Tell when it is up: [`Event::Up`], at once if it is.
     Watch,
+    /// Tell whether a stop is under way: [`Event::Done`], or [`Event::Refused`] when none is.
+    IsStopping,
 }
 
 /// What a monitor tells.
@@ -174,11 +176,26 @@ impl Channel {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`]; as in recvmsg(2); a packet that is not what was expected.
     pub fn receive<T: DeserializeOwned>(&self, deadline: Instant) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        self.receive_unless(deadline, None)
+    }
+
+    /// As [`Channel::receive`], unless `interrupt` becomes readable.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Interrupted`], and those of [`Channel::receive`].
+    pub fn receive_unless<T: DeserializeOwned>(
+        &self,
+        deadline: Instant,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
-            match poll(&mut [PollFd::new(&self.socket, PollFlags::IN)], Some(&timeout)) {
+            let mut polled = vec![PollFd::new(&self.socket, PollFlags::IN)];
+            polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
+            match poll(&mut polled, Some(&timeout)) {
                 Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) if polled[0].revents().is_empty() => return Err(io::ErrorKind::Interrupted.into()),
                 Ok(_) => return self.receive_now(),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

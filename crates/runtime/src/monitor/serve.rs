@@ -292,6 +292,11 @@ impl Monitor {
                 })
             }
             Ok(Some((Request::Watch, _))) => self.is_up.then_some(Event::Up),
+            Ok(Some((Request::IsStopping, _))) => Some(if self.is_stopping {
+                Event::Done { warnings: Vec::new() }
+            } else {
+                Event::Refused { because: "nobody has asked for a stop".to_owned() }
+            }),
             Ok(None) | Err(_) => {
                 drop(self.connections.remove(index));
                 if self.guardian == Some(index) {

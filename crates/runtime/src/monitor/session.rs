@@ -1,7 +1,7 @@
 //! The commands' side of a conversation with a monitor.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -59,6 +59,9 @@ pub enum MonitorError {
         /// Why.
         because: String,
     },
+    /// Somebody wants this process to end.
+    #[error("it was interrupted")]
+    Interrupted,
     /// The monitor went away, or does not answer.
     #[error("its monitor cannot be spoken to")]
     Lost {
@@ -80,6 +83,9 @@ pub enum MonitorError {
 
 impl From<io::Error> for MonitorError {
     fn from(source: io::Error) -> MonitorError {
+        if source.kind() == io::ErrorKind::Interrupted {
+            return MonitorError::Interrupted;
+        }
         MonitorError::Lost { source }
     }
 }
@@ -155,7 +161,7 @@ impl Newborn {
         session.channel.send(wanted, &descriptors)?;
         let answer = session.next(deadline(START))?;
         // It has long ended: a start has moved init, which waits for the same.
-        drop(moves.map(|child| child.wait_for(ANSWER)));
+        drop(moves.map(|child| child.wait_for(ANSWER, None)));
         match answer {
             Event::Started { warnings } => Ok((session, warnings)),
             Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
@@ -202,12 +208,16 @@ impl Session {
     /// Waits until a systemd inside has reached its target.
     ///
     /// # Errors
-    /// [`MonitorError::Ended`] when it dies before, [`MonitorError::NotUp`] after `limit`.
-    pub fn wait_until_up(&self, limit: Duration) -> Result<(), MonitorError> {
+    /// [`MonitorError::Ended`] when it dies before, [`MonitorError::NotUp`] after `limit`, [`MonitorError::Interrupted`].
+    pub fn wait_until_up(
+        &self,
+        limit: Duration,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<(), MonitorError> {
         let until = deadline(limit);
         self.channel.send(&Request::Watch, &[])?;
         loop {
-            match self.next(until) {
+            match self.next_unless(until, interrupt) {
                 Ok(Event::Up) => return Ok(()),
                 Ok(Event::Ended { how, console }) => return Err(MonitorError::Ended { how, console }),
                 Ok(Event::Failed { because, console }) => {
@@ -236,15 +246,20 @@ impl Session {
     }
 
     /// Stops the container and waits until it has: asked politely, killed after `limit`. With `keeps_mounts` its
-    /// generations stay mounted.
+    /// generations stay mounted. Where the wait is interrupted, the monitor goes on stopping it.
     ///
     /// # Errors
     /// [`MonitorError`].
-    pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<End, MonitorError> {
+    pub fn stop(
+        &self,
+        limit: Duration,
+        keeps_mounts: bool,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<End, MonitorError> {
         self.channel.send(&Request::Stop { limit: limit.as_millis() as u64, keeps_mounts }, &[])?;
         let until = deadline(limit + ANSWER * 2);
         loop {
-            match self.next(until)? {
+            match self.next_unless(until, interrupt)? {
                 Event::Ended { how, .. } => return Ok(how),
                 Event::Refused { because } => return Err(MonitorError::Refused { because }),
                 Event::Started { .. }
@@ -256,11 +271,12 @@ impl Session {
         }
     }
 
-    fn ask(
-        &self,
-        request: &Request,
-        descriptors: &[std::os::fd::BorrowedFd<'_>],
-    ) -> Result<Vec<String>, MonitorError> {
+    /// A stop has been asked for, by whomever, and is under way.
+    pub fn is_stopping(&self) -> bool {
+        self.ask(&Request::IsStopping, &[]).is_ok()
+    }
+
+    fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Vec<String>, MonitorError> {
         self.channel.send(request, descriptors)?;
         let until = deadline(ANSWER);
         loop {
@@ -274,7 +290,11 @@ impl Session {
     }
 
     fn next(&self, until: Instant) -> Result<Event, MonitorError> {
-        match self.channel.receive::<Event>(until)? {
+        self.next_unless(until, None)
+    }
+
+    fn next_unless(&self, until: Instant, interrupt: Option<BorrowedFd<'_>>) -> Result<Event, MonitorError> {
+        match self.channel.receive_unless::<Event>(until, interrupt)? {
             Some((event, _)) => Ok(event),
             None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
