@@ -44,6 +44,8 @@ pub enum Code {
     NoSpace,
     /// 50: a mount failed.
     MountFailed,
+    /// 82: a sample of a configuration that is not there, or cannot be used.
+    BadSample,
     /// 85: a record of the container cannot be read.
     Damaged,
     /// 91: no such template.
@@ -78,6 +80,7 @@ impl Code {
             Code::Exists => 44,
             Code::NoSpace => 46,
             Code::MountFailed => 50,
+            Code::BadSample => 82,
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
             Code::ReinstallFailed => 94,
@@ -106,6 +109,7 @@ impl Code {
             Code::Exists => "exists",
             Code::NoSpace => "no-space",
             Code::MountFailed => "mount-failed",
+            Code::BadSample => "bad-sample",
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",
             Code::ReinstallFailed => "reinstall-failed",
@@ -223,7 +227,7 @@ pub fn system(what: impl Into<String>, error: &(dyn std::error::Error + 'static)
     if failure.code == Code::NoSpace {
         return failure.hint(MAKE_ROOM);
     }
-    failure
+    failure.hint("`dmesg` may tell more, and `prlctl info` what this host lacks")
 }
 
 impl From<AreaError> for Failure {
@@ -231,6 +235,8 @@ impl From<AreaError> for Failure {
         match &error {
             AreaError::Missing { container, .. } => {
                 Failure::new(Code::UnknownContainer, format!("unknown container `{container}`"))
+                    .because("it is not there any more")
+                    .unchanged()
                     .hint("`prlctl list -a` shows all there are")
             }
             AreaError::Damaged { .. } | AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
@@ -262,7 +268,20 @@ impl From<ConfError> for Failure {
 
 impl From<PrefixError> for Failure {
     fn from(error: PrefixError) -> Failure {
-        system("this host is not as it should be", &error).unchanged()
+        let hint = match &error {
+            PrefixError::NotAbsolute { .. }
+            | PrefixError::NotDirectory { .. }
+            | PrefixError::Unreadable { .. } => {
+                "have REROOT_PREFIX name a directory that is there, by its whole path, or leave it unset"
+                    .to_owned()
+            }
+            PrefixError::Open { path, .. } => {
+                let path = path.display();
+                format!("see who has been in there, then `chown 0:0 {path} && chmod 0700 {path}`")
+            }
+            PrefixError::Write(_) => "`df -h` and `mount` tell whether it can be written to".to_owned(),
+        };
+        system("this host is not as it should be", &error).unchanged().hint(hint)
     }
 }
 
@@ -287,7 +306,9 @@ impl From<FindError> for Failure {
                 let failure = Failure::new(
                     Code::UnknownContainer,
                     format!("unknown container `{}`", tree::escaped(words.as_bytes())),
-                );
+                )
+                .because("no container has that name or UUID, or one that begins so")
+                .unchanged();
                 match did_you_mean {
                     Some(name) => failure.hint(format!("did you mean `{name}`?")),
                     None => failure.hint("`prlctl list -a` shows all there are"),
@@ -319,7 +340,9 @@ impl From<TemplateError> for Failure {
                 failure.unchanged().hint(format!("make it with `vzpkg create cache {name}`"))
             }
             _ => Failure::new(code_of(&error, Code::UnknownTemplate), "the template cannot be used")
-                .caused_by(&error),
+                .caused_by(&error)
+                .unchanged()
+                .hint("`vzpkg list` shows the templates of this host, and `vzpkg create cache NAME` makes one again"),
         }
     }
 }

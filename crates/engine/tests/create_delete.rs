@@ -109,9 +109,9 @@ fn what_cannot_be_created_leaves_nothing() {
     type Spoil = fn(&mut create::Options);
     let cases: [(&str, Spoil, u8); 5] = [
         ("template", |options| options.template = Some("none".parse().unwrap()), 91),
-        ("sample", |options| options.sample = Some("none".into()), 21),
+        ("sample", |options| options.sample = Some("none".into()), 82),
         ("sample's name", |options| options.sample = Some("../vz".into()), 21),
-        ("sample's value", |options| options.sample = Some("broken".into()), 21),
+        ("sample's value", |options| options.sample = Some("broken".into()), 82),
         ("a file in the place of its name", |options| options.name = "taken".parse().unwrap(), 3),
     ];
     put(&host.prefix.names_dir().join("taken"), b"not ours");

@@ -61,7 +61,12 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
         Some(name) => name.clone(),
         None => match configuration.get("DEF_OSTEMPLATE").filter(|name| !name.is_empty()) {
             Some(name) => name.parse().map_err(|error| {
-                Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error)
+                Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error).hint(
+                    format!(
+                        "correct it in {}, or name a template with --ostemplate",
+                        host.prefix.vz_conf().display()
+                    ),
+                )
             })?,
             None => {
                 return Err(Failure::new(Code::BadOption, "no template is named")
@@ -72,8 +77,12 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     };
     let template = template::latest(&host.prefix, &template)?;
     let sample = load_sample(host, options, &configuration)?;
-    Limits::from_conf(&sample, &configuration)
-        .map_err(|error| Failure::new(Code::BadValue, "the sample cannot be used").caused_by(&error))?;
+    Limits::from_conf(&sample, &configuration).map_err(|error| {
+        Failure::new(Code::BadSample, "the sample cannot be used").caused_by(&error).hint(format!(
+            "correct that value in {}, or name another sample with --config",
+            host.prefix.conf_dir().display()
+        ))
+    })?;
 
     let lock = host.lock_host()?;
     let taken = |failure: Failure| failure.unchanged();
@@ -88,7 +97,13 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     }
     let id = options.id.unwrap_or_else(ContainerId::random);
     if host.prefix.area_dir(&id).exists() {
-        return Err(taken(Failure::new(Code::Exists, format!("there is a container {}", id.braced()))));
+        let holder = Area::open_unchecked(&host.prefix, &id)
+            .map_or_else(|_| id.to_string(), |area| area.display_name());
+        return Err(taken(
+            Failure::new(Code::Exists, format!("the UUID {} is taken", id.braced()))
+                .because(format!("container `{holder}` has it"))
+                .hint("leave --uuid out for a new one"),
+        ));
     }
     discard_staged(host, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)
@@ -182,11 +197,15 @@ fn load_sample(host: &Host, options: &Options, configuration: &Conf) -> Result<C
     else {
         return Ok(Conf::parse(b""));
     };
+    let samples =
+        format!("`ls {}/ve-*.conf-sample` lists the samples there are", host.prefix.conf_dir().display());
     if name.contains(['/', '\0', '\n']) || name.starts_with('.') {
         return Err(Failure::new(
             Code::BadValue,
             format!("`{}` is no name of a sample", tree::escaped(name.as_bytes())),
-        ));
+        )
+        .because("a sample is named by what stands between `ve-` and `.conf-sample`")
+        .hint(samples));
     }
     let path = host.prefix.conf_dir().join(format!("ve-{name}.conf-sample"));
     match Conf::load(&path) {
@@ -197,9 +216,9 @@ fn load_sample(host: &Host, options: &Options, configuration: &Conf) -> Result<C
             Ok(conf)
         }
         Err(store::ConfError::Missing { .. }) if !is_named => Ok(Conf::parse(b"")),
-        Err(error) => Err(Failure::new(Code::BadValue, format!("sample `{name}` cannot be used"))
+        Err(error) => Err(Failure::new(Code::BadSample, format!("sample `{name}` cannot be used"))
             .caused_by(&error)
-            .hint(format!("samples are {}/ve-NAME.conf-sample", host.prefix.conf_dir().display()))),
+            .hint(samples)),
     }
 }
 

@@ -14,9 +14,10 @@ use crate::arguments::Create;
 /// [`Failure`].
 pub fn run(arguments: &Create) -> Result<u8> {
     if arguments.vmtype != "ct" {
-        return Err(Failure::new(Code::BadValue, format!("`{}` is no kind of container", arguments.vmtype))
-            .because("there is only `ct`")
-            .unchanged());
+        return Err(Failure::new(Code::BadValue, no_kind(&arguments.vmtype))
+            .because("there is only `ct`: no virtual machines")
+            .unchanged()
+            .hint("`--vmtype ct`, or leave it out"));
     }
     let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
@@ -37,7 +38,15 @@ fn parse_id(text: &str) -> Result<ContainerId> {
         Failure::new(Code::BadValue, format!("`{}` is no UUID", tree::escaped(text.as_bytes())))
             .caused_by(&error)
             .unchanged()
+            .hint(
+                "leave --uuid out for a new one, or write 8-4-4-4-12 hexadecimal digits: `uuidgen` makes one",
+            )
     })
+}
+
+/// The words for a `--vmtype` that there is not.
+pub fn no_kind(words: &str) -> String {
+    format!("`{}` is no kind of container", tree::escaped(words.as_bytes()))
 }
 
 /// A template's name from the command line.
@@ -54,5 +63,8 @@ pub fn parse_template(text: &str) -> Result<TemplateName> {
 }
 
 fn bad_name(error: &NameError) -> Failure {
-    Failure::new(Code::BadName, "that cannot be a container's name").caused_by(error).unchanged()
+    Failure::new(Code::BadName, "that cannot be a container's name")
+        .caused_by(error)
+        .unchanged()
+        .hint("begin it with a letter or a digit, and use letters, digits, `-`, `_`, `.` and spaces: `prlctl create web01`")
 }

@@ -27,7 +27,12 @@ pub fn run(arguments: &Generate) -> Result<u8> {
         ("completions", Some(directory)) => {
             completions(directory).map_err(|error| system("cannot write the completions", &error))?;
         }
-        _ => return Err(Failure::new(Code::BadOption, "wanted: man DIR, completions DIR, or fault-points")),
+        _ => {
+            return Err(Failure::new(Code::BadOption, "that cannot be generated")
+                .because("there are man pages, completions and the list of fault points")
+                .unchanged()
+                .hint("`prlctl generate man DIR`, `prlctl generate completions DIR` or `prlctl generate fault-points`"));
+        }
     }
     Ok(0)
 }

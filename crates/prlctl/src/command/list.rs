@@ -75,9 +75,10 @@ pub fn run(arguments: &List) -> Result<u8> {
         "ct" | "all" => {}
         "vm" => ids.clear(),
         other => {
-            return Err(
-                Failure::new(Code::BadValue, format!("`{other}` is no kind of container")).unchanged()
-            );
+            return Err(Failure::new(Code::BadValue, super::create::no_kind(other))
+                .because("there are `ct` and `all`, and `vm`, of which there are none")
+                .unchanged()
+                .hint("`--vmtype ct`, or leave it out"));
         }
     }
     let mut rows: Vec<Row> = ids.into_iter().map(|id| Row::load(&host, id)).collect();
@@ -149,6 +150,8 @@ fn column(name: &str) -> Result<&'static Column> {
     let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
     COLUMNS.iter().find(|column| column.name == name).ok_or_else(|| {
         Failure::new(Code::UnknownField, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
+            .because("there is no column of that name")
+            .unchanged()
             .hint("`prlctl list -L` lists the columns there are")
     })
 }

@@ -31,6 +31,9 @@ use crate::progress::Progress;
 /// Names another directory than `/` to work under.
 pub const PREFIX_VARIABLE: &str = "REROOT_PREFIX";
 
+/// What is said of a command line that is none.
+const USELESS: &str = "the command line cannot be used";
+
 /// Runs the command line of this process; returns its exit code.
 pub fn run(is_vzpkg: bool) -> u8 {
     // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
@@ -103,8 +106,10 @@ fn refuse(error: &clap::Error, is_json: bool) -> u8 {
             return 0;
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let failure =
-                Failure::new(Code::BadOption, "a command is missing").unchanged().hint("--help lists them");
+            let failure = Failure::new(Code::BadOption, USELESS)
+                .because("a command is missing")
+                .unchanged()
+                .hint("--help lists them");
             output::failure(&failure, is_json);
             return failure.code.exit();
         }
@@ -113,13 +118,16 @@ fn refuse(error: &clap::Error, is_json: bool) -> u8 {
     };
     let text = error.to_string();
     let text = text.trim_start_matches("error: ").trim_end();
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = text.split("\n\n");
-    let what = paragraphs.next().unwrap_or_default().to_owned();
+    let because = plain(paragraphs.next().unwrap_or_default());
     let rest: Vec<&str> = paragraphs.filter(|paragraph| !paragraph.starts_with("For more")).collect();
-    let mut failure = Failure::new(code, what).unchanged();
-    if !rest.is_empty() {
-        failure = failure.hint(rest.join(" ").split_whitespace().collect::<Vec<_>>().join(" "));
-    }
+    let hint = if rest.is_empty() {
+        "--help tells what can be written there".to_owned()
+    } else {
+        plain(&rest.join(" "))
+    };
+    let failure = Failure::new(code, USELESS).because(because).unchanged().hint(hint);
     output::failure(&failure, is_json);
     code.exit()
 }

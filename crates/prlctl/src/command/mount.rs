@@ -31,7 +31,8 @@ pub fn umount(arguments: &Named) -> Result<u8> {
     if !engine::view::unmount(&container)? {
         return Err(Failure::new(Code::NotMounted, format!("cannot unmount `{}`", container.name))
             .because("it is not mounted")
-            .unchanged());
+            .unchanged()
+            .hint(format!("`prlctl mount {}` mounts it", container.name)));
     }
     Ok(done(
         arguments.common.json,

@@ -18,7 +18,8 @@ pub fn run(arguments: &Start) -> Result<u8> {
     if container.is_running() {
         return Err(Failure::new(Code::Running, format!("cannot start `{}`", container.name))
             .because("it runs already")
-            .unchanged());
+            .unchanged()
+            .hint(format!("`prlctl restart {}` stops it and starts it again", container.name)));
     }
     host.step("start", "Starting the CT...");
     container.start()?;

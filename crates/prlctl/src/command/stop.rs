@@ -19,7 +19,8 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
     if !container.is_running() {
         return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
             .because("it does not run")
-            .unchanged());
+            .unchanged()
+            .hint(format!("`prlctl start {}` starts it", container.name)));
     }
     host.step("stop", "Stopping the CT...");
     container.stop(limit(&host, arguments.kill, arguments.timeout), false)?;
