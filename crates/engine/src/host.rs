@@ -3,11 +3,17 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use store::{Area, AreaError, Conf, ContainerId, Lock, LockName, Prefix};
+use store::{Area, AreaError, Conf, ContainerId, Lock, LockError, LockName, Prefix};
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
 use crate::runtime::Runtime;
+
+/// How long a recovery is waited for that has a container's lock.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// [`Lock::exclusive`] or [`Lock::shared`].
+pub type TakeLock = fn(&Prefix, LockName, Duration, &str) -> std::result::Result<Lock, LockError>;
 
 /// Who is told how an operation goes. The engine prints nothing.
 pub trait Observer {
@@ -158,14 +164,39 @@ impl Host {
         }
     }
 
+    /// Takes a container's lock with [`Lock::exclusive`] or [`Lock::shared`], and waits for a recovery that has it: that is short, and nobody has
+    /// asked for it. Whoever else has it is in nobody's way for longer than `lock_wait`.
+    ///
+    /// # Errors
+    /// [`Code::Locked`].
+    pub fn lock_container(&self, id: &ContainerId, words: &str, take: TakeLock) -> Result<Lock> {
+        let take = |wait| take(&self.prefix, LockName::Container(*id), wait, &self.command);
+        let lock = match take(self.lock_wait) {
+            Err(LockError::Held { pid, command, .. })
+                if self.lock_wait < RECOVERY && self.is_recovery(id, pid, &command) =>
+            {
+                take(RECOVERY)
+            }
+            other => other,
+        };
+        lock.map_err(|error| renamed(error, words))
+    }
+
+    /// What has the lock is not doing what it was called for yet, or was called to recover: the journal is another's.
+    fn is_recovery(&self, id: &ContainerId, pid: u32, command: &str) -> bool {
+        command.split(' ').nth(1) == Some("recover")
+            || Area::open_unchecked(&self.prefix, id)
+                .and_then(|area| area.journal())
+                .is_ok_and(|journal| journal.is_some_and(|journal| journal.pid != pid))
+    }
+
     fn open_by(
         &self,
         id: &ContainerId,
         words: &str,
         open: fn(&Prefix, &ContainerId) -> std::result::Result<Area, AreaError>,
     ) -> Result<Container<'_>> {
-        let lock = Lock::exclusive(&self.prefix, LockName::Container(*id), self.lock_wait, &self.command)
-            .map_err(|error| renamed(error, words))?;
+        let lock = self.lock_container(id, words, Lock::exclusive)?;
         // Looked at again under the lock: it may have been deleted while we waited.
         let area = open(&self.prefix, id).map_err(|error| damaged(error, words))?;
         // A damaged configuration tells no name: then it is what the user calls it.
@@ -181,7 +212,7 @@ impl Host {
 }
 
 /// The message names what the user has typed, not the lock's own name.
-fn renamed(error: store::LockError, words: &str) -> Failure {
+fn renamed(error: LockError, words: &str) -> Failure {
     let mut failure = Failure::from(error);
     if failure.code == Code::Locked {
         failure.what = format!("`{words}` is locked by another command");

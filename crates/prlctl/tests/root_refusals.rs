@@ -150,3 +150,41 @@ fn root_a_host_that_is_not_as_it_should_be_is_refused_in_four_lines() {
     std::fs::set_permissions(host.path("vz/private"), std::fs::Permissions::from_mode(0o700)).unwrap();
     judge([wrong(&ran, "an open directory", 3)].into_iter());
 }
+
+#[test]
+fn root_a_recovery_that_has_the_lock_is_waited_for() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.started("web01");
+    let id: store::ContainerId = host.area("web01").file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let prefix = store::Prefix::new(host.prefix()).unwrap();
+    let journal = host.area("web01").join("operation.json");
+    for (command, has_journal) in
+        [(format!("prlctl recover {id}"), false), ("prlctl status web01".to_owned(), true)]
+    {
+        let name = store::LockName::Container(id);
+        let held = store::Lock::exclusive(&prefix, name, std::time::Duration::ZERO, &command).unwrap();
+        if has_journal {
+            // Another's: what has the lock is recovering it.
+            let text = serde_json::json!({
+                "format": 1, "operation": "switch", "steps": [], "boot_id": "", "was_running": true,
+                "started": "2026-01-02T03:04:05Z", "pid": 1, "arguments": {},
+            });
+            host.write(&format!("vz/private/{id}/operation.json"), &text.to_string(), 0o600);
+        }
+        let mut commands: Vec<_> = [["exec", "web01", "true"], ["mount", "web01", "-j"]]
+            .map(|words| host.prlctl().args(words).stdout(std::process::Stdio::null()).spawn().unwrap())
+            .into();
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        for command in &mut commands {
+            assert_eq!(command.try_wait().unwrap(), None, "it waits");
+        }
+        if has_journal {
+            std::fs::remove_file(&journal).unwrap();
+        }
+        drop(held);
+        for mut command in commands {
+            assert!(command.wait().unwrap().success());
+        }
+        host.ok(["umount", "web01"]);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! The file is never unlinked, so that two processes can never hold "the same" lock on two inodes; the kernel lets
 //! go of it when its holder dies, however. It is close-on-exec. Its text (`pid time command` a line) is for error
-//! messages only and proves nothing. Order, against deadlocks: container, template, host; the trash last.
+//! messages only and proves nothing; who has not written it yet is found in `/proc/locks`. Order, against deadlocks: container, template, host; the trash last.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -20,6 +20,8 @@ use crate::prefix::Prefix;
 
 /// Shared holders only append; one that finds more than this begins afresh.
 const TEXT_LIMIT: usize = 16 << 10;
+/// A lock that was held when it was tried, and by nobody when that one was looked for, is tried again so often.
+const TRIES: u32 = 10;
 
 /// What a lock is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,19 +115,29 @@ impl Lock {
         command: &str,
     ) -> Result<Self, LockError> {
         let path = prefix.lock_dir().join(name.file_name());
-        match Self::try_take(&path, kind, wait) {
-            Ok(Some(mut file)) => {
-                // A death before the text is there leaves no lock either; others see no holder for a moment.
-                write_holder(&mut file, kind, command).map_err(|source| LockError::Unusable {
-                    name: name.clone(),
-                    path,
-                    source,
-                })?;
-                Ok(Self { name, file, pid: std::process::id() })
+        for attempt in 0..TRIES {
+            let wait = if attempt == 0 { wait } else { Duration::ZERO };
+            match Self::try_take(&path, kind, wait) {
+                Ok(Some(mut file)) => {
+                    // A death before the text is there leaves no lock either; others ask the kernel meanwhile.
+                    write_holder(&mut file, kind, command).map_err(|source| LockError::Unusable {
+                        name: name.clone(),
+                        path,
+                        source,
+                    })?;
+                    return Ok(Self { name, file, pid: std::process::id() });
+                }
+                Ok(None) => {
+                    if let Some((pid, since, command)) = holder(&path) {
+                        return Err(LockError::Held { name, pid, command, since: show_time(since) });
+                    }
+                    // Let go of in between.
+                }
+                Err(source) => return Err(LockError::Unusable { name, path, source }),
             }
-            Ok(None) => Err(held(name, &path)),
-            Err(source) => Err(LockError::Unusable { name, path, source }),
         }
+        let command = "a process that cannot be seen from here".to_owned();
+        Err(LockError::Held { name, pid: 0, command, since: "just now".to_owned() })
     }
 
     /// `None`: somebody else has it, and still had it at the deadline.
@@ -165,7 +177,7 @@ fn wait_for(handle: OwnedFd, operation: FlockOperation, wait: Duration) -> io::R
     // A rendezvous: what was not received by the deadline comes back to the thread as an error of `send`, so that a
     // lock which comes too late is let go at once.
     let (sender, receiver) = mpsc::sync_channel(0);
-    std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
+    let thread = std::thread::Builder::new().name("lock".to_owned()).spawn(move || {
         let locked = loop {
             match rustix::fs::flock(&handle, operation) {
                 Ok(()) => break Ok(handle),
@@ -178,7 +190,11 @@ fn wait_for(handle: OwnedFd, operation: FlockOperation, wait: Duration) -> io::R
         }
     })?;
     match receiver.recv_timeout(wait) {
-        Ok(locked) => locked.map(Some),
+        Ok(locked) => {
+            // Whoever forks next must be alone in this process.
+            let _ = thread.join();
+            locked.map(Some)
+        }
         Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(io::Error::other("the waiting thread ended")),
     }
@@ -194,29 +210,56 @@ fn write_holder(file: &mut File, kind: Kind, command: &str) -> io::Result<()> {
     file.write_all(format!("{} {} {command}\n", std::process::id(), Timestamp::now()).as_bytes())
 }
 
-fn held(name: LockName, path: &Path) -> LockError {
+/// Process, time and command of whoever has the lock.
+type Holder = (u32, Timestamp, String);
+
+/// Whoever says so in the file; a process that is gone, or nobody, stands there between another's `flock` and its text, and then the kernel is asked.
+fn holder(path: &Path) -> Option<Holder> {
     let text = std::fs::read(path).unwrap_or_default();
-    match parse_holder(&String::from_utf8_lossy(&text)) {
-        Some((pid, since, command)) => LockError::Held { name, pid, command, since: show_time(since) },
-        // Between another's flock and its text.
-        None => LockError::Held { name, pid: 0, command: "unknown".to_owned(), since: "just now".to_owned() },
+    if let Some(holder) = parse_holder(&String::from_utf8_lossy(&text)) {
+        return Some(holder);
     }
+    let pid = locked_by(path)?;
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> =
+        words.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    let command: String =
+        words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+    Some((pid, Timestamp::now(), command))
 }
 
-/// The last line whose process is still there, else the last line.
-fn parse_holder(text: &str) -> Option<(u32, Timestamp, String)> {
+/// The process in `/proc/locks` that has this file's flock: `1: FLOCK  ADVISORY  WRITE 4711 00:17:42 0 EOF`. Those that wait for it have an arrow.
+fn locked_by(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = std::fs::metadata(path).ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words.get(1) == Some(&"FLOCK") && words.get(5)?.rsplit(':').next()? == inode;
+        let pid: u32 = words.get(4)?.parse().ok()?;
+        // Not by the device, which on btrfs is another one to stat(2): by what the process has open.
+        (is_it && has_open(pid, path)).then_some(pid)
+    })
+}
+
+fn has_open(pid: u32, path: &Path) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|target| target == path)
+}
+
+/// The last line whose process is still there.
+fn parse_holder(text: &str) -> Option<Holder> {
     let mut holders = text.lines().rev().filter_map(|line| {
         let mut words = line.splitn(3, ' ');
         let pid: u32 = words.next()?.parse().ok()?;
         let since: Timestamp = words.next()?.parse().ok()?;
         Some((pid, since, words.next()?.to_owned()))
     });
-    let last = holders.next()?;
-    let lives = |holder: &(u32, Timestamp, String)| Path::new("/proc").join(holder.0.to_string()).exists();
-    if lives(&last) {
-        return Some(last);
-    }
-    Some(holders.find(lives).unwrap_or(last))
+    holders.find(|holder| lives(holder.0))
+}
+
+fn lives(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn show_time(since: Timestamp) -> String {

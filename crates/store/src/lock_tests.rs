@@ -60,9 +60,23 @@ fn the_holder_is_the_last_one_that_lives() {
     let text =
         format!("{me} 2026-01-02T03:04:05Z prlctl exec a\n4294967294 2026-01-02T03:05:00Z prlctl exec b\n");
     assert_eq!(parse_holder(&text).unwrap().2, "prlctl exec a");
-    assert_eq!(parse_holder("4294967294 2026-01-02T03:05:00Z gone\n").unwrap().2, "gone");
-    for text in ["", "x", "12", "12 yesterday prlctl", "\0\0\0"] {
+    for text in ["4294967294 2026-01-02T03:05:00Z gone\n", "", "x", "12", "12 yesterday prlctl", "\0\0\0"] {
         assert!(parse_holder(text).is_none(), "{text}");
+    }
+}
+
+#[test]
+fn a_holder_that_has_not_said_who_it_is_is_found_all_the_same() {
+    let (_directory, prefix) = prefix();
+    let path = prefix.lock_dir().join("host.lock");
+    for text in ["", "4294967294 2026-01-02T03:05:00Z gone\n"] {
+        let mut file = File::create(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).unwrap();
+        let error = take(&prefix, Kind::Exclusive, NOW).unwrap_err();
+        let LockError::Held { pid, command, .. } = &error else { panic!("{error}") };
+        assert_eq!(*pid, std::process::id());
+        assert!(!command.is_empty() && command != "gone", "{error}");
     }
 }
 

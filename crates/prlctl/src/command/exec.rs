@@ -1,11 +1,10 @@
 //! `prlctl exec` and `prlctl enter`
 
 use std::ffi::OsString;
-use std::time::Duration;
 
-use engine::{Host, Result};
+use engine::{Code, Failure, Host, Result};
 use runtime::exec::Program;
-use store::{Area, ContainerId, Lock, LockName};
+use store::{Area, ContainerId, Lock};
 
 use super::host;
 use crate::arguments::{Enter, Exec};
@@ -47,14 +46,7 @@ fn visit(words: &str, program: Program) -> Result<u8> {
     let id = host.find(words)?;
     recover_if_needed(&host, &id, words)?;
     // Shared, and only while the program is being started: a reinstall must not pull the root away under that, and may under the rest.
-    let lock = Lock::shared(&host.prefix, LockName::Container(id), Duration::ZERO, &host.command).map_err(
-        |error| {
-            let mut failure = engine::Failure::from(error);
-            failure.what = format!("`{words}` is locked by another command");
-            failure.hint = Some("try again when it is done".to_owned());
-            failure
-        },
-    )?;
+    let lock = host.lock_container(&id, words, Lock::shared).map_err(try_again)?;
     let result = terminal::run(&host.prefix, &id, words, program, lock);
     drop(host);
     result
@@ -65,8 +57,11 @@ fn recover_if_needed(host: &Host, id: &ContainerId, words: &str) -> Result<()> {
     if area.journal().is_ok_and(|journal| journal.is_none()) {
         return Ok(());
     }
-    drop(host.open(words).map_err(|failure| {
-        if failure.code == engine::Code::Locked { failure.hint("try again when it is done") } else { failure }
-    })?);
+    drop(host.open(words).map_err(try_again)?);
     Ok(())
+}
+
+/// What follows `exec` is the container's: there is no `--lock-wait` here.
+fn try_again(failure: Failure) -> Failure {
+    if failure.code == Code::Locked { failure.hint("try again when it is done") } else { failure }
 }
