@@ -223,6 +223,16 @@ impl Container<'_> {
         Ok(("/sbin/init".to_owned(), signal.to_owned(), false))
     }
 
+    /// What a generation is started with.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn init_of(&self, number: GenerationNumber) -> Result<String> {
+        let record = self.area.generation(number).map_err(|error| damaged(error, &self.name))?;
+        let template = self.template_of(&record)?;
+        Ok(template.map_or_else(|| "/sbin/init".to_owned(), |template| template.record.init))
+    }
+
     /// Starts the live generation.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use linux::{Exit, SignalReader, signal_by_number};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
+use runtime::going_down::{self, Pulse};
 use runtime::keeper::Keeper;
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
 use runtime::mounts::{self, MountError};
@@ -389,6 +390,14 @@ impl Runtime for RealRuntime {
         let signal = self.signals.borrow().as_ref()?.try_next().ok()??;
         *self.signals.borrow_mut() = None;
         Some(signal)
+    }
+
+    fn pulse(&self, id: &ContainerId) -> Option<Pulse> {
+        going_down::pulse(&self.prefix, id)
+    }
+
+    fn is_going_down(&self, id: &ContainerId, before: Option<Pulse>) -> bool {
+        going_down::is_going_down(&self.prefix, id, before)
     }
 
     fn is_stopping(&self, id: &ContainerId) -> bool {

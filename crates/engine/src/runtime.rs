@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use linux::Exit;
+use runtime::going_down::Pulse;
 use runtime::mounts::Layers;
 use store::{ContainerId, GenerationNumber, IdRange, Limits};
 
@@ -180,6 +181,14 @@ pub trait Runtime {
     /// The signal that asks this process to end; told once, and no wait is ended by a second one.
     fn interruption(&self) -> Option<i32> {
         None
+    }
+    /// How often init has gone to sleep, for [`Runtime::is_going_down`].
+    fn pulse(&self, _id: &ContainerId) -> Option<Pulse> {
+        None
+    }
+    /// The container is about to end by itself, or has: a script that ran since `before` may have told it to.
+    fn is_going_down(&self, id: &ContainerId, _before: Option<Pulse>) -> bool {
+        self.running(id).is_none()
     }
     /// A stop of the container is under way, whoever has asked for it.
     fn is_stopping(&self, _id: &ContainerId) -> bool {

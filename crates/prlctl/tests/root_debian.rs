@@ -101,6 +101,19 @@ fn root_debian_reboots_and_powers_off_from_inside() {
 }
 
 #[test]
+fn root_a_script_whose_last_word_is_systemctl_reboot_has_failed() {
+    let Some(host) = new_host() else { return };
+    host.ok(["start", "web01", "--wait"]);
+    for way in ["systemctl reboot", "systemctl poweroff"] {
+        host.script("etc/vz/conf/vps.configure", &format!("#!/bin/sh\n{way}\n"));
+        host.run(["reinstall", "web01"])
+            .failed(94, &["`vps.configure` has ended the container", "runs on its old root"]);
+    }
+    host.script("etc/vz/conf/vps.configure", "#!/bin/sh\nexit 0\n");
+    host.ok(["reinstall", "web01"]);
+}
+
+#[test]
 fn root_an_executed_process_of_debian_is_in_everything_what_init_is() {
     let Some(host) = new_host() else { return };
     host.ok(["start", "web01", "--wait"]);

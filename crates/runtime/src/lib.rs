@@ -5,6 +5,7 @@
 //! spec        what a container is, in the words of the OCI runtime specification
 //! monitor     one process a container, that starts it and sees it end
 //! exec        a process of the host becomes one of the container
+//! going_down  whether a script has told its container to end
 //! script      a script of the host, with a mount namespace and a control group of its own
 //! keeper      a killed command's container is recovered
 //! cgroup      counting, limiting, killing
@@ -16,6 +17,7 @@
 
 pub mod cgroup;
 pub mod exec;
+pub mod going_down;
 pub mod keeper;
 pub mod kernel;
 pub mod monitor;

@@ -1,5 +1,6 @@
 //! The step *configure*: the host's scripts, run in the new root on probation.
 
+use std::path::Path;
 use std::time::Duration;
 
 use linux::Exit;
@@ -35,6 +36,7 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
         InnerScript { text: &script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
     let log = &mut work.log;
     let mut tail = Tail::default();
+    let before = container.runtime().pulse(container.id());
     let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| {
         tail.take(line);
         log.line(&script.name, line);
@@ -64,8 +66,22 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
         }
         Err(error) => return Err(failed(format!("could not be run: {}", error.because))),
     }
-    if !container.is_running() {
+    if container.runtime().is_going_down(container.id(), before) {
         return Err(failed("has ended the container".to_owned()));
     }
-    Ok(())
+    // A root that could not start again would be found out at the next start, when nobody thinks of this script any more.
+    let root = container.root(work.plan.to)?;
+    let init = container.init_of(work.plan.to)?;
+    let look = container
+        .runtime()
+        .look(container.id(), &root)
+        .map_err(|error| failed(format!("has left a root that cannot be looked at: {}", error.because)))?;
+    match look.has_executable(Path::new(&init)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(failed(format!("has taken away `{init}`: the new root would not start again"))),
+        Err(error) => Err(failed(format!(
+            "has left a root that cannot be looked at: {}",
+            runtime::monitor::describe(&error)
+        ))),
+    }
 }

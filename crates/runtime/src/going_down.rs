@@ -1,0 +1,110 @@
+//! Whether a script's last word was `reboot` or `poweroff`.
+//!
+//! That takes effect a little after the script has ended with 0. A systemd says so when it is asked. A plain init cannot be asked; but one that has
+//! been told to go down has been woken for it, or is about to be, and one that nobody has woken since before the script goes on as before: for
+//! that one nothing is waited for.
+
+use std::time::{Duration, Instant};
+
+use store::{ContainerId, Prefix};
+
+use crate::exec::{self, Program, Request, Streams};
+use crate::state::{self, ProcessIdentity, RuntimeState};
+
+/// An init that was woken, and then has slept for so long, was woken for something else. Longer than a slice in which ours waits for others to end.
+const QUIET: Duration = Duration::from_millis(120);
+/// One that has not slept for so long by then is busy with something.
+const LONGEST: Duration = Duration::from_secs(2);
+/// How long a systemd may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How often a container's init has gone to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse(u64);
+
+/// That of a container which runs.
+pub fn pulse(prefix: &Prefix, id: &ContainerId) -> Option<Pulse> {
+    of(state::recorded(prefix, id)?.init)
+}
+
+/// It is about to end, or has: `before` is from before whatever may have told it to.
+pub fn is_going_down(prefix: &Prefix, id: &ContainerId, before: Option<Pulse>) -> bool {
+    let Some(state) = state::recorded(prefix, id).filter(|state| state.init.is_alive()) else { return true };
+    if state.is_systemd {
+        return is_stopping(prefix, id);
+    }
+    let deadline = Instant::now() + LONGEST;
+    let mut last = before;
+    let mut quiet_since = None;
+    loop {
+        let now = of(state.init);
+        if now.is_none() {
+            return true;
+        }
+        if now == last && is_asleep(&state) {
+            let since = *quiet_since.get_or_insert_with(Instant::now);
+            if now == before || since.elapsed() >= QUIET {
+                return false;
+            }
+        } else {
+            quiet_since = None;
+            last = now;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn of(init: ProcessIdentity) -> Option<Pulse> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", init.pid)).ok()?;
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    init.is_alive().then_some(Pulse(count.trim().parse().ok()?))
+}
+
+/// Init and its children all wait for something: none has a signal that it is yet to die of.
+fn is_asleep(state: &RuntimeState) -> bool {
+    let pid = state.init.pid;
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    state.init.is_at_rest()
+        && children.filter_map(ProcessIdentity::of).all(|child| child.is_at_rest() && !has_signal(child.pid))
+        && !has_signal(pid)
+}
+
+/// A signal is on its way to the process, that it does not keep for later.
+fn has_signal(pid: i32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") != 0
+}
+
+/// A systemd that shuts down says `stopping`; one that cannot be asked is believed to go on.
+fn is_stopping(prefix: &Prefix, id: &ContainerId) -> bool {
+    use std::os::fd::AsFd;
+    let ask = || -> Option<Vec<u8>> {
+        let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+        let null = exec::null().ok()?;
+        let request = Request {
+            program: Program::Arguments(vec!["systemctl".into(), "is-system-running".into()]),
+            environment: exec::environment(),
+            streams: Streams::Descriptors([null.as_fd(), written.as_fd(), null.as_fd()]),
+        };
+        let running = exec::execute(prefix, id, &request).ok()?;
+        drop(written);
+        let mut said = Vec::new();
+        let exit = exec::Lines::new(output).until_end(running.child(), ANSWER, None, &mut |line| {
+            said.extend_from_slice(&line[..line.len().min(64)]);
+        });
+        if !matches!(exit, Ok(Some(_))) {
+            let _ = running.child().kill();
+            let _ = running.wait();
+        }
+        Some(said)
+    };
+    ask().is_some_and(|said| said.starts_with(b"stopping"))
+}
