@@ -131,7 +131,9 @@ fn root_the_limit_of_memory_holds() {
 #[test]
 fn root_a_limit_that_is_none_is_refused() {
     let Some(host) = new_host() else { return };
-    for line in ["NUMPROC=\"many\"", "PHYSPAGES=\"0\"", "CPUS=\"0.5x\"", "CPUUNITS=\"1\""] {
+    for line in
+        ["NUMPROC=\"many\"", "PHYSPAGES=\"0\"", "NUMPROC=\"4194305\"", "CPUS=\"0.5x\"", "CPUUNITS=\"1\""]
+    {
         configure(&host, "NUMPROC=\"50\"\nPHYSPAGES=\"64M\"\nCPUS=\"1\"\nCPUUNITS=\"1000\"\n");
         configure(&host, &format!("{line}\n"));
         let key = line.split('=').next().unwrap();
@@ -141,6 +143,20 @@ fn root_a_limit_that_is_none_is_refused() {
         );
     }
     assert_eq!(host.ok(["status", "web01"]), "CT web01 exist stopped\n");
+}
+
+#[test]
+fn root_the_outermost_values_that_are_limits_start() {
+    let Some(host) = new_host() else { return };
+    for lines in [
+        "NUMPROC=\"4194304\"\nPHYSPAGES=\"4503599627370495\"\nCPUS=\"65536\"\nCPUUNITS=\"500000\"\n",
+        "NUMPROC=\"4\"\nPHYSPAGES=\"1M\"\nCPULIMIT=\"1\"\nCPUUNITS=\"8\"\n",
+        "PHYSPAGES=\"100G\"\nSWAPPAGES=\"9223372036854771000K\"\nCPULIMIT=\"6553600\"\n",
+    ] {
+        configure(&host, lines);
+        host.ok(["start", "web01"]);
+        host.ok(["stop", "web01", "--kill"]);
+    }
 }
 
 #[test]

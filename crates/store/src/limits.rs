@@ -9,6 +9,9 @@ const PAGE: u64 = 4096;
 /// What the kernel itself shows for "no limit": the largest `long` that is a whole number of pages.
 const LARGEST: u64 = i64::MAX as u64 / PAGE * PAGE;
 
+/// PID_MAX_LIMIT of the kernel's threads.h: its controller of processes says no to more.
+const MOST_PROCESSES: u64 = 4_194_304;
+
 /// A value that is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{key}={value}`: wanted {wanted}")]
@@ -137,8 +140,11 @@ fn parse_swap(entry: Entry) -> Result<Option<u64>, LimitsError> {
 
 fn parse_processes(entry: Entry) -> Result<Option<u64>, LimitsError> {
     match parse_pair(&entry.1, parse_count) {
-        Some(amount) if amount != Amount::Of(0) => Ok(amount.limit()),
-        Some(_) | None => Err(refuse(entry, "a number of processes from 1 up, or `unlimited`")),
+        Some(Amount::Of(count)) if !(1..=MOST_PROCESSES).contains(&count) => {
+            Err(refuse(entry, "a number of processes from 1 to 4194304, or `unlimited`"))
+        }
+        Some(amount) => Ok(amount.limit()),
+        None => Err(refuse(entry, "a number of processes from 1 to 4194304, or `unlimited`")),
     }
 }
 
@@ -234,6 +240,7 @@ mod tests {
             "PHYSPAGES=unlimitedK",
             "SWAPPAGES=1.5G",
             "NUMPROC=0",
+            "NUMPROC=4194305",
             "NUMPROC=many",
             "CPUS=0.5",
             "CPULIMIT=fast",
