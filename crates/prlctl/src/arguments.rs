@@ -141,7 +141,7 @@ pub struct Create {
     #[arg(long, value_name = "ct", default_value = "ct")]
     pub vmtype: String,
     /// From which template; without it DEF_OSTEMPLATE of vz.conf
-    #[arg(short = 't', long, alias = "ostemplates", value_name = "TEMPLATE")]
+    #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Its UUID; without it a new one
     #[arg(long)]

@@ -222,7 +222,24 @@ fn man_pages_and_completions_are_made_for_every_command() {
             }
         }
     }
-    assert!(!directory.join("prlctl-empty-trash.8").exists(), "what is hidden has no page");
+    for (page, alias) in [
+        ("prlctl-reinstall", "\\-\\-no\\-backup"),
+        ("prlctl-reinstall", "\\-\\-no\\-scripts"),
+        ("prlctl-reinstall", "\\-\\-ostemplates"),
+        ("prlctl-create", "\\-\\-ostemplates"),
+        ("prlctl-stop", "\\-\\-fast"),
+    ] {
+        let text = read(&format!("{page}.8"));
+        assert!(text.contains(&format!("[also: {alias}]")), "{page} has no {alias}: {text}");
+    }
+    for hidden in ["empty-trash", "generate", "built-root"] {
+        assert!(!directory.join(format!("prlctl-{hidden}.8")).exists(), "{hidden} has no page");
+        for name in ["prlctl", "vzpkg"] {
+            for file in [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
+                assert!(!read(&file).contains(hidden), "{file} offers {hidden}");
+            }
+        }
+    }
     let parent = std::fs::File::open(directory.parent().unwrap()).unwrap();
     tree::remove_entry(std::os::fd::AsFd::as_fd(&parent), directory.file_name().unwrap()).unwrap();
 }

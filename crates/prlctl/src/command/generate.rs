@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use clap::CommandFactory;
+use clap::{Arg, Command, CommandFactory};
 use engine::error::system;
 use engine::{Code, Failure, Result};
 
@@ -49,15 +49,47 @@ fn man(directory: &Path) -> std::io::Result<()> {
 }
 
 fn page(command: &clap::Command, name: &str, directory: &Path) -> std::io::Result<()> {
-    let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    let command = command.clone().name(name).display_name(name).bin_name(name.replacen('-', " ", 1));
+    let name = fixed(name);
+    let command = command
+        .clone()
+        .mut_args(with_aliases)
+        .name(name)
+        .display_name(name)
+        .bin_name(name.replacen('-', " ", 1));
     let mut file = File::create(directory.join(format!("{name}.8")))?;
     clap_mangen::Man::new(command).section("8").title(name.to_uppercase()).render(&mut file)
 }
 
+/// The help of an option, with the other names that it has: a man page would not tell them.
+fn with_aliases(argument: Arg) -> Arg {
+    let aliases: Vec<String> =
+        argument.get_visible_aliases().unwrap_or_default().iter().map(|name| format!("--{name}")).collect();
+    if aliases.is_empty() {
+        return argument;
+    }
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+    argument.help(format!("{help} [also: {}]", aliases.join(", ")))
+}
+
+/// As clap wants names. This process makes a few dozen of them and ends.
+fn fixed(name: &str) -> &'static str {
+    Box::leak(name.to_owned().into_boxed_str())
+}
+
+/// What people type: nothing that is hidden is offered to them.
+fn visible(command: &Command) -> Command {
+    Command::new(fixed(command.get_name()))
+        .about(command.get_about().cloned().unwrap_or_default())
+        .visible_aliases(command.get_visible_aliases().map(fixed).collect::<Vec<_>>())
+        .args(command.get_arguments().filter(|argument| !argument.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(visible))
+        .disable_help_subcommand(true)
+}
+
 fn completions(directory: &Path) -> std::io::Result<()> {
     use clap_complete::Shell;
-    for mut command in [Prlctl::command(), Vzpkg::command()] {
+    for command in [Prlctl::command(), Vzpkg::command()] {
+        let mut command = visible(&command);
         let name = command.get_name().to_owned();
         for (shell, file) in [
             (Shell::Bash, name.clone()),
