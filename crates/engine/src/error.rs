@@ -6,7 +6,8 @@
 use std::fmt;
 
 use store::{
-    AreaError, AtomicError, ConfError, FindError, LockError, PrefixError, TemplateError, TemplateName,
+    AreaError, AtomicError, ConfError, ContainerId, FindError, LockError, PrefixError, TemplateError,
+    TemplateName,
 };
 
 /// What a failure is to a script: a stable word and the exit code, both from the original's list (its section 4.4) where it has one.
@@ -319,6 +320,13 @@ impl From<FindError> for Failure {
                     .because(candidates.join(", "))
                     .unchanged()
                     .hint("write more of it")
+            }
+            FindError::Claimed { name, holders } => {
+                let holders: Vec<String> = holders.iter().map(ContainerId::braced).collect();
+                Failure::new(Code::BadName, format!("more than one container is called `{name}`"))
+                    .because(format!("{} have it as NAME", holders.join(" and ")))
+                    .unchanged()
+                    .hint("correct NAME in the ve.conf of all but one; until then write the UUID")
             }
             FindError::List(_) => system("cannot look for the container", &error),
         }

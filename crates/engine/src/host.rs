@@ -125,6 +125,9 @@ impl Host {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
         crate::recover::recover(&container)?;
+        if let Err(failure) = crate::names::put_right(&container, false) {
+            self.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+        }
         let link = self.prefix.conf_dir().join(format!("{id}.conf"));
         if std::fs::symlink_metadata(&link).is_ok_and(|found| found.is_file()) {
             self.warning(&format!(

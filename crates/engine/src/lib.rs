@@ -17,6 +17,7 @@ mod container;
 pub mod error;
 pub mod fault;
 pub mod host;
+pub mod names;
 pub mod operation;
 pub mod real;
 pub mod recover;

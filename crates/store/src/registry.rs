@@ -23,6 +23,9 @@ pub enum FindError {
     Unknown { words: String, did_you_mean: Option<String> },
     #[error("`{words}` may be {}", .candidates.join(", "))]
     Ambiguous { words: String, candidates: Vec<String> },
+    /// Somebody has edited `NAME`.
+    #[error("{} are all called `{name}`", .holders.iter().map(ContainerId::braced).collect::<Vec<_>>().join(" and "))]
+    Claimed { name: ContainerName, holders: Vec<ContainerId> },
     #[error(transparent)]
     List(#[from] AtomicError),
 }
@@ -66,15 +69,44 @@ pub fn names(prefix: &Prefix) -> Result<Vec<(ContainerName, ContainerId)>, Atomi
     Ok(atomic::names_in(directory.as_fd())?.iter().filter_map(named).collect())
 }
 
+/// The existing container that a name's link leads to.
+pub fn linked(prefix: &Prefix, name: &ContainerName) -> Result<Option<ContainerId>, AtomicError> {
+    let directory = atomic::open_directory(&prefix.names_dir())?;
+    Ok(match link_target(directory.as_fd(), name.as_str()) {
+        Target::Container(id) if exists(prefix, &id) => Some(id),
+        Target::Container(_) | Target::Missing | Target::Other => None,
+    })
+}
+
+/// The containers that have this `NAME`, linked or not: a look at every `ve.conf`.
+pub fn named(prefix: &Prefix, name: &ContainerName) -> Vec<ContainerId> {
+    list(prefix).unwrap_or_default().into_iter().filter(|id| is_called(prefix, id, name)).collect()
+}
+
+fn is_called(prefix: &Prefix, id: &ContainerId, name: &ContainerName) -> bool {
+    Area::open_unchecked(prefix, id).and_then(|area| area.name()).is_ok_and(|own| own.as_ref() == Some(name))
+}
+
 /// The container that somebody means: by its exact name, its UUID with or without braces, or a start of either
 /// that fits only one.
 pub fn find(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
-    if let Ok(name) = words.parse::<ContainerName>() {
-        let directory = atomic::open_directory(&prefix.names_dir())?;
-        if let Target::Container(id) = link_target(directory.as_fd(), name.as_str())
-            && exists(prefix, &id)
-        {
-            return Ok(id);
+    let name = words.parse::<ContainerName>().ok();
+    let linked = name.as_ref().map(|name| linked(prefix, name)).transpose()?.flatten();
+    if let (Some(id), Some(name)) = (linked, &name)
+        && is_called(prefix, &id, name)
+    {
+        return Ok(id);
+    }
+    // A link that is missing, or leads to what has another name by now.
+    if let Some(name) = name {
+        let mut holders = named(prefix, &name);
+        match (holders.pop(), holders.is_empty(), linked) {
+            (Some(id), true, _) | (None, _, Some(id)) => return Ok(id),
+            (Some(last), false, _) => {
+                holders.push(last);
+                return Err(FindError::Claimed { name, holders });
+            }
+            (None, _, None) => {}
         }
     }
     if let Ok(id) = words.parse::<ContainerId>()

@@ -86,14 +86,14 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
 
     let lock = host.lock_host()?;
     let taken = |failure: Failure| failure.unchanged();
-    for (name, holder) in registry::names(&host.prefix)? {
-        if name == options.name && host.prefix.area_dir(&holder).exists() {
-            return Err(taken(
-                Failure::new(Code::BadName, format!("the name `{name}` is taken"))
-                    .because(format!("container {} has it", holder.braced()))
-                    .hint("choose another name"),
-            ));
-        }
+    // Also one that is not linked yet: somebody has edited NAME.
+    let linked = registry::linked(&host.prefix, &options.name)?;
+    if let Some(holder) = linked.or_else(|| registry::named(&host.prefix, &options.name).into_iter().next()) {
+        return Err(taken(
+            Failure::new(Code::BadName, format!("the name `{}` is taken", options.name))
+                .because(format!("container {} has it", holder.braced()))
+                .hint("choose another name"),
+        ));
     }
     let id = options.id.unwrap_or_else(ContainerId::random);
     if host.prefix.area_dir(&id).exists() {
@@ -236,12 +236,7 @@ fn discard_staged(host: &Host, id: &ContainerId) -> Result<()> {
 /// When another container has its name.
 pub fn link(container: &Container<'_>) -> Result<()> {
     let prefix = &container.host.prefix;
-    if let Ok(Some(name)) = container.area.name()
-        && std::fs::symlink_metadata(prefix.names_dir().join(name.as_str())).is_err()
-    {
-        let _lock = container.host.lock_host()?;
-        registry::link_name(prefix, &name, container.id())?;
-    }
+    crate::names::put_right(container, true)?;
     if std::fs::symlink_metadata(prefix.conf_dir().join(format!("{}.conf", container.id()))).is_err() {
         registry::link_conf(prefix, container.id())?;
     }

@@ -27,6 +27,7 @@ pub fn run(arguments: &Recover) -> Result<u8> {
         }
         // Opening a container recovers it.
         let container = host.open(words)?;
+        engine::operation::create::link(&container)?;
         drop(container);
         empty_trash_later(&host);
         return Ok(done(

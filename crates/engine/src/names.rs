@@ -1,0 +1,54 @@
+//! The links of `/etc/vz/names`, put right after somebody has edited `NAME` in a `ve.conf`.
+//!
+//! `NAME` is the truth, a link only finds it fast. The new name is linked before the old link goes, and a name without a link is found by a look at
+//! every `ve.conf`: at no moment is a container without a name that leads to it.
+
+use store::{Area, ContainerName, RegistryError, registry};
+
+use crate::error::{Code, Failure, Result};
+use crate::host::Container;
+
+/// Has the container's name lead to it, and no other any more. Nothing is looked for when its name does so already, unless `is_thorough`.
+///
+/// # Errors
+/// [`Code::BadName`] when another container is called the same.
+pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
+    // A damaged configuration tells no name, and keeps the links that it has.
+    let Ok(Some(name)) = container.area.name() else { return Ok(()) };
+    let (prefix, id) = (&container.host.prefix, container.id());
+    let is_linked = registry::linked(prefix, &name).is_ok_and(|holder| holder == Some(*id));
+    if is_linked && !is_thorough {
+        return Ok(());
+    }
+    let _lock = container.host.lock_host()?;
+    if !is_linked {
+        link(container, &name)?;
+    }
+    for (other, holder) in registry::names(prefix)? {
+        if holder == *id && other != name {
+            registry::unlink_name(prefix, &other, id)?;
+        }
+    }
+    Ok(())
+}
+
+fn link(container: &Container<'_>, name: &ContainerName) -> Result<()> {
+    let (prefix, id) = (&container.host.prefix, container.id());
+    match registry::link_name(prefix, name, id) {
+        Err(RegistryError::NameTaken { holder, .. }) => {
+            let is_its_own = Area::open_unchecked(prefix, &holder)
+                .and_then(|area| area.name())
+                .is_ok_and(|own| own.is_none_or(|own| own == *name));
+            if is_its_own {
+                return Err(Failure::new(Code::BadName, format!("two containers are called `{name}`"))
+                    .because(format!("{} and {} both have it as NAME", holder.braced(), id.braced()))
+                    .state(format!("`{name}` means {}; the other is reached by its UUID", holder.braced()))
+                    .hint(format!("correct NAME in {}", container.area.path().join("ve.conf").display())));
+            }
+            // What it was called before.
+            registry::unlink_name(prefix, name, &holder)?;
+            Ok(registry::link_name(prefix, name, id)?)
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,59 @@
+//! A container's name is its `NAME`, whoever has edited that.
+
+use testkit::RealHost;
+
+/// Puts another `NAME` into a container's `ve.conf`, as an editor would.
+fn rename(host: &RealHost, area: &std::path::Path, name: &str) {
+    let path = area.join("ve.conf");
+    let text = std::fs::read_to_string(&path).expect("read ve.conf");
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("NAME=")).map(|line| format!("{line}\n")).collect();
+    let below =
+        path.strip_prefix(host.prefix()).expect("an area is below the prefix").to_string_lossy().into_owned();
+    host.write(&below, &format!("{kept}NAME=\"{name}\"\n"), 0o600);
+}
+
+#[test]
+fn root_a_name_that_was_edited_is_put_right_by_whoever_notices() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    for name in ["web01", "db01"] {
+        host.ok(["create", name, "--ostemplate", "busybox"]);
+    }
+    let (web, db) = (host.area("web01"), host.area("db01"));
+    let links = || {
+        let mut names: Vec<String> = std::fs::read_dir(host.path("etc/vz/names"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    // By the new name at once, and the old link is gone with it.
+    rename(&host, &web, "shop");
+    host.ok(["status", "shop"]);
+    host.ok(["start", "shop"]);
+    assert_eq!(links(), ["db01", "shop"]);
+    host.run(["status", "web01"]).failed(14, &["unknown container `web01`"]);
+    // Two that change their names: each name means who has it now.
+    rename(&host, &web, "db01");
+    rename(&host, &db, "shop");
+    assert!(host.ok(["status", "db01"]).contains("running"));
+    assert!(host.ok(["status", "shop"]).contains("stopped"));
+    host.ok(["recover"]);
+    assert_eq!(links(), ["db01", "shop"]);
+    host.ok(["exec", "db01", "true"]);
+    // Two that claim one name.
+    rename(&host, &db, "db01");
+    let ran = host.run(["recover"]);
+    let uuids = [&web, &db].map(|area| area.file_name().unwrap().to_string_lossy().into_owned());
+    ran.failed(
+        137,
+        &["two containers are called `db01`", &uuids[0], &uuids[1], "state: ", "hint: correct NAME in "],
+    );
+    host.run(["create", "db01", "--ostemplate", "busybox"]).failed(137, &["the name `db01` is taken"]);
+    assert!(host.ok(["status", "db01"]).contains("running"), "it is still whose it was");
+    host.ok(["status", &uuids[1]]);
+    rename(&host, &db, "last");
+    host.ok(["recover"]);
+    assert_eq!(links(), ["db01", "last"]);
+}
