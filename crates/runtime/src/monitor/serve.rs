@@ -28,6 +28,9 @@ const KILLING: Duration = Duration::from_secs(30);
 /// How long to leave an init to itself that cannot be asked to stop yet.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
+/// How long to wait after poll(2) has failed.
+const BETWEEN_FAILURES: Duration = Duration::from_secs(1);
+
 /// The name of the socket in the container's run directory.
 pub const SOCKET: &str = "monitor";
 
@@ -211,7 +214,24 @@ impl Monitor {
     /// Until init has ended.
     fn watch(&mut self, running: &Running) -> End {
         loop {
-            let Ok(ready) = self.wait(running) else { continue };
+            let ready = match self.wait(running) {
+                Ok(ready) => ready,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // No memory, say: for a moment nothing is heard, and this process does not take all of a core.
+                    self.console.note(&format!("cannot listen: {error}"));
+                    std::thread::sleep(BETWEEN_FAILURES);
+                    // The end is looked for all the same: nobody else would see it.
+                    let has_ended = !ProcessIdentity::is_alive(running.init);
+                    Ready {
+                        ended: has_ended,
+                        listener: false,
+                        console: false,
+                        notify: false,
+                        connections: Vec::new(),
+                    }
+                }
+            };
             if ready.console {
                 self.console.pump(16);
             }
