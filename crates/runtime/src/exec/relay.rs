@@ -233,3 +233,69 @@ impl Lines {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC).unwrap()
+    }
+
+    fn relay() -> Relay {
+        Relay { pairs: Vec::new(), window: None, signals: SignalReader::new(&[]).unwrap() }
+    }
+
+    fn read_now(from: &OwnedFd) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 64 * 1024];
+        while is_readable(from.as_fd()) {
+            let length = rustix::io::read(from, &mut buffer).unwrap();
+            if length == 0 {
+                break;
+            }
+            bytes.extend_from_slice(&buffer[..length]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_a_program_wrote_before_it_ended_is_carried_and_nothing_is_waited_for() {
+        // More than one buffer, and the writing end stays open: a process that the program has left behind has it.
+        let said: Vec<u8> = (0..50_000u32).map(|index| index as u8).collect();
+        let ((from, written), (read, to)) = (pipe(), pipe());
+        write_all(written.as_fd(), &said).unwrap();
+        let mut relay = relay();
+        relay.output(from, to);
+        relay.drain();
+        assert_eq!(read_now(&read), said);
+        // Again, with nothing there.
+        relay.drain();
+        assert_eq!(read_now(&read), b"");
+        drop(written);
+        relay.drain();
+    }
+
+    #[test]
+    fn what_a_program_has_not_read_is_not_taken_from_its_caller() {
+        let ((from, typed), (read, to)) = (pipe(), pipe());
+        write_all(typed.as_fd(), b"for the next program").unwrap();
+        let mut relay = relay();
+        relay.input(from.try_clone().unwrap(), to);
+        relay.drain();
+        assert_eq!(read_now(&read), b"");
+        assert_eq!(read_now(&from), b"for the next program");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_does_not_stop_the_draining() {
+        let ((from, written), (read, to)) = (pipe(), pipe());
+        write_all(written.as_fd(), &[1; 40_000]).unwrap();
+        drop(read);
+        let mut relay = relay();
+        relay.output(from.try_clone().unwrap(), to);
+        relay.drain();
+        assert_eq!(read_now(&from), b"", "all of it was read, and thrown away");
+    }
+}
