@@ -53,6 +53,8 @@ pub enum How {
     KillAfter,
     /// It says yes, and the container goes down by itself.
     GoesDown,
+    /// The same, and it does not start again.
+    GoesDownForGood,
 }
 
 /// The call that goes wrong; once.
@@ -101,6 +103,8 @@ pub struct FakeContainer {
     pub held: BTreeSet<u32>,
     /// A script of the host is under way, or has left something running.
     pub is_scripted: bool,
+    /// No start of it succeeds.
+    pub is_broken: bool,
 }
 
 impl FakeContainer {
@@ -225,11 +229,13 @@ impl FakeRuntime {
         match how {
             Some(How::ErrorBefore) => return Err(said_no()),
             Some(How::KillBefore) => die(),
-            Some(How::ErrorAfter | How::KillAfter | How::GoesDown) | None => {}
+            Some(How::ErrorAfter | How::KillAfter | How::GoesDown | How::GoesDownForGood) | None => {}
         }
         let result = work(&mut world);
-        if how == Some(How::GoesDown) {
-            world.containers.entry(id.to_string()).or_default().go_down();
+        if matches!(how, Some(How::GoesDown | How::GoesDownForGood)) {
+            let known = container(&mut world, id);
+            known.go_down();
+            known.is_broken = how == Some(How::GoesDownForGood);
         }
         self.store(&world);
         match how {
@@ -280,6 +286,9 @@ impl Runtime for FakeRuntime {
         let numbers: Vec<u32> = start.roots.iter().map(|root| root.number.get()).collect();
         let words = format!("{numbers:?}{}", if start.is_probation { " on probation" } else { "" });
         self.call(&id, "start", &words, |world| {
+            if container(world, &id).is_broken {
+                return Err(refused(RuntimeErrorKind::Other, "its init exited with 1"));
+            }
             world.starts += 1;
             let init = world.starts;
             if container(world, &id).running.is_some() {

@@ -273,7 +273,9 @@ fn visit_call(scenario: &Scenario, method: &str, call: u32, how: How) {
     host.fake().fail(method, call, how);
     let came = match how {
         How::KillBefore | How::KillAfter => in_child(&host, &id, Some(scenario), None),
-        How::ErrorBefore | How::ErrorAfter | How::GoesDown => Came::of(scenario.act(&host.host(), &id)),
+        How::ErrorBefore | How::ErrorAfter | How::GoesDown | How::GoesDownForGood => {
+            Came::of(scenario.act(&host.host(), &id))
+        }
     };
     assert_eq!(host.fake().world().fault, None, "{case}: not reached");
     aftermath(&host, &id, scenario, &before, &came, &case, before.was_running);
