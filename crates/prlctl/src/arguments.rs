@@ -230,6 +230,9 @@ pub struct List {
     /// Sort by a column; with - before it, the other way round
     #[arg(short, long, value_name = "FIELD", allow_hyphen_values = true)]
     pub sort: Option<String>,
+    /// Only those that are templates for others, TEMPLATE="yes"; what roots are made from is listed by `vzpkg list`
+    #[arg(short, long)]
+    pub template: bool,
     /// No header
     #[arg(short = 'H', long)]
     pub no_header: bool,

@@ -295,8 +295,7 @@ fn root_two_containers_cannot_have_one_name_or_one_uuid() {
     let before = picture(&host);
     create(&host, "web01", &[])
         .failed(137, &["cannot create `web01`", "the name `web01` is taken", given, "nothing was changed"]);
-    create(&host, "web02", &["--uuid", given])
-        .failed(44, &["there is a container", given, "nothing was changed"]);
+    create(&host, "web02", &["--uuid", given]).failed(44, &[given, "is taken", "nothing was changed"]);
     create(&host, "web02", &["--uuid", "nonsense"]).failed(21, &["`nonsense` is no UUID"]);
     create(&host, "web02", &["--vmtype", "vm"]).failed(21, &["`vm`"]);
     assert_eq!(picture(&host), before);
@@ -354,12 +353,12 @@ fn root_create_takes_the_default_template_and_a_sample() {
     assert_eq!(std::fs::read_to_string(link).unwrap(), conf);
     assert_eq!(std::fs::read_to_string(host.path("etc/vz/names/web02")).unwrap(), conf);
 
-    for sample in ["nosuch", "../../../etc/passwd"] {
+    for (sample, code) in [("nosuch", 82), ("../../../etc/passwd", 21)] {
         create(&host, "web03", &["--config", sample])
-            .failed(21, &["cannot create `web03`", "nothing was changed"]);
+            .failed(code, &["cannot create `web03`", "nothing was changed"]);
     }
     host.write("etc/vz/conf/ve-bad.conf-sample", "NUMPROC=\"many\"\n", 0o644);
-    create(&host, "web03", &["--config", "bad"]).failed(21, &["NUMPROC", "nothing was changed"]);
+    create(&host, "web03", &["--config", "bad"]).failed(82, &["NUMPROC", "nothing was changed"]);
     assert_eq!(host.run(["status", "web03"]).code, 14);
 }
 
@@ -466,4 +465,20 @@ fn root_files_on_disk_have_plain_owners() {
     let found = std::fs::metadata(delta.join("srv/file")).unwrap();
     assert_eq!((found.uid(), found.gid()), (33, 42));
     assert_eq!(std::fs::metadata(delta.join("srv")).unwrap().uid(), 0);
+}
+
+#[test]
+fn root_containers_that_are_templates_are_listed_as_the_original_does() {
+    let Some(host) = new_host() else { return };
+    for name in ["golden", "web01"] {
+        host.ok(["create", name, "--ostemplate", "busybox"]);
+    }
+    let header = format!("{:<39} {:<15} {:<2} NAME\n", "UUID", "DIST", "T");
+    assert_eq!(host.ok(["list", "-t"]), header);
+    let area = host.area("golden");
+    let text = std::fs::read_to_string(area.join("ve.conf")).unwrap();
+    let uuid = area.file_name().unwrap().to_string_lossy().into_owned();
+    host.write(&format!("vz/private/{uuid}/ve.conf"), &format!("{text}TEMPLATE=\"yes\"\n"), 0o600);
+    assert_eq!(host.ok(["list", "-t"]), format!("{header}{{{uuid}}}  {:<15} CT golden\n", "busybox"));
+    assert_eq!(host.ok(["list", "-t", "-H", "-o", "name"]), "golden\n");
 }

@@ -42,6 +42,7 @@ const COLUMNS: &[Column] = &[
 ];
 /// Other names for columns, which `-L` does not show.
 const ALIASES: &[(&str, &str)] = &[("id", "uuid"), ("ctid", "uuid"), ("veid", "uuid"), ("private", "home")];
+const OF_TEMPLATES: [&str; 4] = ["uuid", "dist", "type", "name"];
 const DEFAULT: [&str; 5] = ["uuid", "status", "ip_configured", "type", "name"];
 
 /// What the kernel, and the mounts, say of a container: `running`, `mounted`, `stopped`.
@@ -85,11 +86,14 @@ pub fn run(arguments: &List) -> Result<u8> {
     if arguments.info {
         return Ok(inform(&host, &rows, arguments));
     }
-    if !arguments.all && arguments.container.is_none() {
+    if arguments.template {
+        // None of them runs.
+        rows.retain(|row| row.key("TEMPLATE") == "yes");
+    } else if !arguments.all && arguments.container.is_none() {
         rows.retain(|row| row.state == "running");
     }
     let names: Vec<&str> = if arguments.output.is_empty() {
-        DEFAULT.to_vec()
+        if arguments.template { OF_TEMPLATES.to_vec() } else { DEFAULT.to_vec() }
     } else {
         arguments.output.iter().map(|name| name.trim()).collect()
     };
