@@ -11,6 +11,7 @@ mod memory;
 mod mount;
 mod process;
 mod signal;
+mod trace;
 mod user_namespace;
 
 pub use file::begin_writing;
@@ -23,5 +24,9 @@ pub use process::{
 };
 pub use signal::{
     SignalReader, default_signals, end_at, is_ignored, signal_by_number, signal_number, unblock_signals,
+};
+pub use trace::{
+    Follow, Stop, TracedCall, Until, detach_traced, forge_traced_call, resume_traced, set_traced_options,
+    spawn_traced, traced_call, wait_traced,
 };
 pub use user_namespace::user_namespace;
