@@ -331,3 +331,16 @@ fn a_template_in_use_stays() {
     delete(&host, &id.to_string(), false).unwrap();
     store::template::remove(&host.prefix, &name).unwrap();
 }
+
+#[test]
+fn a_deletion_that_has_happened_is_no_error_whatever_becomes_of_the_links() {
+    let host = TestHost::new();
+    let id = create::create(&host.host(), &create_options("web01")).unwrap();
+    let links = host.prefix.conf_dir();
+    std::fs::remove_file(links.join(format!("{id}.conf"))).unwrap();
+    std::fs::remove_dir(&links).unwrap();
+    host.told();
+    delete(&host, "web01", false).unwrap();
+    assert!(!host.prefix.area_dir(&id).exists());
+    assert!(format!("{:?}", host.told()).contains("it is deleted"));
+}

@@ -200,19 +200,24 @@ pub(crate) fn make_directory_unsynced_at(
     Ok(true)
 }
 
-/// Renames, durably; something that has the new name already is never replaced (`EEXIST`).
+/// Renames, durably; something that has the new name already is never replaced (`EEXIST`). After an error it has its old name: whoever is told
+/// that a deletion or a creation has failed must not find it done.
 pub fn move_at(
     from: BorrowedFd<'_>,
     old: impl AsRef<OsStr>,
     to: BorrowedFd<'_>,
     new: impl AsRef<OsStr>,
 ) -> Result<(), AtomicError> {
-    let old = old.as_ref();
-    rustix::fs::renameat_with(from, old, to, new.as_ref(), RenameFlags::NOREPLACE)
+    let (old, new) = (old.as_ref(), new.as_ref());
+    rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE)
         .map_err(|errno| AtomicError::at("move", from, old, errno))?;
     // The new place first: should a filesystem not journal both as one, two names are better than none.
-    fsync_dir(to)?;
-    fsync_dir(from)
+    fsync_dir(to).and_then(|()| fsync_dir(from)).inspect_err(|_| {
+        // Best effort, on a disk that has just refused to write: nobody knows which of the two a power cut would leave.
+        if rustix::fs::renameat_with(to, new, from, old, RenameFlags::NOREPLACE).is_ok() {
+            let _ = fsync_dir(from).and_then(|()| fsync_dir(to));
+        }
+    })
 }
 
 /// Removes the temporaries that killed writers left in `dir`. Only for who holds the lock of what lies in it.
@@ -324,5 +329,19 @@ mod tests {
         assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
         move_at(handle.as_fd(), "a", handle.as_fd(), "c").unwrap();
         assert_eq!(names_in(handle.as_fd()).unwrap(), ["b", "c"]);
+    }
+
+    #[test]
+    fn takes_a_move_back_whose_sync_fails() {
+        let (directory, handle) = directory();
+        for name in ["thing", "there"] {
+            assert!(make_directory_at(handle.as_fd(), name, 0o700).unwrap());
+        }
+        // Good for a rename, and for no fsync.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let there = rustix::fs::open(directory.path().join("there"), flags, Mode::empty()).unwrap();
+        let error = move_at(handle.as_fd(), "thing", there.as_fd(), "moved").unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+        assert_eq!(names_in(handle.as_fd()).unwrap(), ["there", "thing"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use runtime::monitor::describe;
 use store::registry;
 
 use crate::error::{Code, Failure, Result};
@@ -41,10 +42,11 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a
     // container and the next sweep removes.
     store::trash::discard(&host.prefix, private.as_fd(), id.to_string())?;
-    if let Some(name) = &name {
-        registry::unlink_name(&host.prefix, name, &id)?;
+    let unlinked = name.map_or(Ok(()), |name| registry::unlink_name(&host.prefix, &name, &id));
+    if let Err(error) = unlinked.and_then(|()| registry::unlink_conf(&host.prefix, &id)) {
+        // It has happened, and an error would say that it has not.
+        host.warning(&format!("it is deleted, and `prlctl recover` removes its links: {}", describe(&error)));
     }
-    registry::unlink_conf(&host.prefix, &id)?;
     let _ = std::fs::remove_dir(host.prefix.root_dir(&id));
     let run = store::atomic::open_directory(&host.prefix.run_dir())?;
     let _ = tree::remove_entry(run.as_fd(), id.to_string().as_ref());
