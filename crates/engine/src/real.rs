@@ -23,6 +23,8 @@ use crate::runtime::{
 const KILLING: Duration = Duration::from_secs(30);
 /// How long the monitor of a stopped container may take to flush and unmount.
 const LEAVING: Duration = Duration::from_secs(300);
+/// How long a monitor may take until it runs its container, or has left.
+const COMING: Duration = Duration::from_secs(5);
 /// How often a plain init that has just been executed is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// One that has been seen waiting for something so many times in a row lives.
@@ -335,6 +337,24 @@ impl Runtime for RealRuntime {
             }
         }
         Ok(())
+    }
+
+    fn clear_up(&self, id: &ContainerId) {
+        let deadline = std::time::Instant::now() + COMING;
+        // One that has just been started by a command that was killed then, or one that leaves: it says soon which. What it serves is its own.
+        while let Some(monitor) = living_monitor(&self.prefix, id) {
+            if self.running(id).is_some() || std::time::Instant::now() >= deadline {
+                return;
+            }
+            let Ok(Some(pidfd)) = monitor.open() else { continue };
+            let timeout = Timespec { tv_sec: 0, tv_nsec: BETWEEN_LOOKS.as_nanos() as i64 };
+            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
+        }
+        mounts::sweep_layers(&self.prefix, id);
+        for point in mounts::mounted(&self.prefix, id, "generations") {
+            // Busy: a process of the host is in it; the next start says so.
+            let _ = mounts::unmount(&point);
+        }
     }
 
     fn release_view(&self, id: &ContainerId) -> RuntimeResult<()> {

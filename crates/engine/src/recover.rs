@@ -35,6 +35,7 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
     // Also without a journal: whoever died while it was writing that, or the next number, has left a temporary file.
     let _ = container.area.sweep();
     if !container.is_running() {
+        container.runtime().clear_up(container.id());
         discard_doomed(container);
     }
     Ok(())

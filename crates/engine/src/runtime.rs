@@ -155,6 +155,8 @@ pub trait Runtime {
     fn unmount(&self, id: &ContainerId, number: GenerationNumber) -> RuntimeResult<()>;
     /// Unmounts everything of a stopped container.
     fn unmount_all(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Unmounts what a start that was killed half way has mounted of a container that does not run; what `prlctl mount` shows of it stays.
+    fn clear_up(&self, _id: &ContainerId) {}
     /// Takes away what `prlctl mount` shows of the container; not mounted is fine. Busy is an error, and then it is shown still.
     fn release_view(&self, _id: &ContainerId) -> RuntimeResult<()> {
         Ok(())
