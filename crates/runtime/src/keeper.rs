@@ -70,7 +70,30 @@ impl Keeper {
 
     /// The operation has come to an end by itself.
     pub fn dismiss(self) {
-        let _ = rustix::io::write(&self.pipe, b".");
+        let written = loop {
+            match rustix::io::write(&self.pipe, b".") {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        // One that has not heard the word would wait for it, and we for its end; let go, it would recover what needs no recovery.
+        if written.is_err() {
+            let _ = self.child.kill();
+        }
         drop(self.child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_cannot_be_told_is_dismissed_all_the_same() {
+        let (listen, _kept) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        // It is told through the wrong end: the write fails. What would wait for the word waits for ever.
+        let mut sleeper = Command::new("sleep");
+        let child = linux::spawn(sleeper.arg("600")).unwrap();
+        Keeper { child, pipe: listen }.dismiss();
     }
 }
