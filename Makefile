@@ -21,7 +21,7 @@ ZSH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build release install uninstall bench clean setup
+.PHONY: help demo test build release install uninstall bench torture clean setup
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,15 @@ uninstall: ## remove what install made, but no configuration and no container
 
 bench: release ## measure against the peers
 	@benches/peers.sh
+
+# How long `make torture` may take, and in which order it takes the points (without: where the last slice ended).
+SLICE ?= 20m
+SEED ?=
+
+torture: setup ## kill, fail and cut operations at every instant for SLICE (20m); SEED repeats one
+	@$(CARGO) build --workspace --locked
+	@$(TARGET)/debug/torture run --slice $(SLICE) $(if $(SEED),--seed $(SEED)); code=$$?; \
+	$(TARGET)/debug/torture report; exit $$code
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -5,6 +5,7 @@
 //! fake_runtime   what "runs" containers there: a file, so that every process over the prefix sees the same
 //! fake_script    the few words that a script of a test is written in
 //! real_host      a prefix in which containers really run
+//! judge          whether a container there is as it was or as it should be
 //! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
 //!
@@ -14,6 +15,7 @@
 pub mod fake_runtime;
 pub mod fake_script;
 pub mod host;
+pub mod judge;
 pub mod real_host;
 pub mod terminal;
 

@@ -60,6 +60,28 @@ impl RealHost {
         Some(host)
     }
 
+    /// A new one in `directory`, which is made, on whatever filesystem that is; without templates.
+    pub fn at(program: &str, directory: &Path) -> Option<RealHost> {
+        let program = PathBuf::from(program);
+        if let Err(because) = can_run(&program) {
+            not_run(&scratch(&program), &because);
+            return None;
+        }
+        let directory = directory.join(format!("host-{}-{}", std::process::id(), unique()));
+        let host = RealHost { program, directory, image: None };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(host.prefix())
+            .expect("make the host's directory");
+        Some(host)
+    }
+
+    /// One whose prefix is in `directory` already: another host's, as a power cut has left it.
+    pub fn existing(program: &str, directory: &Path) -> RealHost {
+        RealHost { program: PathBuf::from(program), directory: directory.to_owned(), image: None }
+    }
+
     /// The prefix on a filesystem of its own of that size (`64M`), made by `mkfs.<kind>`; without templates.
     pub fn on_image(program: &str, size: &str, kind: &str) -> Option<RealHost> {
         let mut host = RealHost::bare(program)?;
@@ -306,6 +328,11 @@ fn can_run(program: &Path) -> Result<(), String> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Err(text.lines().filter(|line| line.contains("MISSING")).map(str::trim).collect::<Vec<_>>().join("; "))
+}
+
+/// Writes a test down as not run; `program` is the one under test.
+pub fn not_run_here(program: &Path, because: &str) {
+    not_run(&scratch(program), because);
 }
 
 fn not_run(scratch: &Path, because: &str) {

@@ -1,0 +1,328 @@
+//! What follows every fault: the recovery, the verdict, a second recovery, and now and then the next reinstall.
+
+use std::time::{Duration, Instant};
+
+use linux::Exit;
+use store::{Area, Lock, LockError, LockName, Prefix, TemplateName};
+use testkit::Ran;
+use testkit::judge::{
+    Before, Effect, Judged, Runs, Still, Verdict, Violation, has_written, judge, leftovers, trash_empties,
+    whole,
+};
+
+use crate::golden;
+use crate::scenario::{Kind, Scenario, Scripts};
+use crate::trace::Run;
+
+/// Longer than that no recovery takes.
+const RECOVERY: Duration = Duration::from_secs(60);
+/// Within that time whoever recovers by himself has the container's lock.
+const BEGINNING: Duration = Duration::from_secs(3);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// What the command came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Came {
+    /// It returned 0.
+    Done,
+    /// It returned an error.
+    Failed(i32),
+    /// It was killed.
+    Killed,
+}
+
+impl Came {
+    /// Out of how it ended.
+    pub fn of(exit: Exit) -> Came {
+        match exit {
+            Exit::Code(0) => Came::Done,
+            Exit::Code(code) => Came::Failed(code),
+            Exit::Signal(_) => Came::Killed,
+        }
+    }
+}
+
+/// By whom the container is recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// By whom the dead command has left to watch; nobody types anything.
+    ByItself,
+    /// `prlctl recover CT`.
+    Named,
+    /// `prlctl recover`.
+    All,
+    /// The next command on that container, `prlctl umount CT`.
+    NextCommand,
+    /// As after a boot: `prlctl recover --boot`.
+    Boot,
+}
+
+/// The host of one fault, and what it was.
+pub struct Scene<'a> {
+    /// Where the container lies now; of a power cut another place than before.
+    pub prefix: &'a Prefix,
+    /// `prlctl` on that prefix.
+    pub prlctl: &'a dyn Fn(&[&str]) -> Ran,
+    /// What was done.
+    pub scenario: &'static Scenario,
+    /// The container's name.
+    pub name: &'a str,
+    /// The container before; none when there was none.
+    pub before: Option<&'a Before>,
+    /// How it is recovered.
+    pub recovery: Recovery,
+    /// Whether it is to run: `None`, as it did.
+    pub runs: Option<Runs>,
+}
+
+const OUTCOME: &str = "what has returned 0 is done, and what has returned an error is undone";
+const BY_ITSELF: &str = "nobody has to type anything for what ran, or for a script, to be recovered";
+const RECOVERS: &str = "recovery succeeds";
+
+impl std::fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene")
+            .field("scenario", &self.scenario.name)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scene<'_> {
+    /// Recovers and judges.
+    ///
+    /// # Errors
+    /// The first [`Violation`].
+    pub fn after(&self, came: Came, said: &str) -> Judged<Verdict> {
+        self.recover()?;
+        let verdict = self.verdict(came, said)?;
+        let wanted = match came {
+            // Nothing that fails by itself is ever done.
+            Came::Done if !self.scenario.fails => Some(Verdict::New),
+            Came::Done => None,
+            Came::Failed(_) => Some(Verdict::Old),
+            Came::Killed => None,
+        };
+        if wanted.is_some_and(|wanted| wanted != verdict) {
+            return Err(Violation::new(OUTCOME, format!("it has come to {came:?}, and is {verdict:?}")));
+        }
+        if self.scenario.fails && verdict == Verdict::New {
+            return Err(Violation::new(OUTCOME, "a script has failed, and its root is live"));
+        }
+        self.second_recovery()?;
+        Ok(verdict)
+    }
+
+    fn recover(&self) -> Judged<()> {
+        let words: &[&str] = match self.recovery {
+            Recovery::ByItself => return self.wait_for_recovery(),
+            // One that is not there, or not yet, cannot be named.
+            _ if self.before.is_none() && self.recovery != Recovery::Boot => &["recover"],
+            Recovery::Named | Recovery::NextCommand if self.scenario.kind == Kind::Delete => &["recover"],
+            Recovery::Named => &["recover", self.name],
+            Recovery::NextCommand => &["umount", self.name, "--lock-wait", "60"],
+            Recovery::All => &["recover"],
+            Recovery::Boot => &["recover", "--boot"],
+        };
+        self.must_recover(words)
+    }
+
+    fn must_recover(&self, words: &[&str]) -> Judged<()> {
+        let ran = (self.prlctl)(words);
+        // What is not mounted cannot be unmounted; it was recovered all the same.
+        let is_not_mounted = self.recovery == Recovery::NextCommand && ran.code == 40;
+        if ran.code == 0 || is_not_mounted {
+            Ok(())
+        } else {
+            Err(Violation::new(RECOVERS, format!("prlctl {words:?}: {ran}")))
+        }
+    }
+
+    /// Waits for whoever watches. Where nobody does yet, because the command died before it had done anything, the next one is to do it.
+    fn wait_for_recovery(&self) -> Judged<()> {
+        let Some(before) = self.before else { return self.must_recover(&["recover"]) };
+        let journal = self.prefix.area_dir(&before.id).join("operation.json");
+        let began = Instant::now();
+        if !journal.exists() {
+            // It died before it had a journal, so that nobody had anything to watch; what it was writing then, the next command removes.
+            return self.must_recover(&["recover", self.name]);
+        }
+        while journal.exists() {
+            if began.elapsed() > RECOVERY {
+                return Err(Violation::new(BY_ITSELF, format!("{} is still there", journal.display())));
+            }
+            if began.elapsed() > BEGINNING && self.is_unlocked(before)? && journal.exists() {
+                let is_as_before = runtime::state::running(self.prefix, &before.id)
+                    .is_some_and(|state| state.generation.get() == before.live);
+                if before.is_running && !is_as_before {
+                    return Err(Violation::new(BY_ITSELF, "it does not run, and nobody recovers it"));
+                }
+                return self.must_recover(&["recover", self.name]);
+            }
+            std::thread::park_timeout(BETWEEN_LOOKS);
+        }
+        // The recovery removes the journal before it is quite at its end.
+        let lock = Lock::exclusive(self.prefix, LockName::Container(before.id), RECOVERY, "torture");
+        lock.map(drop).map_err(|error| Violation::new("no lock is held for ever", error.to_string()))
+    }
+
+    fn is_unlocked(&self, before: &Before) -> Judged<bool> {
+        match Lock::exclusive(self.prefix, LockName::Container(before.id), Duration::ZERO, "torture") {
+            Ok(_) => Ok(true),
+            Err(LockError::Held { .. }) => Ok(false),
+            Err(error) => Err(Violation::new("no lock is held for ever", error.to_string())),
+        }
+    }
+
+    fn verdict(&self, came: Came, said: &str) -> Judged<Verdict> {
+        match self.scenario.kind {
+            Kind::Change(effect) => self.verdict_of_change(effect, came, said),
+            Kind::Start | Kind::Stop => self.verdict_of_running(came),
+            Kind::Create => self.verdict_of_creation(),
+            Kind::Delete => self.verdict_of_deletion(),
+            Kind::MakeTemplate | Kind::RemoveTemplate => self.verdict_of_template(),
+        }
+    }
+
+    fn needed(&self) -> Judged<&Before> {
+        self.before.ok_or_else(|| Violation::new("the test itself", "there is no container"))
+    }
+
+    fn verdict_of_change(&self, effect: Effect, came: Came, said: &str) -> Judged<Verdict> {
+        let before = self.needed()?;
+        let is_told = matches!(came, Came::Failed(_)) && said.contains("but it does not run");
+        let runs = match self.runs {
+            Some(runs) => runs,
+            // The one call that was made to fail was the start of the old root, and the command has said so.
+            None if is_told => Runs::Either,
+            None => before.is_running.into(),
+        };
+        let verdict = judge(self.prefix, before, effect, runs)?;
+        if verdict == Verdict::New && matches!(effect, Effect::Reinstall { .. }) {
+            let mut files = vec![("etc/passwd", golden::USER)];
+            match self.scenario.scripts {
+                Scripts::None | Scripts::BadConfigure => {}
+                Scripts::Configure => files.push(("configured", "yes")),
+                Scripts::Build => {
+                    files.extend([("built", "yes"), ("configured", "yes"), ("bin/busybox", "")])
+                }
+            }
+            for (file, wanted) in files {
+                if wanted.is_empty() {
+                    continue;
+                }
+                has_written(self.prefix, &before.id, file, wanted)?;
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn verdict_of_running(&self, came: Came) -> Judged<Verdict> {
+        let before = self.needed()?;
+        let runs = match (came, self.runs) {
+            (_, Some(runs)) => runs,
+            (Came::Done, None) => (!before.is_running).into(),
+            // A stop that comes to an error may have stopped it, and says so.
+            (Came::Failed(_), None) if self.scenario.kind == Kind::Stop => Runs::Either,
+            (Came::Failed(_), None) => before.is_running.into(),
+            (Came::Killed, None) => Runs::Either,
+        };
+        judge(self.prefix, before, Effect::Nothing, runs)?;
+        // There is nothing on disk to tell the two apart: what it came to is what `runs` was about.
+        Ok(if came == Came::Done { Verdict::New } else { Verdict::Old })
+    }
+
+    fn verdict_of_creation(&self) -> Judged<Verdict> {
+        let verdict = match store::registry::find(self.prefix, self.name) {
+            Ok(id) => {
+                whole(self.prefix, &id, self.name, Runs::No)?;
+                Verdict::New
+            }
+            Err(_) => Verdict::Old,
+        };
+        leftovers(self.prefix)?;
+        Ok(verdict)
+    }
+
+    fn verdict_of_deletion(&self) -> Judged<Verdict> {
+        let before = self.needed()?;
+        if self.prefix.area_dir(&before.id).exists() {
+            // Stopped, perhaps, but whole.
+            return judge(self.prefix, before, Effect::Nothing, self.runs.unwrap_or(Runs::Either));
+        }
+        leftovers(self.prefix)?;
+        Ok(Verdict::New)
+    }
+
+    fn verdict_of_template(&self) -> Judged<Verdict> {
+        leftovers(self.prefix)?;
+        let damaged = |what: String| Violation::new("a template is whole, or not there", what);
+        let name: TemplateName = self.name.parse().map_err(|error| damaged(format!("{error}")))?;
+        let is_there = match store::template::latest(self.prefix, &name) {
+            Ok(template) => {
+                let rootfs =
+                    std::fs::File::open(template.rootfs()).map_err(|error| damaged(error.to_string()))?;
+                let digest = tree::digest(std::os::fd::AsFd::as_fd(&rootfs))
+                    .map_err(|error| damaged(error.to_string()))?;
+                if digest.hex != template.record.digest {
+                    return Err(damaged(format!("{} has another digest", template.rootfs().display())));
+                }
+                true
+            }
+            Err(store::TemplateError::Unknown { .. }) => false,
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        let wanted = self.scenario.kind == Kind::MakeTemplate;
+        Ok(if is_there == wanted { Verdict::New } else { Verdict::Old })
+    }
+
+    fn second_recovery(&self) -> Judged<()> {
+        let still = Still::of(self.prefix);
+        self.must_recover(&["recover"])?;
+        still.compare(self.prefix)
+    }
+
+    /// What is deleted is gone in the end, and the container can be given another root as ever.
+    ///
+    /// # Errors
+    /// The first [`Violation`].
+    pub fn next_reinstall(&self) -> Judged<()> {
+        leftovers(self.prefix)?;
+        trash_empties(self.prefix)?;
+        let unusable = |what: String| Violation::new("the next reinstall works", what);
+        if self.scenario.is_of_templates() || store::registry::find(self.prefix, self.name).is_err() {
+            return Ok(());
+        }
+        let before = Before::of(self.prefix, self.name)?;
+        let ran = (self.prlctl)(&["reinstall", self.name, "--skipscripts", "--lock-wait", "60"]);
+        if ran.code != 0 {
+            return Err(unusable(ran.to_string()));
+        }
+        let effect = Effect::Reinstall { discards: false };
+        match judge(self.prefix, &before, effect, before.is_running.into())? {
+            Verdict::New => Ok(()),
+            Verdict::Old => Err(unusable("it has returned 0, and the root is the old one".to_owned())),
+        }
+    }
+}
+
+/// The journal as it lies on disk, for the message.
+pub fn journal(prefix: &Prefix, before: Option<&Before>) -> Option<String> {
+    let area = Area::open_unchecked(prefix, &before?.id).ok()?;
+    std::fs::read_to_string(area.path().join("operation.json")).ok()
+}
+
+/// Everything that must be said of a failure.
+pub fn report(violation: &Violation, case: &str, run: &Run, journal: Option<&str>, repeat: &str) -> String {
+    format!(
+        "LOST\n  invariant  {}\n  what       {}\n  case       {case}\n  command    {:?} after {} calls{}\n  said       \
+         {}\n  journal    {}\n  repeat     {repeat}\n",
+        violation.invariant,
+        violation.what,
+        run.exit,
+        run.calls,
+        if run.hangs { ", killed because it did not end" } else { "" },
+        run.said.trim_end().replace('\n', "\n             "),
+        journal.unwrap_or("none").trim_end().replace('\n', "\n             "),
+    )
+}

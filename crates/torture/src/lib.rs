@@ -1,0 +1,29 @@
+//! Kills, errors and power cuts at every instant of every operation, and a judge of what they leave behind.
+//!
+//! ```text
+//! scenario     what is done, from which state
+//! world        a host in that state; golden: a root with one of everything that can be lost
+//! trace        one run of `prlctl`, stopped at each system call that changes anything; calls: which those are
+//! fault        what happens at one of them
+//! aftermath    the recovery and the verdict (testkit's judge)
+//! syscalls     the sweep over all calls of a command, or of a monitor
+//! filesystem   the sweep of power cuts; disk: a filesystem that can be frozen at any instant
+//! sweep        a slice of either, by several workers
+//! ledger       what was survived, a line a slice, and the figures in docs/promises.md
+//! ```
+//!
+//! It drives the program as a user would and reads what it leaves by itself; nothing of the engine is used here.
+
+pub mod aftermath;
+pub mod calls;
+pub mod dice;
+pub mod disk;
+pub mod fault;
+pub mod filesystem;
+mod golden;
+pub mod ledger;
+pub mod scenario;
+pub mod sweep;
+pub mod syscalls;
+pub mod trace;
+pub mod world;

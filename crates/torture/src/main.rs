@@ -1,0 +1,260 @@
+//! `torture`: the sweeps of the library, from a command line.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use torture::disk::FILE_SYSTEMS;
+use torture::fault::{self, Fault, Point};
+use torture::ledger::{self, Line};
+use torture::sweep::{self, Done, Slice};
+use torture::syscalls::{Survived, survive};
+use torture::trace::Victim;
+use torture::world::{Unusable, World};
+
+const LEDGER: &str = "docs/torture.jsonl";
+const PAGE: &str = "docs/promises.md";
+/// Operations wait for the kernel more than they compute.
+const WORKERS: usize = 6;
+/// Of the filesystems under a power cut.
+const CUT_WORKERS: usize = 3;
+
+/// Kills, errors and power cuts at every instant of every operation.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Does a slice of each sweep and writes down what was survived.
+    Run {
+        /// Only these: syscalls, monitor, or a filesystem.
+        #[arg(long)]
+        sweep: Vec<String>,
+        /// How long, all together: 90s, 20m, 2h.
+        #[arg(long, default_value = "20m", value_parser = duration)]
+        slice: Duration,
+        /// The order of the points; without it, that of the last slice.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Begin at this batch, and write nothing down.
+        #[arg(long)]
+        from: Option<u64>,
+        /// So many faults of each sweep are enough.
+        #[arg(long, default_value_t = u64::MAX)]
+        faults: u64,
+        /// Hosts at the same time.
+        #[arg(long)]
+        workers: Option<usize>,
+    },
+    /// Does one fault again.
+    One {
+        /// As the report of a loss names it.
+        scenario: String,
+        /// At which call.
+        #[arg(long)]
+        call: u64,
+        /// What.
+        #[arg(long)]
+        fault: Fault,
+        /// In the monitor.
+        #[arg(long)]
+        monitor: bool,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Writes the figures into docs/promises.md.
+    Report {
+        /// Only says whether they are as they should be.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is none of 90s, 20m, 2h");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(number * 60)),
+        "h" => Ok(Duration::from_secs(number * 3600)),
+        _ => Err(wrong()),
+    }
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().what {
+        What::Run { sweep, slice, seed, from, faults, workers } => {
+            run(&Wanted { sweep, slice, seed, from, faults, workers })
+        }
+        What::One { scenario, call, fault, monitor, seed } => one(&scenario, call, fault, monitor, seed),
+        What::Report { check } => report(check),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(unusable) => {
+            let _ = writeln!(std::io::stderr().lock(), "error: {unusable}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+struct Wanted {
+    sweep: Vec<String>,
+    slice: Duration,
+    seed: Option<u64>,
+    from: Option<u64>,
+    faults: u64,
+    workers: Option<usize>,
+}
+
+/// Every sweep, and its share of a slice.
+fn sweeps() -> Vec<(&'static str, u32)> {
+    let mut all = vec![("syscalls", 8), ("monitor", 2)];
+    all.extend(FILE_SYSTEMS.iter().map(|one| (one.name, 2)));
+    all
+}
+
+/// The `prlctl` beside this program.
+fn program() -> Result<PathBuf, Unusable> {
+    let program = std::env::current_exe()?.with_file_name("prlctl");
+    if program.exists() { Ok(program) } else { Err(Unusable(format!("{} is not built", program.display()))) }
+}
+
+fn run(wanted: &Wanted) -> Result<bool, Unusable> {
+    let all = sweeps();
+    if let Some(unknown) = wanted.sweep.iter().find(|name| !all.iter().any(|(known, _)| known == name)) {
+        let known: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        return Err(Unusable(format!("there is no sweep `{unknown}`; there are {}", known.join(", "))));
+    }
+    let chosen: Vec<(&str, u32)> = all
+        .into_iter()
+        .filter(|(name, _)| wanted.sweep.is_empty() || wanted.sweep.iter().any(|one| one == name))
+        .collect();
+    let mut shares: u32 = chosen.iter().map(|(_, share)| share).sum();
+    let end = Instant::now() + wanted.slice;
+    let mut is_whole = true;
+    for (name, share) in chosen {
+        let rest = end.saturating_duration_since(Instant::now());
+        let until = Instant::now() + rest * share / shares.max(1);
+        shares -= share;
+        is_whole &= run_one(name, wanted, until)?;
+    }
+    Ok(is_whole)
+}
+
+fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable> {
+    let lines = ledger::read(Path::new(LEDGER))?;
+    let fresh = wanted.seed.unwrap_or_else(|| jiff::Timestamp::now().as_second().unsigned_abs());
+    let (seed, last) = ledger::resume(&lines, name, wanted.seed).unwrap_or((fresh, 0));
+    let program = program()?;
+    let file_system = torture::disk::file_system(name);
+    let workers = if file_system.is_some() { CUT_WORKERS } else { WORKERS };
+    let slice = Slice {
+        directory: sweep::scratch(&program),
+        program,
+        seed,
+        from: wanted.from.unwrap_or(last),
+        until,
+        at_most: wanted.faults,
+        workers: wanted.workers.unwrap_or(workers),
+    };
+    let began = Instant::now();
+    let done = match file_system {
+        Some(file_system) => sweep::power_cuts(&slice, file_system)?,
+        None if name == "monitor" => sweep::syscalls(&slice, Victim::Monitor)?,
+        None => sweep::syscalls(&slice, Victim::Command)?,
+    };
+    let Some(Done { tally, to, of }) = done else {
+        return Err(Unusable("containers cannot run here".to_owned()));
+    };
+    for lost in &tally.lost {
+        say(lost);
+    }
+    let seconds = began.elapsed().as_secs();
+    say(&format!(
+        "{name}: seed {seed}, batches {} to {to} of {of}: {} kills, {} errors, {} power cuts, {} lost, in {seconds} s",
+        slice.from,
+        tally.kills,
+        tally.errors,
+        tally.cuts,
+        tally.lost.len()
+    ));
+    if wanted.from.is_none() {
+        let line = Line {
+            sweep: name.to_owned(),
+            day: jiff::Zoned::now().date().to_string(),
+            commit: commit(),
+            seed,
+            from: slice.from,
+            to,
+            of,
+            kills: tally.kills,
+            errors: tally.errors,
+            cuts: tally.cuts,
+            lost: tally.lost.len() as u64,
+            seconds,
+        };
+        ledger::append(Path::new(LEDGER), &line)?;
+    }
+    Ok(tally.lost.is_empty())
+}
+
+/// What is checked out; `+` when it was changed since.
+fn commit() -> String {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // The ledger and the page are always ahead of the commit that they speak of.
+    let changed = git(&["status", "--porcelain", "--", "crates", "share", "Cargo.lock"]).unwrap_or_default();
+    if changed.is_empty() { commit } else { commit + "+" }
+}
+
+fn one(name: &str, call: u64, fault: Fault, is_monitor: bool, seed: u64) -> Result<bool, Unusable> {
+    let scenario = fault::scenario(name).ok_or_else(|| Unusable(format!("there is no `{name}`")))?;
+    let victim = if is_monitor { Victim::Monitor } else { Victim::Command };
+    let program = program()?;
+    let Some(mut world) = World::new(&program.to_string_lossy(), &sweep::scratch(&program))? else {
+        return Err(Unusable("containers cannot run here".to_owned()));
+    };
+    // The recovery differs with the turn: all of them.
+    for turn in 0..8 {
+        let point = Point { scenario, victim, call, fault };
+        match survive(&mut world, &point, seed, turn)? {
+            Survived::Whole => {}
+            Survived::NotReached => say(&format!("{point}: not reached")),
+            Survived::Lost(text) => {
+                say(&text);
+                return Ok(false);
+            }
+        }
+    }
+    say("nothing was lost");
+    Ok(true)
+}
+
+fn report(is_check: bool) -> Result<bool, Unusable> {
+    let page = std::fs::read_to_string(PAGE)?;
+    let wanted = ledger::render(&page, &ledger::read(Path::new(LEDGER))?)?;
+    if page == wanted {
+        return Ok(true);
+    }
+    if is_check {
+        say(&format!("{PAGE} does not have the figures of {LEDGER}: run `torture report`"));
+        return Ok(false);
+    }
+    store::atomic::replace(Path::new(PAGE), wanted.as_bytes(), 0o644).map_err(std::io::Error::other)?;
+    Ok(true)
+}

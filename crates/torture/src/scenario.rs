@@ -1,0 +1,172 @@
+//! What is done to a host, from which state, and what it must have come to when it has happened.
+
+use testkit::judge::Effect;
+
+/// Scripts of the host that are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scripts {
+    /// None.
+    None,
+    /// `vps.configure`.
+    Configure,
+    /// `vps.configure`, which exits with 3.
+    BadConfigure,
+    /// `vps.reinstall` and `vps.configure`.
+    Build,
+}
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The container's roots change.
+    Change(Effect),
+    /// It runs afterwards.
+    Start,
+    /// It does not.
+    Stop,
+    /// There is one more container.
+    Create,
+    /// The container is gone.
+    Delete,
+    /// There is a template where there was none.
+    MakeTemplate,
+    /// There is none where there was one.
+    RemoveTemplate,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// For people.
+    pub name: &'static str,
+    /// The command; `CT` stands for the container's name.
+    pub words: &'static [&'static str],
+    /// The container runs when it begins.
+    pub runs: bool,
+    /// How many roots it has then, each the parent of the next, the last one live.
+    pub roots: u32,
+    /// What is in `/etc/vz/conf`.
+    pub scripts: Scripts,
+    /// What it does.
+    pub kind: Kind,
+    /// It fails without any fault of ours.
+    pub fails: bool,
+}
+
+const REINSTALL: Scenario = Scenario {
+    name: "reinstall, stopped",
+    words: &["reinstall", "CT"],
+    runs: false,
+    roots: 1,
+    scripts: Scripts::None,
+    kind: Kind::Change(Effect::Reinstall { discards: false }),
+    fails: false,
+};
+const SWITCH: Scenario = Scenario {
+    name: "undo, stopped",
+    words: &["reinstall", "CT", "--undo"],
+    roots: 2,
+    kind: Kind::Change(Effect::Switch(1)),
+    ..REINSTALL
+};
+const FORGET: Scenario = Scenario {
+    name: "generation-delete, stopped",
+    words: &["generation-delete", "CT", "2"],
+    roots: 3,
+    kind: Kind::Change(Effect::Forget(2)),
+    ..REINSTALL
+};
+const DISCARD: Scenario = Scenario {
+    name: "reinstall --skipbackup, stopped",
+    words: &["reinstall", "CT", "--skipbackup"],
+    roots: 2,
+    kind: Kind::Change(Effect::Reinstall { discards: true }),
+    ..REINSTALL
+};
+
+/// Every operation that there is, in the states that make a difference to it.
+pub static SCENARIOS: &[Scenario] = &[
+    REINSTALL,
+    Scenario { name: "reinstall, running", runs: true, ..REINSTALL },
+    Scenario { name: "reinstall, configured, stopped", scripts: Scripts::Configure, ..REINSTALL },
+    Scenario { name: "reinstall, configured, running", scripts: Scripts::Configure, runs: true, ..REINSTALL },
+    Scenario { name: "reinstall by script, stopped", scripts: Scripts::Build, ..REINSTALL },
+    Scenario { name: "reinstall by script, running", scripts: Scripts::Build, runs: true, ..REINSTALL },
+    Scenario {
+        name: "reinstall, badly configured, running",
+        scripts: Scripts::BadConfigure,
+        runs: true,
+        fails: true,
+        ..REINSTALL
+    },
+    DISCARD,
+    Scenario { name: "reinstall --skipbackup, running", runs: true, ..DISCARD },
+    Scenario {
+        name: "reinstall --skipbackup, configured, running",
+        runs: true,
+        scripts: Scripts::Configure,
+        ..DISCARD
+    },
+    SWITCH,
+    Scenario { name: "undo, running", runs: true, ..SWITCH },
+    Scenario {
+        name: "generation-switch, running",
+        words: &["generation-switch", "CT", "1"],
+        roots: 3,
+        runs: true,
+        ..SWITCH
+    },
+    FORGET,
+    Scenario { name: "generation-delete, running", runs: true, ..FORGET },
+    Scenario { name: "start", words: &["start", "CT"], kind: Kind::Start, ..SWITCH },
+    Scenario { name: "stop", words: &["stop", "CT"], kind: Kind::Stop, runs: true, ..SWITCH },
+    Scenario {
+        name: "create",
+        words: &["create", "CT", "--ostemplate", "busybox"],
+        roots: 0,
+        kind: Kind::Create,
+        ..REINSTALL
+    },
+    Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH },
+    Scenario {
+        name: "delete --force, running",
+        words: &["delete", "CT", "--force"],
+        kind: Kind::Delete,
+        runs: true,
+        ..SWITCH
+    },
+    Scenario {
+        name: "vzpkg create cache",
+        words: &["create", "cache", "busybox"],
+        roots: 0,
+        kind: Kind::MakeTemplate,
+        ..REINSTALL
+    },
+    Scenario {
+        name: "vzpkg remove cache",
+        words: &["remove", "cache", "busybox"],
+        roots: 0,
+        kind: Kind::RemoveTemplate,
+        ..REINSTALL
+    },
+];
+
+impl Scenario {
+    /// It starts a container, so that there is a monitor to be traced from its first instruction.
+    pub fn starts_a_monitor(&self) -> bool {
+        let changes_what_runs =
+            matches!(self.kind, Kind::Change(Effect::Reinstall { .. } | Effect::Switch(_)))
+                && (self.runs || self.scripts != Scripts::None);
+        changes_what_runs || self.kind == Kind::Start
+    }
+
+    /// It is about a template, in a host without containers.
+    pub fn is_of_templates(&self) -> bool {
+        matches!(self.kind, Kind::MakeTemplate | Kind::RemoveTemplate)
+    }
+
+    /// Should the command die, the container is recovered without anybody typing anything: from where its journal is written.
+    pub fn is_kept(&self) -> bool {
+        matches!(self.kind, Kind::Change(_)) && (self.runs || self.scripts == Scripts::Build)
+    }
+}

@@ -1,0 +1,154 @@
+//! The sweep of system calls: every operation, at each call that changes anything, killed before it, killed after it, and failed there.
+//!
+//! How many calls an operation makes is measured first, by a run that nothing happens to. The points are then taken in an order that the seed
+//! says, in batches of one operation, since a container that is found whole on its old root serves for the next fault.
+
+use testkit::Ran;
+use testkit::judge::{Effect, Verdict, Violation};
+
+use crate::aftermath::{Came, Recovery, Scene, journal, report};
+use crate::dice::Dice;
+use crate::fault::{Fault, Point};
+use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::trace::{self, Action, Run, Victim};
+use crate::world::{Unusable, World};
+
+/// So many faults are tried one after the other on the same operation.
+const BATCH: usize = 20;
+/// After every so many faults, also the next reinstall and the trash are looked at.
+const BETWEEN_DEEP_LOOKS: u64 = 8;
+
+/// What a fault came to.
+#[derive(Debug)]
+pub enum Survived {
+    /// Nothing was lost.
+    Whole,
+    /// The run had fewer calls this time.
+    NotReached,
+    /// Something was: all that is to be said of it.
+    Lost(String),
+}
+
+/// All points of a sweep, in batches.
+///
+/// # Errors
+/// When an operation cannot even be done without a fault.
+pub fn plan(world: &mut World, victim: Victim, seed: u64) -> Result<Vec<Vec<Point>>, Unusable> {
+    let mut dice = Dice::new(seed, 1);
+    let mut batches = Vec::new();
+    for scenario in SCENARIOS.iter().filter(|one| victim == Victim::Command || one.starts_a_monitor()) {
+        let calls = measure(world, scenario, victim)?;
+        let mut points = Vec::new();
+        for call in 1..=calls {
+            for fault in [Fault::KillBefore, Fault::KillAfter, Fault::error(dice.below(5))] {
+                points.push(Point { scenario, victim, call, fault });
+            }
+        }
+        dice.shuffle(&mut points);
+        batches.extend(points.chunks(BATCH).map(<[Point]>::to_vec));
+    }
+    dice.shuffle(&mut batches);
+    Ok(batches)
+}
+
+/// How many calls that change something an operation makes.
+///
+/// # Errors
+/// When it cannot be done without a fault.
+pub fn measure(world: &mut World, scenario: &'static Scenario, victim: Victim) -> Result<u64, Unusable> {
+    let (name, _) = world.prepare(scenario)?;
+    let mut command = world.command(scenario, &name);
+    let run = trace::run(&mut command, victim, world.scratch(), &mut |_| Action::Go)?;
+    let is_done = Came::of(run.exit) == Came::Done;
+    if is_done == scenario.fails || run.calls == 0 {
+        return Err(Unusable(format!("{}, without a fault: {run:?}", scenario.name)));
+    }
+    clear(world, scenario, &name)?;
+    Ok(run.calls)
+}
+
+/// Nothing of a scenario is left for the next one.
+fn clear(world: &mut World, scenario: &Scenario, name: &str) -> Result<(), Unusable> {
+    if scenario.kind == Kind::Create && store::registry::find(&world.prefix, name).is_ok() {
+        world.ok(&["delete", name])?;
+    }
+    world.forget_container()
+}
+
+/// Tries one fault.
+///
+/// # Errors
+/// When the host does not work without one.
+pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result<Survived, Unusable> {
+    let scenario = point.scenario;
+    let (name, before) = world.prepare(scenario)?;
+    let mut command = world.command(scenario, &name);
+    let mut at = None;
+    let run = trace::run(&mut command, point.victim, world.scratch(), &mut |seen| {
+        let action = point.action(seen);
+        if action != Action::Go {
+            at = Some(seen.describe());
+        }
+        action
+    })?;
+    let came = Came::of(run.exit);
+    let found = journal(&world.prefix, before.as_ref());
+    let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+    let scene = Scene {
+        prefix: &world.prefix,
+        prlctl: &prlctl,
+        scenario,
+        name: &name,
+        before: before.as_ref(),
+        recovery: recovery_of(point, came, seed, turn),
+        runs: None,
+    };
+    let is_deep = turn.is_multiple_of(BETWEEN_DEEP_LOOKS);
+    let judged = still_running(&run).and_then(|()| scene.after(came, &run.said)).and_then(|verdict| {
+        if is_deep {
+            scene.next_reinstall()?;
+        }
+        Ok(verdict)
+    });
+    let Some(at) = at else {
+        clear(world, scenario, &name)?;
+        return match judged {
+            Ok(_) => Ok(Survived::NotReached),
+            Err(violation) => {
+                Ok(Survived::Lost(report(&violation, &format!("{point}, not reached"), &run, None, "")))
+            }
+        };
+    };
+    match judged {
+        Ok(verdict) => {
+            if is_deep
+                || verdict == Verdict::New
+                    && scenario.kind != Kind::Change(Effect::Reinstall { discards: false })
+                || scenario.kind == Kind::Create
+            {
+                clear(world, scenario, &name)?;
+            }
+            Ok(Survived::Whole)
+        }
+        Err(violation) => {
+            let case = format!("{point}, {at}; recovered {:?}", scene.recovery);
+            let text = report(&violation, &case, &run, found.as_deref(), &point.repeat(seed));
+            Ok(Survived::Lost(text))
+        }
+    }
+}
+
+fn still_running(run: &Run) -> Result<(), Violation> {
+    if run.hangs {
+        return Err(Violation::new("every wait has an end", format!("{:?} were not enough", trace::LONGEST)));
+    }
+    Ok(())
+}
+
+fn recovery_of(point: &Point, came: Came, seed: u64, turn: u64) -> Recovery {
+    let mut dice = Dice::new(seed, turn.wrapping_add(1 << 32));
+    if came == Came::Killed && point.scenario.is_kept() && dice.below(2) == 0 {
+        return Recovery::ByItself;
+    }
+    dice.one_of(&[Recovery::Named, Recovery::All, Recovery::NextCommand])
+}

@@ -1,0 +1,224 @@
+//! A host with one container, in the state that a scenario begins with.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use store::{Area, GenerationNumber, Prefix, TemplateName};
+use testkit::judge::{Before, Violation};
+use testkit::{Ran, RealHost};
+
+use crate::golden;
+use crate::scenario::{Kind, Scenario, Scripts};
+
+/// A container is used for so many faults, as long as it stays on its old roots.
+const USES: u32 = 40;
+/// With more roots it is made anew.
+const ROOTS: usize = 5;
+
+const BUILD: &str = "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\" && \
+                     echo yes >\"$VE_PRIVATE_TMP/built\"\n";
+const CONFIGURE: &str = "#!/bin/sh\ntest -d /old/root && echo yes >/configured\n";
+const BAD_CONFIGURE: &str = "#!/bin/sh\necho half >/configured\nexit 3\n";
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    /// The host.
+    pub host: RealHost,
+    /// Its prefix.
+    pub prefix: Prefix,
+    golden: PathBuf,
+    current: Option<Current>,
+    serial: u32,
+}
+
+#[derive(Debug)]
+struct Current {
+    scenario: &'static str,
+    name: String,
+    uses: u32,
+}
+
+/// Something about the host itself does not work: no fault of ours was survived or not.
+#[derive(Debug)]
+pub struct Unusable(pub String);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl From<Violation> for Unusable {
+    fn from(violation: Violation) -> Unusable {
+        Unusable(format!("before anything was done to it: {violation}"))
+    }
+}
+
+impl From<io::Error> for Unusable {
+    fn from(error: io::Error) -> Unusable {
+        Unusable(error.to_string())
+    }
+}
+
+impl World {
+    /// A new host in `directory`; `None` where containers cannot run.
+    ///
+    /// # Errors
+    /// When it cannot be made ready.
+    pub fn new(program: &str, directory: &Path) -> Result<Option<World>, Unusable> {
+        let Some(host) = RealHost::at(program, directory) else { return Ok(None) };
+        let prefix = Prefix::new(host.prefix()).map_err(|error| Unusable(error.to_string()))?;
+        let golden = host.prefix().with_file_name("golden");
+        let world = World { host, prefix, golden, current: None, serial: 0 };
+        world.make_template()?;
+        let template: TemplateName = "busybox".parse().map_err(|_| Unusable("no name".to_owned()))?;
+        let template =
+            store::template::latest(&world.prefix, &template).map_err(|error| Unusable(error.to_string()))?;
+        golden::make(&world.golden, &template.rootfs())?;
+        Ok(Some(world))
+    }
+
+    /// Where output of commands goes.
+    pub fn scratch(&self) -> &Path {
+        self.golden.parent().unwrap_or(&self.golden)
+    }
+
+    /// Makes the template.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn make_template(&self) -> Result<(), Unusable> {
+        must(Ran::of(self.host.vzpkg().args(["create", "cache", "busybox"]).output()?)).map(drop)
+    }
+
+    /// Runs `prlctl`, which must succeed.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn ok(&self, words: &[&str]) -> Result<Ran, Unusable> {
+        must(self.host.run(words))
+    }
+
+    /// Makes the host what `scenario` begins with. Returns the container's name, and the container unless there is none yet.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn prepare(&mut self, scenario: &'static Scenario) -> Result<(String, Option<Before>), Unusable> {
+        if scenario.is_of_templates() {
+            self.forget_container()?;
+            let is_there = self.prefix.template_dir().join("busybox/latest").exists();
+            if scenario.kind == Kind::MakeTemplate && is_there {
+                must(Ran::of(self.host.vzpkg().args(["remove", "cache", "busybox"]).output()?))?;
+            } else if scenario.kind == Kind::RemoveTemplate && !is_there {
+                self.make_template()?;
+            }
+            return Ok(("busybox".to_owned(), None));
+        }
+        if !self.prefix.template_dir().join("busybox/latest").exists() {
+            self.make_template()?;
+        }
+        if let Some(current) = &mut self.current
+            && current.scenario == scenario.name
+            && current.uses < USES
+        {
+            current.uses += 1;
+            let name = current.name.clone();
+            let before = Before::of(&self.prefix, &name)?;
+            if before.is_running == scenario.runs && before.count() <= ROOTS {
+                return Ok((name, Some(before)));
+            }
+        }
+        self.forget_container()?;
+        self.scripts(scenario.scripts)?;
+        self.serial += 1;
+        let name = format!("ct{}", self.serial);
+        if scenario.roots == 0 {
+            return Ok((name, None));
+        }
+        self.ok(&["create", &name, "--ostemplate", "busybox"])?;
+        for number in 1..=scenario.roots {
+            if number > 1 {
+                self.ok(&["reinstall", &name, "--skipscripts"])?;
+            }
+            self.fill(&name, number)?;
+        }
+        if scenario.runs {
+            self.ok(&["start", &name])?;
+        }
+        self.current = Some(Current { scenario: scenario.name, name: name.clone(), uses: 1 });
+        let before = Before::of(&self.prefix, &name)?;
+        Ok((name, Some(before)))
+    }
+
+    /// Gives a generation of a stopped container what it could lose.
+    fn fill(&self, name: &str, number: u32) -> Result<(), Unusable> {
+        let id = store::registry::find(&self.prefix, name).map_err(|error| Unusable(error.to_string()))?;
+        let area = Area::open(&self.prefix, &id).map_err(|error| Unusable(error.to_string()))?;
+        let delta = area.generation_dir(GenerationNumber::new(number)).join("delta");
+        if number == 1 {
+            let status = Command::new("cp").arg("-a").arg(self.golden.join(".")).arg(&delta).status()?;
+            if !status.success() {
+                return Err(Unusable(format!("cp -a: {status}")));
+            }
+        }
+        // What its first start would write, so that no start of it changes anything any more.
+        let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n");
+        let hostname = format!("{name}\n");
+        for (path, text) in
+            [("etc/hostname", hostname), ("etc/hosts", hosts), ("root/number", number.to_string())]
+        {
+            let path = delta.join(path);
+            DirBuilder::new().recursive(true).mode(0o755).create(path.parent().unwrap_or(&delta))?;
+            File::create(&path)?.write_all(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn scripts(&self, scripts: Scripts) -> io::Result<()> {
+        for name in ["vps.reinstall", "vps.configure"] {
+            match std::fs::remove_file(self.prefix.conf_dir().join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match scripts {
+            Scripts::None => {}
+            Scripts::Configure => self.host.script("etc/vz/conf/vps.configure", CONFIGURE),
+            Scripts::BadConfigure => self.host.script("etc/vz/conf/vps.configure", BAD_CONFIGURE),
+            Scripts::Build => {
+                self.host.script("etc/vz/conf/vps.reinstall", BUILD);
+                self.host.script("etc/vz/conf/vps.configure", CONFIGURE);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next scenario begins with another container.
+    ///
+    /// # Errors
+    /// [`Unusable`] when this one cannot be deleted.
+    pub fn forget_container(&mut self) -> Result<(), Unusable> {
+        let Some(current) = self.current.take() else { return Ok(()) };
+        if store::registry::find(&self.prefix, &current.name).is_ok() {
+            self.ok(&["delete", &current.name, "--force", "--lock-wait", "60"])?;
+        }
+        Ok(())
+    }
+
+    /// The command of a scenario.
+    pub fn command(&self, scenario: &Scenario, name: &str) -> Command {
+        let mut command = if scenario.is_of_templates() { self.host.vzpkg() } else { self.host.prlctl() };
+        command.args(scenario.words.iter().map(|word| if *word == "CT" { name } else { word }));
+        command
+    }
+}
+
+fn must(ran: Ran) -> Result<Ran, Unusable> {
+    if ran.code == 0 { Ok(ran) } else { Err(Unusable(ran.to_string())) }
+}

@@ -1,0 +1,138 @@
+//! A seeded sample of every sweep: what `make torture` does for hours, for a minute. What it visits differs with the seed
+//! (`REROOT_TORTURE_SEED`), and a loss says how to repeat it.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use testkit::judge::{Effect, Runs, Verdict, judge};
+use torture::disk::{FileSystem, file_system};
+use torture::fault::{self, Fault, Point};
+use torture::sweep::{self, Done, Slice};
+use torture::syscalls::{self, Survived};
+use torture::trace::{self, Action, Victim};
+use torture::world::World;
+
+const SEED: u64 = 3;
+/// A sample that takes longer is cut short, and says so: the machine may be busy.
+const LONGEST: Duration = Duration::from_secs(100);
+
+fn slice(faults: u64, workers: usize) -> Slice {
+    let program = program();
+    let seed = std::env::var("REROOT_TORTURE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
+    Slice {
+        directory: sweep::scratch(&program),
+        program,
+        seed,
+        from: 0,
+        until: Instant::now() + LONGEST,
+        at_most: faults,
+        workers,
+    }
+}
+
+/// The program is another crate's: built beside this test by `make test`, and by `cargo test --workspace`.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let program = test.ancestors().nth(2).expect("it lies in the build directory").join("prlctl");
+    assert!(program.exists(), "{} is not built: `cargo build --workspace` first", program.display());
+    program
+}
+
+#[track_caller]
+fn whole(done: Option<Done>, least: u64) {
+    let Some(Done { tally, .. }) = done else { return };
+    assert!(tally.lost.is_empty(), "{}", tally.lost.join("\n"));
+    assert!(tally.faults() >= least, "only {} faults in {LONGEST:?}", tally.faults());
+}
+
+#[test]
+fn crash_commands_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
+    whole(sweep::syscalls(&slice(200, 4), Victim::Command).unwrap(), 100);
+}
+
+#[test]
+fn crash_monitors_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
+    whole(sweep::syscalls(&slice(40, 3), Victim::Monitor).unwrap(), 20);
+}
+
+/// Once it left its roots mounted.
+#[test]
+fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
+    let scenario = fault::scenario("start").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let calls = syscalls::measure(&mut world, scenario, Victim::Command).unwrap();
+    for call in (1..=calls).step_by(6) {
+        let point = Point { scenario, victim: Victim::Command, call, fault: Fault::KillAfter };
+        if let Survived::Lost(text) = syscalls::survive(&mut world, &point, SEED, call).unwrap() {
+            panic!("{text}");
+        }
+    }
+}
+
+/// Once a recovery found a container running that had just been told to stop, took it for one that runs, and let it go down.
+#[test]
+fn crash_a_reinstall_killed_while_the_container_stops_brings_it_back() {
+    let scenario = fault::scenario("reinstall, running").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let (name, before) = world.prepare(scenario).unwrap();
+    let before = before.unwrap();
+    // Frozen, it stops as slowly as a large one does.
+    let group = format!("reroot-{}/{}/cgroup.freeze", world.prefix.short_hash(), before.id);
+    let freezer = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|tree| Path::new(tree).join(&group));
+    let freezer = freezer.iter().find(|path| path.exists()).unwrap();
+    let freeze = |how: &[u8]| File::options().write(true).open(freezer).unwrap().write_all(how).unwrap();
+    freeze(b"1");
+    let mut command = world.command(scenario, &name);
+    let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+        let is_told = seen.is_after && seen.describe().starts_with("sendmsg");
+        if is_told { Action::Kill } else { Action::Go }
+    })
+    .unwrap();
+    assert_eq!(run.exit, linux::Exit::Signal(9), "{run:?}");
+    let recovered = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::park_timeout(Duration::from_millis(500));
+            freeze(b"0");
+        });
+        world.host.run(["recover", &name])
+    });
+    assert_eq!(recovered.code, 0, "{recovered}");
+    let effect = Effect::Reinstall { discards: false };
+    assert_eq!(judge(&world.prefix, &before, effect, Runs::Yes), Ok(Verdict::Old));
+}
+
+fn cut(name: &str) {
+    let file_system: &'static FileSystem = file_system(name).expect("it is one of those");
+    let tool = if name.starts_with("ext4") { "ext4" } else { name };
+    let missing = [format!("mkfs.{tool}"), "mkfs.xfs".to_owned()].into_iter().find(|tool| {
+        !["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|at| std::path::Path::new(at).join(tool).exists())
+    });
+    if let Some(missing) = missing {
+        testkit::real_host::not_run_here(&program(), &format!("there is no {missing}"));
+        return;
+    }
+    whole(sweep::power_cuts(&slice(24, 2), file_system).expect("the host works without a cut"), 8);
+}
+
+#[test]
+fn crash_power_cuts_on_ext4_without_its_heuristics_lose_nothing() {
+    cut("ext4-bare");
+}
+
+#[test]
+fn crash_power_cuts_on_xfs_lose_nothing() {
+    cut("xfs");
+}
+
+#[test]
+fn crash_power_cuts_on_btrfs_lose_nothing() {
+    cut("btrfs");
+}
