@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
@@ -23,6 +24,7 @@ use crate::area::{Area, AreaError};
 use crate::atomic::{self, AtomicError};
 use crate::generation::{Base, load_made};
 use crate::identity::{ContainerId, GenerationNumber, TemplateName};
+use crate::lock::{Lock, LockName};
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::registry;
@@ -322,6 +324,15 @@ pub fn sweep(prefix: &Prefix) -> Result<usize, TemplateError> {
         if lock_directory(&handle)? {
             trash::remove_now(top.as_fd(), &name)?;
             swept += 1;
+        }
+    }
+    // A death at the last step of a publication leaves a temporary beside `latest`.
+    for name in names(prefix)? {
+        let lock = Lock::exclusive(prefix, LockName::Template(name.clone()), Duration::ZERO, "sweeping");
+        if lock.is_ok()
+            && let Ok(handle) = atomic::open_directory_at(top.as_fd(), name.as_str())
+        {
+            swept += atomic::sweep(handle.as_fd())?;
         }
     }
     Ok(swept)

@@ -76,6 +76,19 @@ fn a_staging_that_is_dropped_is_gone_and_one_that_is_left_is_swept() {
 }
 
 #[test]
+fn a_temporary_beside_latest_is_swept_unless_somebody_publishes() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    let temporary = prefix.template_dir().join(name().as_str()).join(".reroot-tmp.dead");
+    std::os::unix::fs::symlink("nowhere", &temporary).unwrap();
+    let lock = Lock::exclusive(&prefix, LockName::Template(name()), Duration::ZERO, "publishing").unwrap();
+    assert_eq!(sweep(&prefix).unwrap(), 0);
+    drop(lock);
+    assert_eq!(sweep(&prefix).unwrap(), 1);
+    assert!(temporary.symlink_metadata().is_err());
+}
+
+#[test]
 fn a_record_of_another_template_is_not_published() {
     let (_directory, prefix) = prefix();
     for record in [record("../x"), TemplateRecord { name: "other".parse().unwrap(), ..record(FIRST) }] {
