@@ -100,6 +100,7 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Newborn {
     session: Session,
+    child: Child,
     /// See [`Cgroups::foresee_moves`].
     moves: Option<Child>,
 }
@@ -139,7 +140,7 @@ pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError>
     remember(prefix, id, identity)?;
     // After the birth, which would wait for it.
     let moves = cgroups.foresee_moves();
-    Ok(Newborn { session: Session { channel: Channel::new(ours) }, moves })
+    Ok(Newborn { session: Session { channel: Channel::new(ours) }, child, moves })
 }
 
 impl Newborn {
@@ -155,11 +156,11 @@ impl Newborn {
         root: &OwnedFd,
         old: &[OwnedFd],
     ) -> Result<(Session, Vec<String>), MonitorError> {
-        let Newborn { session, moves } = self;
+        let Newborn { session, child, moves } = self;
         let mut descriptors = vec![root.as_fd()];
         descriptors.extend(old.iter().map(OwnedFd::as_fd));
         session.channel.send(wanted, &descriptors)?;
-        let answer = session.next(deadline(START))?;
+        let answer = session.first(&child)?;
         // It has long ended: a start has moved init, which waits for the same.
         drop(moves.map(|child| child.wait_for(ANSWER, None)));
         match answer {
@@ -286,6 +287,29 @@ impl Session {
                 Event::Ended { how, console } => return Err(MonitorError::Ended { how, console }),
                 Event::Started { .. } | Event::Failed { .. } | Event::Up | Event::Restarted => {}
             }
+        }
+    }
+
+    /// What a monitor that has just been started says first. One that was killed says nothing; a child that it had made may hold its end of the
+    /// conversation for ever.
+    fn first(&self, monitor: &Child) -> Result<Event, MonitorError> {
+        let until = deadline(START);
+        let pidfd = monitor.pidfd();
+        loop {
+            let rest = until.saturating_duration_since(Instant::now());
+            let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+            let mut polled =
+                [PollFd::new(&self.channel, PollFlags::IN), PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+            match poll(&mut polled, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(io::Error::from(error).into()),
+                Ok(_) => {}
+            }
+            let (says, ended) = (!polled[0].revents().is_empty(), !polled[1].revents().is_empty());
+            if ended && !says {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            return self.next(until);
         }
     }
 
