@@ -93,7 +93,7 @@ pub fn spawn_traced(command: &mut Command, follow: Follow) -> io::Result<i32> {
     Ok(pid)
 }
 
-/// What is followed from now on; of its threads always.
+/// What is followed from now on; of its threads always. That it was killed meanwhile is no error.
 ///
 /// # Errors
 /// As in ptrace(2).
@@ -105,7 +105,7 @@ pub fn set_traced_options(pid: i32, follow: Follow) -> io::Result<()> {
     if follow.executions {
         options |= libc::PTRACE_O_TRACEEXEC;
     }
-    request(libc::PTRACE_SETOPTIONS, pid, 0, options as usize).map(drop)
+    forgive_dead(request(libc::PTRACE_SETOPTIONS, pid, 0, options as usize))
 }
 
 /// Waits until a process or thread that this thread traces stops or ends.
@@ -194,7 +194,7 @@ pub fn traced_call(pid: i32) -> io::Result<TracedCall> {
     }
 }
 
-/// At the entry of a system call: it is not made. At its exit: it has returned `result`.
+/// At the entry of a system call: it is not made. At its exit: it has returned `result`. That the process was killed meanwhile is no error.
 ///
 /// # Errors
 /// As in ptrace(2); `Unsupported` on other processors than x86-64.
@@ -202,12 +202,15 @@ pub fn traced_call(pid: i32) -> io::Result<TracedCall> {
 pub fn forge_traced_call(pid: i32, result: Option<i64>) -> io::Result<()> {
     // SAFETY: plain numbers, for which zero is valid.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    request(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as usize)?;
+    match request(libc::PTRACE_GETREGS, pid, 0, &raw mut registers as usize) {
+        Ok(_) => {}
+        dead => return forgive_dead(dead),
+    }
     match result {
         None => registers.orig_rax = u64::MAX,
         Some(result) => registers.rax = result.cast_unsigned(),
     }
-    request(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as usize).map(drop)
+    forgive_dead(request(libc::PTRACE_SETREGS, pid, 0, &raw mut registers as usize))
 }
 
 /// See the other one.

@@ -121,7 +121,10 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
     };
     match judged {
         Ok(verdict) => {
-            if is_deep
+            // A monitor that failed at naming the new root has warned, and its next start names it: such a root is not what it will be.
+            let is_unnamed = verdict == Verdict::New && point.victim == Victim::Monitor;
+            if is_unnamed
+                || is_deep
                 || verdict == Verdict::New
                     && scenario.kind != Kind::Change(Effect::Reinstall { discards: false })
                 || scenario.kind == Kind::Create
