@@ -153,7 +153,7 @@ fn nothing_is_left(host: &RealHost, name: &str, area: &Path, point: &str) {
     let below =
         || -> Vec<PathBuf> { host.mounts().into_iter().filter(|point| point.starts_with(&run)).collect() };
     // Unmounting comes after the command's end: wait for it.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + testkit::patience(20);
     let sorted = |mut list: Vec<PathBuf>| {
         list.sort();
         list

@@ -6,6 +6,7 @@
 //! fake_script    the few words that a script of a test is written in
 //! real_host      a prefix in which containers really run
 //! judge          whether a container there is as it was or as it should be
+//! machine        a whole computer in an emulator, whose power can be cut
 //! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
 //!
@@ -16,10 +17,19 @@ pub mod fake_runtime;
 pub mod fake_script;
 pub mod host;
 pub mod judge;
+pub mod machine;
 pub mod real_host;
 pub mod terminal;
 
 pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};
+pub use machine::VirtualMachine;
 pub use real_host::{Ran, RealHost};
 pub use terminal::Terminal;
+
+/// How long to wait for what takes less than `seconds` on a machine of today: `REROOT_TEST_PATIENCE` times as long where that is set, as on one that is
+/// only emulated.
+pub fn patience(seconds: u32) -> std::time::Duration {
+    let factor = std::env::var("REROOT_TEST_PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    std::time::Duration::from_secs(seconds.into()) * factor
+}

@@ -236,7 +236,7 @@ impl RealHost {
 
     /// Waits until `condition` holds, at most 30 s: for what another process does and nobody tells of.
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + crate::patience(30);
         while !condition() {
             assert!(Instant::now() < deadline, "it never came that {what}");
             std::thread::park_timeout(Duration::from_millis(10));
@@ -385,7 +385,7 @@ fn kill_groups(prefix: &Path) {
                 .open(group.join("cgroup.kill"))
                 .and_then(|mut file| file.write_all(b"1")),
         );
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + crate::patience(10);
         // rmdir says EBUSY while a killed process is on its way out.
         while group.is_dir() && !remove_groups(&group) && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(5));

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// Longer than anything takes that is tested here.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// In seconds: longer than anything takes that is tested here.
+const PATIENCE: u32 = 60;
 
 /// A command that runs on a terminal of its own; killed when this is dropped.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Terminal {
     /// Waits until `text` has been written since what was expected last; returns all up to its end.
     #[track_caller]
     pub fn expects(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + crate::patience(PATIENCE);
         loop {
             if let Some(at) = self.unread.windows(text.len()).position(|window| window == text.as_bytes()) {
                 let read: Vec<u8> = self.unread.drain(..at + text.len()).collect();
@@ -75,7 +75,7 @@ impl Terminal {
     /// Waits for the end of the command; its exit code, and all that was written and not been expected.
     #[track_caller]
     pub fn ends(mut self) -> (i32, String) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + crate::patience(PATIENCE);
         while !self.is_closed {
             let seen = String::from_utf8_lossy(&self.unread).into_owned();
             assert!(self.read_until(deadline), "the command on the terminal does not end; it says: {seen}");
