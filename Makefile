@@ -21,10 +21,10 @@ ZSH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build release install uninstall bench torture clean setup
+.PHONY: help demo test vm-test build release install uninstall bench torture clean setup
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  PREFIX=$(PREFIX)  DESTDIR=$(DESTDIR)"
 
@@ -44,6 +44,13 @@ test: setup ## run every test that can run here
 		sort $(NOT_RUN); echo "$$(wc -l <$(NOT_RUN)) tests could not run here; as root on a host that may mount, they do"; \
 	fi; \
 	exit $$code
+
+# The machine, and what of it to run: `installed`, `end_to_end`, `cuts`, or all.
+VM_TEST ?=
+vm-test: setup ## run a stock Debian in an emulator: cgroup v2, power cuts (CUTS=3 SEED=1)
+	@MAKE='$(MAKE)' CARGO='$(CARGO)' share/vm/build
+	@REROOT_VM_CUTS='$(CUTS)' REROOT_VM_SEED='$(SEED)' REROOT_VM_TESTS='$(TESTS)' $(CARGO) test --quiet --locked \
+		--package prlctl --test vm -- --ignored --nocapture --test-threads=1 $(VM_TEST)
 
 build: setup ## build the program for development
 	$(CARGO) build --workspace --locked
