@@ -4,12 +4,13 @@
 //! The points come from the program (`prlctl generate fault-points`), so that a new step is visited without anybody thinking of it.
 #![cfg(debug_assertions)] // A release build has no fault points.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use store::Prefix;
+use testkit::judge::{self, Runs, Still};
 use testkit::{Ran, RealHost};
 
 fn new() -> Option<RealHost> {
@@ -83,23 +84,6 @@ fn contents(host: &RealHost, name: &str, path: &str) -> Option<String> {
     text
 }
 
-/// Paths and times of everything in the private area but what roots hold.
-fn records(area: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    let mut found = BTreeMap::new();
-    let mut todo = vec![area.to_owned()];
-    while let Some(directory) = todo.pop() {
-        for entry in std::fs::read_dir(&directory).expect("read the area").flatten() {
-            let facts = std::fs::symlink_metadata(entry.path()).expect("look at the area");
-            found.insert(entry.path(), (facts.ino(), facts.mtime(), facts.mtime_nsec()));
-            if facts.is_dir() && !["delta", "work", "lower"].iter().any(|name| entry.file_name() == *name) {
-                todo.push(entry.path());
-            }
-        }
-    }
-    found
-}
-
 /// On which root a container is to be, and at which depth the root with the marker is.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Root {
@@ -136,50 +120,26 @@ fn judge(host: &RealHost, name: &str, wanted: Option<Root>, ran: bool, point: &s
 
 #[track_caller]
 fn nothing_is_left(host: &RealHost, name: &str, area: &Path, point: &str) {
-    let mut chain = Vec::new();
-    for generation in generations(host, name) {
-        let state = generation["state"].as_str().expect("a state is text");
-        assert!(["live", "retired", "failed", "left"].contains(&state), "{point}: {generation}");
-        if generation["place"].is_string() {
-            chain.push(generation["number"].to_string());
-        }
+    let id = area.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("an area is named by its id");
+    let runs = Runs::from(is_running(host, name));
+    if let Err(violation) = judge::whole(&prefix(host), &id, name, runs) {
+        panic!("{point}: {violation}");
     }
-    let run = host.path("run/vz").join(area.file_name().expect("a private area has a name"));
-    let expected: Vec<PathBuf> = if is_running(host, name) {
-        chain.iter().map(|number| run.join("generations").join(number)).collect()
-    } else {
-        Vec::new()
-    };
-    let below =
-        || -> Vec<PathBuf> { host.mounts().into_iter().filter(|point| point.starts_with(&run)).collect() };
-    // Unmounting comes after the command's end: wait for it.
-    let deadline = Instant::now() + testkit::patience(20);
-    let sorted = |mut list: Vec<PathBuf>| {
-        list.sort();
-        list
-    };
-    let expected = sorted(expected);
-    while sorted(below()) != expected {
-        assert!(Instant::now() < deadline, "{point}: mounted are {:?}, wanted {expected:?}", below());
-        std::thread::yield_now();
-    }
-    for entry in std::fs::read_dir(area).expect("read the area").flatten() {
-        let entry = entry.file_name().to_string_lossy().into_owned();
-        assert!(
-            ["ve.conf", "area.json", "generations", "live", "scripts", "root"].contains(&entry.as_str()),
-            "{point}: `{entry}` is left in the private area"
-        );
-    }
+}
+
+fn prefix(host: &RealHost) -> Prefix {
+    Prefix::new(host.prefix()).expect("a host has a prefix")
 }
 
 /// Recovery again finds nothing to do.
 #[track_caller]
 fn recovers_twice(host: &RealHost, name: &str, point: &str) {
-    let area = host.area(name);
-    let before = records(&area);
+    let still = Still::of(&prefix(host));
     let again = host.run(["recover", name]);
     assert_eq!((again.code, again.stderr.as_str()), (0, ""), "{point}");
-    assert_eq!(records(&area), before, "{point}: a second recovery changes nothing");
+    if let Err(violation) = still.compare(&prefix(host)) {
+        panic!("{point}: {violation}");
+    }
 }
 
 /// The next reinstall works, and the marker is one `/old` further away.

@@ -276,6 +276,7 @@ pub fn whole(prefix: &Prefix, id: &ContainerId, name: &str, runs: Runs) -> Judge
             return Err(Violation::new("ve.conf follows the live root", what));
         }
     }
+    generations(&area)?;
     surroundings::nothing_lies_in(&area)?;
     let chain: Vec<u32> = GenerationRecord::chain(&area, live)
         .map_err(records)?
