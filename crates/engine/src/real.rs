@@ -173,7 +173,12 @@ impl Runtime for RealRuntime {
             is_systemd: start.is_systemd,
             is_probation: start.is_probation,
         };
-        let (session, warnings) = monitor.launch(&wanted, &clones[0], &old).map_err(monitor_error)?;
+        let launched = monitor.launch(&wanted, &clones[0], &old).map_err(|error| {
+            // A monitor that was killed while it started it has left what it had made so far.
+            let _ = self.kill(&start.id);
+            monitor_error(error)
+        });
+        let (session, warnings) = launched?;
         if !start.is_systemd
             && let Some((how, console)) = self.died_at_once(&start.id, &session)
         {
@@ -349,6 +354,12 @@ impl Runtime for RealRuntime {
             let Ok(Some(pidfd)) = monitor.open() else { continue };
             let timeout = Timespec { tv_sec: 0, tv_nsec: BETWEEN_LOOKS.as_nanos() as i64 };
             let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
+        }
+        // It does not run, and nobody watches it: what is alive of it is the rest of a start.
+        if let Ok(cgroups) = Cgroups::of(&self.prefix, id)
+            && cgroups.is_populated()
+        {
+            let _ = cgroups.kill_container(KILLING).and_then(|()| cgroups.remove_container());
         }
         mounts::sweep_layers(&self.prefix, id);
         for point in mounts::mounted(&self.prefix, id, "generations") {
