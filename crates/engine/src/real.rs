@@ -28,7 +28,7 @@ const COMING: Duration = Duration::from_secs(5);
 /// How often a plain init that has just been executed is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// One that has been seen waiting for something so many times in a row lives.
-const RESTS: u32 = 3;
+const RESTS: u32 = 2;
 /// One that has not rested by then is busy with something, and lives.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
