@@ -165,7 +165,7 @@ impl Before {
             id,
             name: name.to_owned(),
             live: area.live().map_err(records)?.get(),
-            next: area.record().map_err(records)?.next_generation,
+            next: area.next_generation_number().map_err(records)?.get(),
             is_running: runtime::state::running(prefix, &id).is_some(),
             parents,
             failed,

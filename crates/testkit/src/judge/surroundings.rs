@@ -146,7 +146,7 @@ pub fn leftovers(prefix: &Prefix) -> Judged<()> {
     let is_container = |name: &str| {
         name.parse::<ContainerId>().is_ok_and(|id| prefix.area_dir(&id).join("area.json").exists())
     };
-    names_in(&prefix.private_dir(), |name| name == ".trash" || is_container(name))?;
+    names_in(&prefix.private_dir(), |name| [".trash", ".reserve"].contains(&name) || is_container(name))?;
     names_in(&prefix.run_dir(), |name| name == "lock" || is_container(name))?;
     names_in(&prefix.vz_dir().join("root"), is_container)?;
     for directory in [prefix.names_dir(), prefix.conf_dir()] {
