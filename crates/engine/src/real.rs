@@ -244,10 +244,13 @@ impl Runtime for RealRuntime {
         let own = self.sessions.borrow_mut().remove(id);
         if let Some(session) = own.or_else(|| Session::connect(&self.prefix, id)) {
             let signals = self.signals.borrow();
-            return session
-                .stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd))
-                .map(drop)
-                .map_err(monitor_error);
+            match session.stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
+                // Somebody who has been killed since had told it to stop: it was at its end, and has left without looking who else wants something.
+                Err(MonitorError::Lost { .. }) if state::running(&self.prefix, id).is_none() => return Ok(()),
+                // It was killed.
+                Err(MonitorError::Lost { .. }) if !state.monitor.is_alive() => {}
+                stopped => return stopped.map(drop).map_err(monitor_error),
+            }
         }
         // Its monitor was killed: what that would have done.
         if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {

@@ -8,6 +8,7 @@
 //! aftermath    the recovery and the verdict (testkit's judge)
 //! syscalls     the sweep over all calls of a command, or of a monitor
 //! filesystem   the sweep of power cuts; disk: a filesystem that can be frozen at any instant
+//! concurrency  many commands at the same time
 //! sweep        a slice of either, by several workers
 //! ledger       what was survived, a line a slice, and the figures in docs/promises.md
 //! ```
@@ -16,6 +17,7 @@
 
 pub mod aftermath;
 pub mod calls;
+pub mod concurrency;
 pub mod dice;
 pub mod disk;
 pub mod fault;

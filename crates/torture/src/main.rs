@@ -120,7 +120,7 @@ struct Wanted {
 
 /// Every sweep, and its share of a slice.
 fn sweeps() -> Vec<(&'static str, u32)> {
-    let mut all = vec![("syscalls", 8), ("monitor", 2)];
+    let mut all = vec![("syscalls", 8), ("monitor", 2), ("concurrency", 2)];
     all.extend(FILE_SYSTEMS.iter().map(|one| (one.name, 2)));
     all
 }
@@ -172,6 +172,7 @@ fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable
     let began = Instant::now();
     let done = match file_system {
         Some(file_system) => sweep::power_cuts(&slice, file_system)?,
+        None if name == "concurrency" => torture::concurrency::rounds(&slice)?,
         None if name == "monitor" => sweep::syscalls(&slice, Victim::Monitor)?,
         None => sweep::syscalls(&slice, Victim::Command)?,
     };
