@@ -45,7 +45,7 @@ test: setup ## run every test that can run here
 	fi; \
 	exit $$code
 
-# The machine, and what of it to run: `installed`, `end_to_end`, `cuts`, or all.
+# The machine, and what of it to run: `quick`, `installed`, `end_to_end`, `cuts`, or all.
 VM_TEST ?=
 vm-test: setup ## run a stock Debian in an emulator: cgroup v2, power cuts (CUTS=3 SEED=1)
 	@MAKE='$(MAKE)' CARGO='$(CARGO)' share/vm/build

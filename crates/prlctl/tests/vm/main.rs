@@ -1,6 +1,7 @@
 //! A stock Debian 12 in an emulator: its own kernel, cgroup v2 alone, systemd as the host's init, Reroot put in by `make install`; and power cuts.
 //!
 //! ```text
+//! quick        a boot and a reinstall, for every day
 //! installed    what only a host of its own can show: the unit, a host that shuts down, limits beside a systemd
 //! end_to_end   the tests `root_*` and `crash_*`, as they were compiled here, run there
 //! cuts         the emulator is killed in the middle of reinstalls
@@ -11,6 +12,7 @@
 mod cuts;
 mod end_to_end;
 mod installed;
+mod quick;
 
 use std::io::Write;
 use std::path::Path;
