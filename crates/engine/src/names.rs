@@ -36,9 +36,10 @@ fn link(container: &Container<'_>, name: &ContainerName) -> Result<()> {
     let (prefix, id) = (&container.host.prefix, container.id());
     match registry::link_name(prefix, name, id) {
         Err(RegistryError::NameTaken { holder, .. }) => {
+            // A damaged configuration tells no name, and keeps the links that it has.
             let is_its_own = Area::open_unchecked(prefix, &holder)
                 .and_then(|area| area.name())
-                .is_ok_and(|own| own.is_none_or(|own| own == *name));
+                .map_or(true, |own| own.is_none_or(|own| own == *name));
             if is_its_own {
                 return Err(Failure::new(Code::BadName, format!("two containers are called `{name}`"))
                     .because(format!("{} and {} both have it as NAME", holder.braced(), id.braced()))

@@ -57,3 +57,25 @@ fn root_a_name_that_was_edited_is_put_right_by_whoever_notices() {
     host.ok(["recover"]);
     assert_eq!(links(), ["db01", "last"]);
 }
+
+#[test]
+fn root_a_name_is_not_given_away_while_its_configuration_cannot_be_read() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    for name in ["web01", "db01"] {
+        host.ok(["create", name, "--ostemplate", "busybox"]);
+    }
+    let (web, db) = (host.area("web01"), host.area("db01"));
+    let conf = db.join("ve.conf");
+    let below = conf.strip_prefix(host.prefix()).unwrap().to_string_lossy().into_owned();
+    let whole = std::fs::read_to_string(&conf).unwrap();
+    host.write(&below, &format!("{whole}HOSTNAME=\"an open quote\n"), 0o600);
+    rename(&host, &web, "db01");
+    let uuid = web.file_name().unwrap().to_string_lossy().into_owned();
+    let ran = host.run(["start", &uuid]);
+    assert!(ran.code == 0 && ran.stderr.contains("two containers are called `db01`"), "{ran}");
+    host.ok(["stop", &uuid]);
+    // What somebody deletes by its name is what it always meant.
+    host.write(&below, &whole, 0o600);
+    host.ok(["delete", "db01"]);
+    assert!(web.exists() && !db.exists());
+}
