@@ -118,8 +118,9 @@ pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
         let name = Area::open_unchecked(&host.prefix, &id)
             .map_or_else(|_| id.to_string(), |area| area.display_name());
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
-            crate::operation::create::link(&container)?;
             recover(&container)?;
+            // A name that two claim, or a file of somebody's in a link's place, is told, and keeps nothing down.
+            let linked = crate::operation::create::link(&container);
             if is_boot && !container.is_running() {
                 let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
                 if conf.get("ONBOOT").is_some_and(|value| value == "yes") {
@@ -128,7 +129,7 @@ pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
                     to_start.push((order, id));
                 }
             }
-            Ok(())
+            linked
         });
         results.push(Recovered { name, failure: failure.err() });
     }

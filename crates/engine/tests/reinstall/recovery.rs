@@ -69,6 +69,23 @@ fn at_boot_what_was_under_way_is_ended_and_onboot_alone_says_what_starts() {
 }
 
 #[test]
+fn at_boot_a_name_that_two_claim_keeps_nothing_down() {
+    let host = TestHost::new();
+    let (id, other) = (host.create("web01"), host.create("db01"));
+    let mut conf = host.area(&id).conf().unwrap();
+    conf.set("NAME", "db01").unwrap();
+    conf.set("ONBOOT", "yes").unwrap();
+    host.area(&id).store_conf(&conf).unwrap();
+    let engine = host.host();
+    let results = recover::recover_all(&engine, true).unwrap();
+    let told: Vec<String> =
+        results.iter().filter_map(|one| Some(one.failure.as_ref()?.to_string())).collect();
+    assert!(told.len() == 1 && told[0].contains("two containers are called `db01`"), "{told:?}");
+    assert!(runs(&host, &id).is_some(), "it starts all the same");
+    assert_eq!(engine.find("db01").unwrap(), other);
+}
+
+#[test]
 fn a_new_root_that_goes_down_just_after_the_commit_and_does_not_start_again_locks_nobody_out() {
     let host = TestHost::new();
     let id = host.create_running("web01");
