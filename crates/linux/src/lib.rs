@@ -20,7 +20,7 @@ pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
 pub use process::{
     CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork,
-    inherited_descriptor, reap_any, spawn,
+    inherited_descriptor, lift_limits, reap_any, spawn,
 };
 pub use signal::{
     SignalReader, default_signals, end_at, is_ignored, signal_by_number, signal_number, unblock_signals,

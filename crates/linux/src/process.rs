@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, pidfd_send_signal, wait, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, getrlimit, pidfd_send_signal,
+    setrlimit, wait, waitid,
+};
 
 /// For [`fork`]: the new process is its parent's sibling, so that whoever started the caller waits for it.
 pub const CLONE_PARENT: u64 = libc::CLONE_PARENT as u64;
@@ -194,6 +197,31 @@ pub fn exit_now(code: i32) -> ! {
 pub fn spawn(command: &mut std::process::Command) -> io::Result<Child> {
     let child = command.spawn()?;
     Child::of(child.id() as i32)
+}
+
+/// How many files a process may have open unless it asks for more, and how many it may ask for: what a systemd gives its services.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+/// The stack of a main thread, as the kernel gives it.
+const STACK: u64 = 8 << 20;
+
+/// Gives this process, and what it starts, the limits that a host's services have, whoever has called it and with which. Where there is no
+/// privilege to raise one (CAP_SYS_RESOURCE), it is as high as it may be.
+pub fn lift_limits() {
+    let all = [Resource::Cpu, Resource::Fsize, Resource::Data, Resource::Rss, Resource::As, Resource::Nproc];
+    for resource in all.into_iter().chain([Resource::Locks, Resource::Rttime]) {
+        lift(resource, None, None);
+    }
+    lift(Resource::Stack, Some(STACK), None);
+    lift(Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1));
+}
+
+fn lift(resource: Resource, current: Option<u64>, maximum: Option<u64>) {
+    if setrlimit(resource, Rlimit { current, maximum }).is_err() {
+        let maximum = getrlimit(resource).maximum;
+        // None is without end, not less than anything.
+        let current = [current, maximum].into_iter().flatten().min();
+        let _ = setrlimit(resource, Rlimit { current, maximum });
+    }
 }
 
 /// Marks every descriptor from `first` up close-on-exec: nothing of the host reaches what is executed in a container.

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         .unwrap_or_default();
     // What started this may have blocked signals for itself: an operation does, and its keeper and its monitor are this program again.
     linux::unblock_signals();
+    // As it has blocked signals, it may have limits: what a container, a script or an undo may use does not depend on who typed the command.
+    linux::lift_limits();
     // What a caller's umask would take away, or leave open, is no business of a container's.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if name == runtime::monitor::NAME {

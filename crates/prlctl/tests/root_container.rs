@@ -4,6 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use testkit::{Ran, RealHost};
 
@@ -481,4 +482,34 @@ fn root_containers_that_are_templates_are_listed_as_the_original_does() {
     host.write(&format!("vz/private/{uuid}/ve.conf"), &format!("{text}TEMPLATE=\"yes\"\n"), 0o600);
     assert_eq!(host.ok(["list", "-t"]), format!("{header}{{{uuid}}}  {:<15} CT golden\n", "busybox"));
     assert_eq!(host.ok(["list", "-t", "-H", "-o", "name"]), "golden\n");
+}
+
+#[test]
+fn root_what_a_caller_may_use_limits_no_container() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    // All of what is asked for is less than a container needs, or would end what runs in it.
+    let under = |limits: &str, words: &[&str]| {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{limits}; exec \"$@\""), "bash", env!("CARGO_BIN_EXE_prlctl")]);
+        let output = command.args(words).env("REROOT_PREFIX", host.prefix()).stdin(Stdio::null()).output();
+        let ran = testkit::Ran::of(output.unwrap());
+        assert_eq!(ran.code, 0, "{limits}: {ran}");
+        ran.stdout
+    };
+    let limits = |process: &str| host.exec("web01", &format!("sed 1d /proc/{process}/limits"));
+    let before = limits("1");
+    // A database asks for more than a few, if the host has them to give.
+    let files = host.exec("web01", "grep 'open files' /proc/1/limits | tr -s ' ' | cut -d' ' -f4,5");
+    let (soft, hard) = files.trim().split_once(' ').unwrap();
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    assert!(soft == "1024" && hard.parse::<u64>().unwrap() >= own.min(524_288), "{files}");
+    let tight = "ulimit -S -n 32; ulimit -S -f 10; ulimit -S -t 60; ulimit -S -u 40; ulimit -S -s 512";
+    under(tight, &["reinstall", "web01"]);
+    assert_eq!(limits("1"), before);
+    under(tight, &["restart", "web01"]);
+    assert_eq!(limits("1"), before);
+    assert_eq!(limits("self"), before);
+    assert_eq!(under(tight, &["exec", "web01", "sed 1d /proc/self/limits"]).trim_end_matches('\n'), before);
+    under("ulimit -S -n 12", &["stop", "web01"]);
 }

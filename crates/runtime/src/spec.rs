@@ -81,6 +81,8 @@ pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
         .args(vec![wanted.init.to_owned()])
         .env(init_environment(wanted))
         .cwd("/")
+        // Those of the monitor. What the crate would put here for us, 1024 open files and no more ever, is too little for a database.
+        .rlimits(Vec::new())
         // su, sudo and ping are setuid programs, and a VPS has them.
         .no_new_privileges(false)
         .capabilities(
