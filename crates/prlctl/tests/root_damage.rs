@@ -384,3 +384,18 @@ fn root_a_filesystem_that_cannot_carry_an_overlay_is_named_with_what_to_do() {
     four_lines(&ran);
     assert_eq!(run(false, &["list", "-H"]).stdout, "", "nothing runs");
 }
+
+#[test]
+fn root_a_full_run_keeps_nobody_from_stopping_and_deleting() {
+    let Some(host) = on_small_disk("48M") else { return };
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    // As after a boot, of which nobody has come by yet.
+    for lock in std::fs::read_dir(host.path("run/vz/lock")).unwrap() {
+        std::fs::remove_file(lock.unwrap().path()).unwrap();
+    }
+    fill(&host.path("run/ballast"), 0);
+    assert_eq!(host.exec("web01", "cat /root/number"), "1");
+    host.ok(["delete", "web02"]);
+    host.ok(["stop", "web01"]);
+    host.ok(["delete", "web01"]);
+}

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use crate::identity::{ContainerId, TemplateName};
 use crate::prefix::Prefix;
+use crate::reserve;
 
 /// Shared holders only append; one that finds more than this begins afresh.
 const TEXT_LIMIT: usize = 16 << 10;
@@ -119,12 +120,8 @@ impl Lock {
             let wait = if attempt == 0 { wait } else { Duration::ZERO };
             match Self::try_take(&path, kind, wait) {
                 Ok(Some(mut file)) => {
-                    // A death before the text is there leaves no lock either; others ask the kernel meanwhile.
-                    write_holder(&mut file, kind, command).map_err(|source| LockError::Unusable {
-                        name: name.clone(),
-                        path,
-                        source,
-                    })?;
+                    // A death before the text is there leaves no lock either, and a full disk no text: others ask the kernel then.
+                    let _ = write_holder(&mut file, kind, command);
                     return Ok(Self { name, file, pid: std::process::id() });
                 }
                 Ok(None) => {
@@ -133,6 +130,11 @@ impl Lock {
                     }
                     // Let go of in between.
                 }
+                // The first lock of a container makes its file, where everything lies on one filesystem on that of `/vz`.
+                Err(error)
+                    if attempt == 0
+                        && Errno::from_io_error(&error) == Some(Errno::NOSPC)
+                        && reserve::release_if_full(prefix).is_ok() => {}
                 Err(source) => return Err(LockError::Unusable { name, path, source }),
             }
         }
