@@ -14,6 +14,11 @@ const SIGWINCH: i32 = 28;
 /// The signals that go on to the program: HUP INT QUIT USR1 USR2 TERM, and WINCH.
 const SIGNALS: [i32; 7] = [1, 2, 3, 10, 12, 15, SIGWINCH];
 
+/// So much is read at once.
+const BUFFER: usize = 16 * 1024;
+/// So often is read after the end of a program: a pipe of ours, and a terminal, hold 64 KiB; a read may find less than a buffer.
+const LAST_READS: u32 = 32;
+
 /// Bytes that go one way.
 #[derive(Debug)]
 struct Pair {
@@ -93,17 +98,22 @@ impl Relay {
         }
     }
 
-    /// What is still in the pipes; a process that the program has left behind may hold them open, so only what is there now.
+    /// What is still in the pipes. A process that the program has left behind may hold them open, and may write faster than anybody reads: what
+    /// the program itself has written is among the first that comes.
     fn drain(&mut self) {
         for pair in &mut self.pairs {
-            while pair.is_output && is_readable(pair.from.as_fd()) && carry(pair) {}
+            for _ in 0..LAST_READS {
+                if !pair.is_output || !is_readable(pair.from.as_fd()) || !carry(pair) {
+                    break;
+                }
+            }
         }
     }
 }
 
 /// Carries one buffer; false when nothing more will come.
 fn carry(pair: &mut Pair) -> bool {
-    let mut buffer = [0u8; 16 * 1024];
+    let mut buffer = [0u8; BUFFER];
     let length = match rustix::io::read(&pair.from, &mut buffer) {
         Ok(0) => return false,
         Ok(length) => length,
@@ -199,10 +209,14 @@ impl Lines {
             if is_interrupted {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            if has_output {
+            if has_output && !has_ended {
                 is_open = self.read(each);
             } else if has_ended {
-                while is_open && is_readable(self.pipe.as_fd()) {
+                // As in `Relay::drain`.
+                for _ in 0..LAST_READS {
+                    if !is_open || !is_readable(self.pipe.as_fd()) {
+                        break;
+                    }
                     is_open = self.read(each);
                 }
                 if !self.partial.is_empty() {
@@ -214,7 +228,7 @@ impl Lines {
     }
 
     fn read(&mut self, each: &mut dyn FnMut(Line<'_>)) -> bool {
-        let mut buffer = [0u8; 16 * 1024];
+        let mut buffer = [0u8; BUFFER];
         let length = match rustix::io::read(&self.pipe, &mut buffer) {
             Ok(0) => return false,
             Ok(length) => length,
@@ -275,6 +289,56 @@ mod tests {
         assert_eq!(read_now(&read), b"");
         drop(written);
         relay.drain();
+    }
+
+    /// A process that a program has left behind, and that writes without end into a pipe of which the reading end is given.
+    fn babbler() -> (OwnedFd, std::process::Child) {
+        let (from, written) = pipe();
+        let child = std::process::Command::new("yes").arg("x".repeat(1000)).stdout(written).spawn().unwrap();
+        // The pipe is full, and is again whenever somebody has read.
+        while rustix::io::ioctl_fionread(&from).unwrap() < 32 * 1024 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (from, child)
+    }
+
+    #[test]
+    fn what_is_left_behind_and_writes_without_end_keeps_no_script_from_having_ended() {
+        let (from, mut babbler) = babbler();
+        let child = linux::spawn(&mut std::process::Command::new("true")).unwrap();
+        // A reader that is slower than the writer.
+        let mut slow = |_: Line<'_>| std::thread::sleep(Duration::from_micros(100));
+        let exit = Lines::new(from).until_end(&child, Duration::from_secs(3), None, &mut slow);
+        babbler.kill().unwrap();
+        babbler.wait().unwrap();
+        assert_eq!(exit.unwrap(), Some(Exit::Code(0)));
+    }
+
+    #[test]
+    fn what_is_left_behind_and_writes_without_end_is_not_drained() {
+        let (from, mut babbler) = babbler();
+        let (read, to) = pipe();
+        let reader = std::thread::spawn(move || {
+            let mut count = 0;
+            let mut buffer = [0; 1024];
+            loop {
+                match rustix::io::read(&read, &mut buffer) {
+                    // Given up, so that the drain ends in any case.
+                    Ok(0) | Err(_) => return count,
+                    Ok(_) if count > 4 << 20 => return count,
+                    Ok(length) => count += length,
+                }
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let mut relay = relay();
+        relay.output(from, to);
+        relay.drain();
+        babbler.kill().unwrap();
+        babbler.wait().unwrap();
+        drop(relay);
+        let count = reader.join().unwrap();
+        assert!((32 * 1024..=1 << 20).contains(&count), "{count}");
     }
 
     #[test]
