@@ -153,12 +153,16 @@ impl Runtime for RealRuntime {
     fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
         // First, so that it comes up while the roots are mounted. It has waited for a former monitor, which may still unmount them.
         let monitor = spawn(&self.prefix, &start.id).map_err(monitor_error)?;
-        mounts_of_container::unmount_host_view(&self.prefix, &start.id)
-            .map_err(|error| mount_error(&error))?;
-        for point in mounts::mounted(&self.prefix, &start.id, "host") {
-            mounts::unmount(&point).map_err(|error| mount_error(&error))?;
-        }
-        let mut clones = self.mount_roots(start)?;
+        let mounted = self.release_view(&start.id).and_then(|()| self.mount_roots(start));
+        let mut clones = match mounted {
+            Ok(clones) => clones,
+            Err(error) => {
+                // It has nothing to run, and the groups that it was born in are nobody's.
+                drop(monitor);
+                let _ = self.kill(&start.id).and_then(|()| self.wait_until_gone(&start.id));
+                return Err(error);
+            }
+        };
         let old = clones.split_off(1);
         let wanted = Launch {
             prefix: self.prefix.root().to_owned(),
@@ -291,6 +295,10 @@ impl Runtime for RealRuntime {
         wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)?;
         // A monitor cannot remove the group that it is in.
         if let Ok(cgroups) = Cgroups::of(&self.prefix, id) {
+            // That of the container is there still if a start was killed before it had anything to run.
+            if !cgroups.is_populated() {
+                let _ = cgroups.remove_container();
+            }
             cgroups.remove_empty();
         }
         Ok(())

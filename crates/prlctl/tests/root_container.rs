@@ -513,3 +513,15 @@ fn root_what_a_caller_may_use_limits_no_container() {
     assert_eq!(under(tight, &["exec", "web01", "sed 1d /proc/self/limits"]).trim_end_matches('\n'), before);
     under("ulimit -S -n 12", &["stop", "web01"]);
 }
+
+#[test]
+fn root_a_start_that_cannot_mount_leaves_no_control_group() {
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let id = uuid(&host, "web01");
+    std::fs::remove_dir(host.area("web01").join("generations/1/work")).unwrap();
+    host.run(["start", "web01"]).failed(3, &["cannot start `web01`", "No such file or directory"]);
+    assert_eq!(groups_of(&id), Vec::<std::path::PathBuf>::new());
+    host.ok(["delete", "web01"]);
+    assert_eq!(groups_of(&id), Vec::<std::path::PathBuf>::new());
+}
