@@ -6,7 +6,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::shell_word;
 
@@ -52,13 +55,19 @@ impl Conf {
 
     pub fn load(path: &Path) -> Result<Self, ConfError> {
         let unreadable = |source| ConfError::Unreadable { path: path.to_owned(), source };
-        let file = match File::open(path) {
+        // Not to wait for the writer of a FIFO, for which every command on this host would wait.
+        let mut options = File::options();
+        options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ConfError::Missing { path: path.to_owned() });
             }
             Err(error) => return Err(unreadable(error)),
         };
+        if !file.metadata().is_ok_and(|found| found.is_file()) {
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+        }
         let mut bytes = Vec::new();
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LIMIT {

@@ -147,3 +147,12 @@ proptest! {
         prop_assert_eq!(std::ffi::OsStr::from_bytes(&output.stdout), std::ffi::OsStr::new(&value));
     }
 }
+
+#[test]
+fn waits_for_no_writer_of_what_is_no_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ve.conf");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    assert!(matches!(Conf::load(&path), Err(ConfError::Unreadable { .. })));
+    assert!(matches!(Conf::load(directory.path()), Err(ConfError::Unreadable { .. })));
+}
