@@ -32,6 +32,27 @@ pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a name that another container claims too: where something is deleted, nobody knows whose it is meant to be.
+///
+/// # Errors
+/// [`Code::BadName`].
+pub fn is_its_alone(container: &Container<'_>) -> Result<()> {
+    let Ok(Some(name)) = container.area.name() else { return Ok(()) };
+    let prefix = &container.host.prefix;
+    let claims = |id| {
+        Area::open_unchecked(prefix, id)
+            .and_then(|area| area.name())
+            .is_ok_and(|own| own.as_ref() == Some(&name))
+    };
+    match registry::list(prefix)?.iter().find(|id| *id != container.id() && claims(id)) {
+        None => Ok(()),
+        Some(other) => Err(Failure::new(Code::BadName, format!("two containers are called `{name}`"))
+            .because(format!("{} and {} both have it as NAME", container.id().braced(), other.braced()))
+            .unchanged()
+            .hint("name the one that is meant by its UUID, and give the other another NAME in its ve.conf")),
+    }
+}
+
 fn link(container: &Container<'_>, name: &ContainerName) -> Result<()> {
     let (prefix, id) = (&container.host.prefix, container.id());
     match registry::link_name(prefix, name, id) {

@@ -52,6 +52,11 @@ fn root_a_name_that_was_edited_is_put_right_by_whoever_notices() {
     );
     host.run(["create", "db01", "--ostemplate", "busybox"]).failed(137, &["the name `db01` is taken"]);
     assert!(host.ok(["status", "db01"]).contains("running"), "it is still whose it was");
+    host.ok(["stop", "db01", "--kill"]);
+    host.run(["delete", "db01"]).failed(
+        137,
+        &["two containers are called `db01`", &uuids[0], &uuids[1], "state: nothing was changed", "hint: "],
+    );
     host.ok(["status", &uuids[1]]);
     rename(&host, &db, "last");
     host.ok(["recover"]);
@@ -74,8 +79,11 @@ fn root_a_name_is_not_given_away_while_its_configuration_cannot_be_read() {
     let ran = host.run(["start", &uuid]);
     assert!(ran.code == 0 && ran.stderr.contains("two containers are called `db01`"), "{ran}");
     host.ok(["stop", &uuid]);
-    // What somebody deletes by its name is what it always meant.
     host.write(&below, &whole, 0o600);
+    // It means whom it always meant; and as long as two claim it, nobody deletes by it.
+    assert!(host.ok(["status", "db01", "-j"]).contains(&*db.file_name().unwrap().to_string_lossy()));
+    host.run(["delete", "db01"]).failed(137, &["two containers are called `db01`"]);
+    rename(&host, &web, "shop");
     host.ok(["delete", "db01"]);
     assert!(web.exists() && !db.exists());
 }

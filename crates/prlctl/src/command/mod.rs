@@ -179,14 +179,17 @@ pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
     given.or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok()).unwrap_or(120)
 }
 
-/// What deletes wants a whole name, or enough of a UUID that it cannot be a slip: everywhere else a unique start is a convenience, here it would be
+/// What deletes wants a whole name that no other container claims, or enough of a UUID that it cannot be a slip: everywhere else a unique start is a convenience, here it would be
 /// somebody's container.
 ///
 /// # Errors
 /// [`Code::BadName`].
 pub fn named_in_full(container: &Container<'_>, words: &str) -> Result<()> {
     let plain = words.trim_start_matches('{').trim_end_matches('}').to_ascii_lowercase();
-    if container.name == words || plain.len() >= 8 && container.id().to_string().starts_with(&plain) {
+    if container.name == words {
+        return engine::names::is_its_alone(container);
+    }
+    if plain.len() >= 8 && container.id().to_string().starts_with(&plain) {
         return Ok(());
     }
     Err(Failure::new(
