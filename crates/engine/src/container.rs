@@ -110,7 +110,18 @@ impl Container<'_> {
         Ok(roots)
     }
 
-    /// Everything that a start needs of the configuration: asked before a container is stopped that is to be started again.
+    /// Everything that starting it again needs: asked before a container is stopped that is to run again, on whichever root.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`], [`Code::Damaged`].
+    pub fn check_restart(&self) -> Result<(Conf, Limits, String)> {
+        let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
+        // Not only the live one's record: a start attaches what is at /old, too.
+        GenerationRecord::chain(&self.area, live).map_err(|error| damaged(error, &self.name))?;
+        self.check_configuration()
+    }
+
+    /// Everything that a start needs of the configuration.
     ///
     /// # Errors
     /// [`Code::BadValue`], [`Code::Damaged`].

@@ -112,6 +112,27 @@ fn root_a_damaged_generation_json_is_refused_and_made_again() {
 }
 
 #[test]
+fn root_a_damaged_record_behind_old_is_refused_before_a_running_container_is_stopped() {
+    let Some(host) = with_container() else { return };
+    let area = host.area("web01");
+    host.ok(["start", "web01"]);
+    put(&area.join("generations/1/generation.json"), "damaged");
+    let damaged = records(&area);
+    for words in [
+        &["reinstall", "web01", "--dry-run"][..],
+        &["reinstall", "web01"],
+        &["restart", "web01"],
+        &["generation-switch", "web01", "1"],
+    ] {
+        let ran = host.run(words);
+        ran.failed(85, &["generations/1/generation.json", "nothing was changed", "recover --rebuild web01"]);
+        four_lines(&ran);
+        assert_eq!(records(&area), damaged, "{words:?}");
+        assert_eq!(host.exec("web01", "cat /root/number"), "2", "{words:?}");
+    }
+}
+
+#[test]
 fn root_a_damaged_live_link_is_refused_and_made_again() {
     for (target, what) in [
         (None, "missing"),

@@ -56,7 +56,7 @@ pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resul
     let from = area.live().map_err(|error| damaged(error, &container.name))?;
     let record = area.generation(from).map_err(|error| damaged(error, &container.name))?;
     // All that starting it again needs, and writing it at the end: better known before it is stopped.
-    let (conf, _, _) = container.check_configuration()?;
+    let (conf, _, _) = container.check_restart()?;
     if !is_dry {
         container.release_view()?;
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{GenerationNumber, GenerationState};
+use store::{GenerationNumber, GenerationRecord, GenerationState};
 
 use super::change::{Change, SWITCH};
 use super::{Outcome, run};
@@ -67,7 +67,13 @@ pub fn switch(
     if matches!(record.state, GenerationState::Doomed | GenerationState::Staged) {
         return Err(refused(format!("generation {to} is being deleted"), list));
     }
-    container.check_configuration().map_err(|failure| failure.within(what))?;
+    if container.is_running() {
+        // Should the other root not come up, this one must.
+        container.check_restart().map_err(|failure| failure.within(what))?;
+        GenerationRecord::chain(&container.area, to).map_err(|error| damaged(error, &container.name))?;
+    } else {
+        container.check_configuration().map_err(|failure| failure.within(what))?;
+    }
     container.release_view().map_err(|failure| failure.within(what))?;
     let root = container.root_of(&record).map_err(|failure| failure.within(what).unchanged())?;
     let look = container

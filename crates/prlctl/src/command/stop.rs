@@ -40,14 +40,17 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let container = host.open(&arguments.container)?;
     // What the start needs, before the stop.
-    container.check_configuration()?;
+    container.check_restart()?;
     container.release_view()?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
         container.stop(limit(&host, arguments.kill, arguments.timeout), true)?;
     }
     host.step("start", "Starting the CT...");
-    container.start()?;
+    container.start().map_err(|failure| {
+        // Whatever it says of the start: by now the container has been stopped.
+        failure.state(format!("`{}` is stopped, nothing in it was changed", container.name))
+    })?;
     Ok(done(
         arguments.common.json,
         "The CT has been successfully restarted.",
