@@ -226,15 +226,32 @@ fn renamed(error: LockError, words: &str) -> Failure {
 /// A damaged area names the command that rebuilds it.
 pub fn damaged(error: AreaError, words: &str) -> Failure {
     let is_missing = matches!(error, AreaError::NoGeneration { .. });
+    let hint = match &error {
+        AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
+            "use the version of prlctl that wrote it, or a newer one".to_owned()
+        }
+        AreaError::Conf(_) | AreaError::BadName { .. } => {
+            "correct that file in an editor: nothing makes it again".to_owned()
+        }
+        AreaError::Missing { .. }
+        | AreaError::Damaged { .. }
+        | AreaError::NoGeneration { .. }
+        | AreaError::Unreadable { .. }
+        | AreaError::Ids(_)
+        | AreaError::Write(_)
+        | AreaError::Trash(_) => {
+            format!("`prlctl recover --rebuild {words}` makes the records again from what lies on disk")
+        }
+    };
     let mut failure = Failure::from(error);
     if is_missing {
         // What a record or `live` names must be there.
         failure.code = Code::Damaged;
     }
     if failure.code == Code::Damaged {
-        return Failure { what: format!("the records of `{words}` cannot be used"), ..failure }.unchanged().hint(format!(
-            "`prlctl recover --rebuild {words}` makes the records again from what lies on disk; `ve.conf` is yours to correct"
-        ));
+        return Failure { what: format!("the records of `{words}` cannot be used"), ..failure }
+            .unchanged()
+            .hint(hint);
     }
     failure
 }
