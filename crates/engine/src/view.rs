@@ -87,6 +87,7 @@ pub fn unmount(container: &Container<'_>) -> Result<bool> {
     let busy = |error: MountError| {
         Failure::new(Code::Mounted, format!("cannot unmount `{}`", container.name))
             .caused_by(&error)
+            .state(format!("`{}` is still mounted, nothing in it was changed", container.name))
             .hint("`fuser -vm` on that path tells which process it is")
     };
     mounts_of_container::unmount_host_view(prefix, container.id()).map_err(busy)?;
