@@ -40,7 +40,10 @@ fn failure(error: ExecError, name: &str) -> Failure {
                 "if its programs are gone, `prlctl reinstall {name}` gives it a new root and keeps every file at /old"
             ))
         }
-        ExecError::NotJoined { .. } | ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
+        ExecError::NotJoined { .. } => system(format!("cannot execute in `{name}`"), &error)
+            .state(format!("`{name}` runs, and nothing was executed in it"))
+            .hint(format!("it may be at its limit of processes or memory: `prlctl list -i {name}` tells both")),
+        ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
             system(format!("cannot execute in `{name}`"), &error)
         }
     }
