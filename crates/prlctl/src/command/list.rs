@@ -88,7 +88,7 @@ pub fn run(arguments: &List) -> Result<u8> {
     }
     if arguments.template {
         // None of them runs.
-        rows.retain(|row| row.key("TEMPLATE") == "yes");
+        rows.retain(Row::is_template);
     } else if !arguments.all && arguments.container.is_none() {
         rows.retain(|row| row.state == "running");
     }
@@ -177,6 +177,8 @@ impl Row {
         let loaded = Area::open(&host.prefix, &id).and_then(|area| {
             let conf = area.conf()?;
             area.live()?;
+            // One that is damaged is refused by every command, so it is told here, too.
+            area.journal()?;
             Ok((conf, area.display_name()))
         });
         let state = state_of(host, &id);
@@ -206,6 +208,10 @@ impl Row {
 
     fn uuid(&self) -> String {
         self.id.to_string()
+    }
+
+    fn is_template(&self) -> bool {
+        self.key("TEMPLATE") == "yes"
     }
 
     fn key(&self, key: &str) -> String {
@@ -281,7 +287,7 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         ("Type".into(), json!("CT")),
         ("State".into(), json!(row.state)),
         ("OS".into(), json!(row.key("DISTRIBUTION"))),
-        ("Template".into(), json!("no")),
+        ("Template".into(), json!(if row.is_template() { "yes" } else { "no" })),
         ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
         ("Home".into(), json!(row.home)),
         ("Owner".into(), json!("root")),
