@@ -3,6 +3,7 @@
 //! To delete is to rename, which takes no time and is either done or not; the space comes back later, in the
 //! background, and whoever empties may die at any moment: the next one goes on.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
@@ -65,11 +66,16 @@ pub fn empty(prefix: &Prefix) -> Result<Removed, TrashError> {
         Err(error) => return Err(error.into()),
     };
     let trash = atomic::open_directory(&prefix.trash_dir())?;
-    for name in atomic::names_in(trash.as_fd())? {
+    let mut seen = HashSet::new();
+    loop {
+        // Looked at again after each: what came meanwhile has had its own process turned away by the lock.
+        let names = atomic::names_in(trash.as_fd())?;
+        let Some(name) = names.into_iter().find(|name| !seen.contains(name)) else { break };
         // A death anywhere in here leaves a part of the tree; the next one removes the rest.
         let one = tree::remove_entry(trash.as_fd(), &name)?;
         removed.entries += one.entries;
         removed.left.extend(one.left);
+        seen.insert(name);
     }
     // What has given space back may have taken it for that.
     let _ = crate::reserve::keep(prefix);
