@@ -324,6 +324,7 @@ fn root_what_goes_back_or_deletes_works_on_a_full_filesystem() {
         count += 1;
     }
     host.ok(["generation-delete", "web01", "4"]);
+    host.wait_until("some is kept back again", || host.path("vz/private/.reserve").exists());
     host.ok(["reinstall", "web01", "--undo"]);
     for number in 0..count {
         std::fs::remove_file(directory.join(number.to_string())).unwrap();

@@ -37,7 +37,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     let name = container.area.name().ok().flatten();
 
     let _lock = host.lock_host()?;
-    let _ = store::reserve::release_if_full(&host.prefix);
+    let _released = store::reserve::release_if_full(&host.prefix);
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
     // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a
     // container and the next sweep removes.

@@ -197,7 +197,7 @@ pub fn run<P: Serialize>(
         .heed_signals()
         .map_err(|error| Failure::new(Code::System, what).because(error.because).unchanged())?;
     // What makes a root has asked for room; what goes back to one, or deletes one, must not need any.
-    let _ = reserve::release_if_full(&container.host.prefix);
+    let released = reserve::release_if_full(&container.host.prefix);
     // Durable before the first step: a death from here on is found by the next command.
     container
         .area
@@ -214,6 +214,7 @@ pub fn run<P: Serialize>(
     };
     container.runtime().dismiss_keeper(container.id());
     // There may be none for it: then the next operation tries.
+    drop(released);
     let _ = reserve::keep(&container.host.prefix);
     result
 }
@@ -270,7 +271,7 @@ fn interrupted(signal: i32, container: &Container<'_>) -> Failure {
 
 /// Reverts everything and says in which state things are.
 fn give_up<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, failure: Failure, code: Code) -> Failure {
-    let _ = reserve::release_if_full(&work.container.host.prefix);
+    let _released = reserve::release_if_full(&work.container.host.prefix);
     let reverted = revert_all(kind, &mut work);
     let state = match &reverted {
         Ok(()) => state_after(&work),
@@ -342,7 +343,7 @@ pub fn resume<P: DeserializeOwned>(
     let log = OperationLog::open(container, kind.name);
     let mut work = Work { container, journal, plan, log, what: String::new(), is_committed: false };
     work.log.note("recovery");
-    let _ = reserve::release_if_full(&container.host.prefix);
+    let _released = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
         // What the rename has made visible may not be durable yet: before anything leans on it.
         container.area.sync().map_err(|error| damaged(error, &container.name))?;

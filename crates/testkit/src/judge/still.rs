@@ -25,7 +25,7 @@ impl Still {
                 for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                     let path = entry.path();
                     // What roots hold is another's to compare; the trash is emptied by whoever comes by.
-                    let is_root = ["delta", "work", "lower", "rootfs", ".trash"];
+                    let is_root = ["delta", "work", "lower", "rootfs", ".trash", ".reserve"];
                     if is_root.iter().any(|name| entry.file_name() == *name) {
                         continue;
                     }
