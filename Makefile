@@ -21,7 +21,7 @@ ZSH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test vm-test build release install uninstall bench torture clean setup
+.PHONY: help demo test vm-test build release install uninstall bench torture mutations clean setup
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -114,10 +114,16 @@ bench: release ## measure against the peers
 SLICE ?= 20m
 SEED ?=
 
+# `make mutations` proves that these sweeps would see what is wrong.
 torture: setup ## kill, fail and cut operations at every instant for SLICE (20m); SEED repeats one
 	@$(CARGO) build --workspace --locked
 	@$(TARGET)/debug/torture run --slice $(SLICE) $(if $(SEED),--seed $(SEED)); code=$$?; \
 	$(TARGET)/debug/torture report; exit $$code
+
+# Is `make torture` worth anything? Each guard of the program is taken away, and a sweep must see it.
+mutations: setup ## take the guards away one at a time: a sweep must turn red each time (ONLY=NAME)
+	@$(CARGO) build --workspace --locked
+	@$(TARGET)/debug/torture mutations $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove what was built
 	$(CARGO) clean

@@ -89,7 +89,8 @@ impl RealRuntime {
                     .map_err(|error| mount_error(&error))?;
             // The root before this one is the container's to use, once it is not the only way back; older ones never are, so that
             // `rm -rf /old/*` cannot empty the whole chain.
-            let is_read_only = depth > 1 || (depth == 1 && start.is_probation);
+            let is_probation = start.is_probation && !linux::mutated!("old-root-writable");
+            let is_read_only = depth > 1 || (depth == 1 && is_probation);
             mounts::set_read_only(&point, is_read_only).map_err(|error| mount_error(&error))?;
             clones.push(mounts::clone_mount(&point).map_err(|error| mount_error(&error))?);
         }
@@ -388,6 +389,9 @@ impl Runtime for RealRuntime {
     }
 
     fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool {
+        if linux::mutated!("in-use-ignored") {
+            return false;
+        }
         mounts_of_container::is_seen_by_processes(&self.prefix, id, number)
     }
 
@@ -405,7 +409,7 @@ impl Runtime for RealRuntime {
     }
 
     fn keep(&self, id: &ContainerId) -> RuntimeResult<()> {
-        if self.keepers.borrow().contains_key(id) {
+        if self.keepers.borrow().contains_key(id) || linux::mutated!("no-keeper") {
             return Ok(());
         }
         let keeper = Keeper::start(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;

@@ -9,6 +9,7 @@ mod file;
 mod ids;
 mod memory;
 mod mount;
+pub mod mutation;
 mod process;
 mod signal;
 mod trace;

@@ -62,6 +62,7 @@ impl Keeper {
                 .env_clear()
                 .env("PATH", crate::spec::PATH)
                 .env("REROOT_PREFIX", prefix.root())
+                .envs(linux::mutation::environment())
                 .exec();
             127
         })?;

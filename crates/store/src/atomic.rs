@@ -71,10 +71,13 @@ pub fn replace_at(
     mode: u32,
 ) -> Result<(), AtomicError> {
     let name = name.as_ref();
+    if linux::mutated!("replace-in-place") {
+        return overwrite(dir, name, bytes, mode);
+    }
     let temporary = temporary_name();
     // A death up to the rename leaves the old file as it was, and the temporary.
     let renamed = write_new(dir, &temporary, bytes, mode)
-        .and_then(|file| file.sync_all())
+        .and_then(|file| if linux::mutated!("replace-unsynced") { Ok(()) } else { file.sync_all() })
         .and_then(|()| Ok(rustix::fs::renameat(dir, temporary.as_str(), dir, name)?));
     if let Err(source) = renamed {
         // Best effort: the cause of the failure matters more than the litter, and `sweep` comes by later.
@@ -82,6 +85,19 @@ pub fn replace_at(
         return Err(AtomicError::at("write", dir, name, source));
     }
     // A power cut here: the old file or the new one, each whole, since the new one was synced before it had a name.
+    if linux::mutated!("replace-directory-unsynced") {
+        return Ok(());
+    }
+    fsync_dir(dir)
+}
+
+/// What [`replace_at`] is there to avoid: for `torture mutations` alone.
+fn overwrite(dir: BorrowedFd<'_>, name: &OsStr, bytes: &[u8], mode: u32) -> Result<(), AtomicError> {
+    let failed = |source| AtomicError::at("write", dir, name, source);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode));
+    let mut file = File::from(handle.map_err(|errno| failed(errno.into()))?);
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     fsync_dir(dir)
 }
 
@@ -112,6 +128,11 @@ pub fn replace_symlink_at(
     target: impl AsRef<OsStr>,
 ) -> Result<(), AtomicError> {
     let name = name.as_ref();
+    if linux::mutated!("link-in-place") {
+        let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
+        return rustix::fs::symlinkat(target.as_ref(), dir, name)
+            .map_err(|errno| AtomicError::at("make the link", dir, name, errno));
+    }
     let temporary = temporary_name();
     rustix::fs::symlinkat(target.as_ref(), dir, temporary.as_str())
         .map_err(|errno| AtomicError::at("make the link", dir, name, errno))?;
@@ -200,7 +221,8 @@ pub(crate) fn make_directory_unsynced_at(
     Ok(true)
 }
 
-/// Renames, durably; something that has the new name already is never replaced (`EEXIST`). After an error it has its old name: whoever is told
+/// Renames, and has the old name gone durably; something that has the new name already is never replaced (`EEXIST`). Where it arrives in another
+/// directory, that one is the caller's to sync, unless nobody minds what becomes of it there, as in the trash. After an error it has its old name: whoever is told
 /// that a deletion or a creation has failed must not find it done.
 pub fn move_at(
     from: BorrowedFd<'_>,
@@ -212,7 +234,12 @@ pub fn move_at(
     rustix::fs::renameat_with(from, old, to, new, RenameFlags::NOREPLACE)
         .map_err(|errno| AtomicError::at("move", from, old, errno))?;
     // The new place first: should a filesystem not journal both as one, two names are better than none.
-    fsync_dir(to).and_then(|()| fsync_dir(from)).inspect_err(|_| {
+    let synced =
+        fsync_dir(to).and_then(|()| if linux::mutated!("move-unsynced") { Ok(()) } else { fsync_dir(from) });
+    synced.inspect_err(|_| {
+        if linux::mutated!("move-stands") {
+            return;
+        }
         // Best effort, on a disk that has just refused to write: nobody knows which of the two a power cut would leave.
         if rustix::fs::renameat_with(to, new, from, old, RenameFlags::NOREPLACE).is_ok() {
             let _ = fsync_dir(from).and_then(|()| fsync_dir(to));
@@ -339,8 +366,9 @@ mod tests {
         }
         // Good for a rename, and for no fsync.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let there = rustix::fs::open(directory.path().join("there"), flags, Mode::empty()).unwrap();
-        let error = move_at(handle.as_fd(), "thing", there.as_fd(), "moved").unwrap_err();
+        let here = rustix::fs::open(directory.path(), flags, Mode::empty()).unwrap();
+        let there = open_directory(&directory.path().join("there")).unwrap();
+        let error = move_at(here.as_fd(), "thing", there.as_fd(), "moved").unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(Errno::BADF.raw_os_error()));
         assert_eq!(names_in(handle.as_fd()).unwrap(), ["there", "thing"]);
     }

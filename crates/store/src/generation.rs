@@ -193,8 +193,12 @@ impl Area {
     pub fn discard_generation(&self, prefix: &Prefix, number: GenerationNumber) -> Result<(), AreaError> {
         let generations = atomic::open_directory_at(self.handle(), GENERATIONS)?;
         // Durable before the move: what it says then is all that keeps the number from being given again.
-        self.remember_number(number)?;
-        Ok(trash::discard(prefix, generations.as_fd(), number.to_string())?)
+        let is_late = linux::mutated!("number-late");
+        if !is_late && !linux::mutated!("number-forgotten") {
+            self.remember_number(number)?;
+        }
+        trash::discard(prefix, generations.as_fd(), number.to_string())?;
+        if is_late { self.remember_number(number) } else { Ok(()) }
     }
 }
 

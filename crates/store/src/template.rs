@@ -245,6 +245,9 @@ pub fn staging(prefix: &Prefix, name: &TemplateName) -> Result<Staging, Template
 }
 
 fn lock_directory(handle: &OwnedFd) -> Result<bool, TemplateError> {
+    if linux::mutated!("template-staging-unlocked") {
+        return Ok(true);
+    }
     match rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
@@ -277,7 +280,10 @@ impl Staging {
         }
         record::store_at(self.handle(), &record)?;
         // The whole tree, before anything can name it: a power cut must never leave a template with holes.
-        rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
+        let is_late = linux::mutated!("template-named-first");
+        if !is_late && !linux::mutated!("template-unsynced") {
+            rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
+        }
 
         let top = atomic::open_directory(&self.prefix.template_dir())?;
         atomic::make_directory_at(top.as_fd(), self.name.as_str(), 0o700)?;
@@ -292,7 +298,13 @@ impl Staging {
             Err(error) => return Err(error.into()),
         }
         atomic::replace_symlink_at(named.as_fd(), LATEST, &record.digest)?;
-        atomic::fsync_dir(named.as_fd())?;
+        // Of the version as of the link to it: both are names in there.
+        if !linux::mutated!("latest-unsynced") {
+            atomic::fsync_dir(named.as_fd())?;
+        }
+        if is_late {
+            rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
+        }
         exact(&self.prefix, &self.name, &record.digest)
     }
 }
@@ -315,6 +327,9 @@ impl Drop for Staging {
 pub fn sweep(prefix: &Prefix) -> Result<usize, TemplateError> {
     let top = atomic::open_directory(&prefix.template_dir())?;
     let mut swept = 0;
+    if linux::mutated!("template-staging-stays") {
+        return Ok(0);
+    }
     for name in atomic::names_in(top.as_fd())? {
         let text = name.to_string_lossy();
         if !text.starts_with(STAGING) && !text.starts_with(".discarded-") {

@@ -33,8 +33,8 @@ pub fn discard(prefix: &Prefix, parent: BorrowedFd<'_>, name: impl AsRef<OsStr>)
     let name = name.as_ref();
     let trash = atomic::open_directory(&prefix.trash_dir())?;
     let place = uuid::Uuid::new_v4().to_string();
-    // A death before the rename: nothing is deleted. After it, or a power cut before the syncs: it is in one of the
-    // two places, whole.
+    // A death before the rename: nothing is deleted. After it, or a power cut before the sync: it is in one of the two places, whole. Later it may
+    // be in neither: what is in the trash was to go.
     match atomic::move_at(parent, name, trash.as_fd(), &place) {
         Ok(()) => Ok(()),
         Err(error) => match Errno::from_io_error(&error.source) {

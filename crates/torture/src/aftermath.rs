@@ -113,6 +113,19 @@ impl Scene<'_> {
         Ok(verdict)
     }
 
+    /// What has returned an error before anything happened to it has put back everything by itself: before anybody recovers it.
+    ///
+    /// # Errors
+    /// The first [`Violation`].
+    pub fn at_once(&self, came: Came) -> Judged<()> {
+        match (self.scenario.kind, came, self.before) {
+            (Kind::Change(effect), Came::Failed(_), Some(before)) => {
+                judge(self.prefix, before, effect, self.runs.unwrap_or(before.is_running.into())).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn recover(&self) -> Judged<()> {
         let words: &[&str] = match self.recovery {
             Recovery::ByItself => return self.wait_for_recovery(),
@@ -152,10 +165,14 @@ impl Scene<'_> {
                 return Err(Violation::new(BY_ITSELF, format!("{} is still there", journal.display())));
             }
             if began.elapsed() > BEGINNING && self.is_unlocked(before)? && journal.exists() {
-                let is_as_before = runtime::state::running(self.prefix, &before.id)
-                    .is_some_and(|state| state.generation.get() == before.live);
-                if before.is_running && !is_as_before {
-                    return Err(Violation::new(BY_ITSELF, "it does not run, and nobody recovers it"));
+                let runs_on =
+                    runtime::state::running(self.prefix, &before.id).map(|state| state.generation.get());
+                // Neither down that ran, nor on probation for ever.
+                if runs_on != before.is_running.then_some(before.live) {
+                    return Err(Violation::new(
+                        BY_ITSELF,
+                        format!("it runs on {runs_on:?}, and nobody recovers it"),
+                    ));
                 }
                 return self.must_recover(&["recover", self.name]);
             }

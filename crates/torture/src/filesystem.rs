@@ -18,6 +18,8 @@ use crate::world::{Unusable, World};
 
 /// So many instants of one operation.
 const CUTS: usize = 7;
+/// So many where the calls are chosen.
+const MOST_CUTS: usize = 24;
 /// After one cut in so many, also the next reinstall is done.
 const BETWEEN_DEEP_LOOKS: u64 = 4;
 
@@ -29,6 +31,16 @@ pub struct CutWorld {
     disk: Disk,
     program: String,
     calls: Vec<Option<u64>>,
+}
+
+/// One operation and where it is cut.
+struct Plan {
+    scenario: &'static Scenario,
+    /// At which calls, before or after.
+    wanted: Vec<(u64, bool)>,
+    starts_at_boot: bool,
+    turn: u64,
+    repeat: String,
 }
 
 /// An instant, and the filesystem as it was then.
@@ -65,23 +77,111 @@ impl CutWorld {
             Some(calls) => calls,
             None => self.measure(number)?,
         };
+        let wanted: Vec<(u64, bool)> =
+            (0..CUTS).map(|_| (1 + dice.below(calls), dice.below(2) == 0)).collect();
+        let repeat =
+            format!("torture run --sweep {} --seed {seed} --from {turn} --faults 1", self.disk.name());
+        let starts_at_boot = dice.below(4) == 0;
+        self.cut_at(&Plan { scenario, wanted, starts_at_boot, turn, repeat })
+    }
+
+    /// As [`CutWorld::operation`], with the cuts where they hurt: after each call that changes a name or syncs, at most [`MOST_CUTS`] of them, and
+    /// at the end.
+    ///
+    /// # Errors
+    /// When the host does not work without a cut.
+    pub fn names_and_syncs(
+        &mut self,
+        scenario: &'static Scenario,
+        seed: u64,
+        turn: u64,
+    ) -> Result<(u64, Vec<String>), Unusable> {
+        let (name, _) = self.world.prepare(scenario)?;
+        let mut command = self.world.command(scenario, &name);
+        let mut wanted = Vec::new();
+        let run = trace::run(&mut command, Victim::Command, self.world.scratch(), &mut |seen| {
+            let text = seen.describe();
+            let is_one =
+                ["rename", "symlink", "unlink", "fsync", "syncfs"].iter().any(|call| text.starts_with(call));
+            if seen.is_after && is_one {
+                wanted.push((seen.index, true));
+            }
+            Action::Go
+        })?;
+        if (Came::of(run.exit) == Came::Done) == scenario.fails {
+            return Err(Unusable(format!("{}, without a fault: {run:?}", scenario.name)));
+        }
+        self.clear(scenario, &name)?;
+        Dice::new(seed, turn).shuffle(&mut wanted);
+        wanted.truncate(MOST_CUTS);
+        self.cut_at(&Plan {
+            scenario,
+            wanted,
+            starts_at_boot: false,
+            turn,
+            repeat: "torture mutations".to_owned(),
+        })
+    }
+
+    /// Kills the command between the renaming of `live` and its sync, has the container recovered, and cuts the power then: what a recovery has
+    /// found done, and has told, is done.
+    ///
+    /// # Errors
+    /// When the host does not work without a cut.
+    pub fn recovered_and_cut(&mut self, scenario: &'static Scenario) -> Result<(u64, Vec<String>), Unusable> {
         let (name, before) = self.world.prepare(scenario)?;
-        let starts_at_boot = before.is_some() && dice.below(4) == 0;
+        self.make_durable()?;
+        let mut command = self.world.command(scenario, &name);
+        let mut is_live = false;
+        let run = trace::run(&mut command, Victim::Command, self.world.scratch(), &mut |seen| {
+            let text = seen.describe();
+            let is_killed = is_live && !seen.is_after && text.starts_with("fsync");
+            is_live |= seen.is_after && text.starts_with("rename") && text.ends_with(", live)");
+            if is_killed { Action::Kill } else { Action::Go }
+        })?;
+        if Came::of(run.exit) != Came::Killed {
+            return Err(Unusable(format!("{}: nothing to kill it at: {run:?}", scenario.name)));
+        }
+        self.world.ok(&["recover", &name])?;
+        let at = "after the recovery of a command killed before the sync of `live`".to_owned();
+        let mut instant = Instant { cut: self.disk.cut()?, at, came: Came::Killed };
+        let scene =
+            CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot: false, is_deep: true };
+        let judged = match self.judge(&mut instant, &scene, &run.said) {
+            Ok(Verdict::Old) => {
+                Err((Violation::new("what was done once stays done", "a recovery had found it done"), None))
+            }
+            other => other,
+        };
+        let lost = judged.err().map(|(violation, found)| {
+            let case = format!("{}: power cut on {} {}", scenario.name, self.disk.name(), instant.at);
+            report(&violation, &case, &run, found.as_deref(), "torture mutations")
+        });
+        self.world.forget_container()?;
+        Ok((u64::from(lost.is_none()), lost.into_iter().collect()))
+    }
+
+    /// What is done from here on is not durable until somebody syncs it.
+    fn make_durable(&self) -> Result<(), Unusable> {
+        let prefix = std::fs::File::open(self.world.prefix.root())?;
+        rustix::fs::syncfs(&prefix).map_err(std::io::Error::from)?;
+        Ok(())
+    }
+
+    fn cut_at(&mut self, plan: &Plan) -> Result<(u64, Vec<String>), Unusable> {
+        let Plan { scenario, wanted, turn, repeat, .. } = plan;
+        let (scenario, turn) = (*scenario, *turn);
+        let (name, before) = self.world.prepare(scenario)?;
+        let starts_at_boot = before.is_some() && plan.starts_at_boot;
         let before = match before {
             Some(before) if starts_at_boot => Some(self.start_at_boot(&before)?),
             other => other,
         };
-        // All that was before is durable: what is done now is not.
-        let prefix = std::fs::File::open(self.world.prefix.root())?;
-        rustix::fs::syncfs(&prefix).map_err(std::io::Error::from)?;
-        let wanted: Vec<(u64, bool)> =
-            (0..CUTS).map(|_| (1 + dice.below(calls), dice.below(2) == 0)).collect();
-        let (instants, said) = self.run(scenario, &name, &wanted)?;
+        self.make_durable()?;
+        let (instants, said, calls) = self.run(scenario, &name, wanted)?;
         let mut lost = Vec::new();
         let mut survived = 0;
         let mut seen_new = None;
-        let repeat =
-            format!("torture run --sweep {} --seed {seed} --from {turn} --faults 1", self.disk.name());
         for (index, mut instant) in instants.into_iter().enumerate() {
             let is_deep = (turn + index as u64).is_multiple_of(BETWEEN_DEEP_LOOKS);
             let scene = CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot, is_deep };
@@ -102,7 +202,7 @@ impl CutWorld {
                 (Err((violation, found)), _) => {
                     let run =
                         trace::Run { exit: linux::Exit::Signal(9), calls, said: said.clone(), hangs: false };
-                    lost.push(report(&violation, &case, &run, found.as_deref(), &repeat));
+                    lost.push(report(&violation, &case, &run, found.as_deref(), repeat));
                 }
             }
         }
@@ -135,7 +235,7 @@ impl CutWorld {
         scenario: &'static Scenario,
         name: &str,
         wanted: &[(u64, bool)],
-    ) -> Result<(Vec<Instant>, String), Unusable> {
+    ) -> Result<(Vec<Instant>, String, u64), Unusable> {
         let mut command = self.world.command(scenario, name);
         let mut instants = Vec::new();
         let mut failure = None;
@@ -160,7 +260,7 @@ impl CutWorld {
         if (came == Came::Done) == scenario.fails {
             return Err(Unusable(format!("{}, without a fault: {run:?}", scenario.name)));
         }
-        Ok((instants, run.said))
+        Ok((instants, run.said, run.calls))
     }
 
     fn judge(
@@ -172,28 +272,14 @@ impl CutWorld {
         let broken = |what: String| (Violation::new("the host comes up after a power cut", what), None);
         let point = instant.cut.mount().map_err(|error| broken(error.to_string()))?.to_owned();
         let below = self.world.prefix.root().strip_prefix(self.disk.point()).unwrap_or(Path::new("prefix"));
-        let directory = point.join(below);
-        reboot(self.world.prefix.root(), &directory).map_err(|error| broken(error.to_string()))?;
-        let host = RealHost::existing(&self.program, directory.parent().unwrap_or(&point));
-        let prefix = Prefix::new(&directory).map_err(|error| broken(error.to_string()))?;
-        let found = journal(&prefix, scene.before);
-        let prlctl = |words: &[&str]| -> Ran { host.run(words) };
-        let after = Scene {
-            prefix: &prefix,
-            prlctl: &prlctl,
-            scenario: scene.scenario,
-            name: scene.name,
-            before: scene.before,
-            recovery: Recovery::Boot,
-            runs: Some(Runs::from(scene.starts_at_boot)),
+        let after = AfterACut {
+            program: &self.program,
+            former: self.world.prefix.root(),
+            directory: &point.join(below),
+            came: instant.came,
+            said,
         };
-        let judged = after.after(instant.came, said).and_then(|verdict| {
-            if scene.is_deep {
-                after.next_reinstall()?;
-            }
-            Ok(verdict)
-        });
-        judged.map_err(|violation| (violation, found))
+        after.judge(scene)
     }
 
     fn clear(&mut self, scenario: &Scenario, name: &str) -> Result<(), Unusable> {
@@ -205,19 +291,68 @@ impl CutWorld {
     }
 }
 
-struct CutScene<'a> {
-    scenario: &'static Scenario,
-    name: &'a str,
-    before: Option<&'a Before>,
-    starts_at_boot: bool,
-    is_deep: bool,
+/// A host whose power was cut, at another place than before.
+pub(crate) struct AfterACut<'a> {
+    /// The program under test.
+    pub program: &'a str,
+    /// Where its prefix was.
+    pub former: &'a Path,
+    /// Where it is.
+    pub directory: &'a Path,
+    /// What the command had come to.
+    pub came: Came,
+    /// And said.
+    pub said: &'a str,
+}
+
+impl AfterACut<'_> {
+    /// Boots it, recovers it, and judges.
+    pub(crate) fn judge(&self, scene: &CutScene<'_>) -> Result<Verdict, (Violation, Option<String>)> {
+        let broken = |what: String| (Violation::new("the host comes up after a power cut", what), None);
+        reboot(self.former, self.directory).map_err(|error| broken(error.to_string()))?;
+        let host = RealHost::existing(self.program, self.directory.parent().unwrap_or(self.directory));
+        let prefix = Prefix::new(self.directory).map_err(|error| broken(error.to_string()))?;
+        let found = journal(&prefix, scene.before);
+        let prlctl = |words: &[&str]| -> Ran { host.run(words) };
+        let after = Scene {
+            prefix: &prefix,
+            prlctl: &prlctl,
+            scenario: scene.scenario,
+            name: scene.name,
+            before: scene.before,
+            recovery: Recovery::Boot,
+            runs: Some(Runs::from(scene.starts_at_boot)),
+        };
+        let judged = after.after(self.came, self.said).and_then(|verdict| {
+            if scene.is_deep {
+                after.next_reinstall()?;
+            }
+            Ok(verdict)
+        });
+        judged.map_err(|violation| (violation, found))
+    }
+}
+
+/// What is to be judged.
+pub(crate) struct CutScene<'a> {
+    /// What was done.
+    pub scenario: &'static Scenario,
+    /// To which container.
+    pub name: &'a str,
+    /// As it was.
+    pub before: Option<&'a Before>,
+    /// It has `ONBOOT`.
+    pub starts_at_boot: bool,
+    /// Also the next reinstall is done.
+    pub is_deep: bool,
 }
 
 /// What a boot does before anything of ours runs: `/run` is empty, and the boot has another id than any journal. A real one would also have its
 /// prefix where it was: the links say that.
 fn reboot(former: &Path, prefix: &Path) -> std::io::Result<()> {
     for links in ["etc/vz/names", "etc/vz/conf"] {
-        for entry in std::fs::read_dir(prefix.join(links))?.flatten() {
+        // A host on which the first command was cut may not have them yet.
+        for entry in std::fs::read_dir(prefix.join(links)).into_iter().flatten().flatten() {
             if let Ok(target) = std::fs::read_link(entry.path())
                 && let Ok(below) = target.strip_prefix(former)
             {
@@ -234,7 +369,7 @@ fn reboot(former: &Path, prefix: &Path) -> std::io::Result<()> {
             .map_err(std::io::Error::other)?;
     }
     let boot = runtime::kernel::boot_id();
-    for entry in std::fs::read_dir(prefix.join("vz/private"))?.flatten() {
+    for entry in std::fs::read_dir(prefix.join("vz/private")).into_iter().flatten().flatten() {
         let path: PathBuf = entry.path().join("operation.json");
         if let Ok(text) = std::fs::read_to_string(&path) {
             let other = text.replace(&boot, "00000000-0000-4000-8000-000000000000");

@@ -9,7 +9,9 @@
 //! syscalls     the sweep over all calls of a command, or of a monitor
 //! filesystem   the sweep of power cuts; disk: a filesystem that can be frozen at any instant
 //! concurrency  many commands at the same time
+//! weakest      a filesystem that keeps only what was synced
 //! sweep        a slice of either, by several workers
+//! mutations    guards that are taken away, to prove the sweeps; hunt: what is to see it; proof: all of them
 //! ledger       what was survived, a line a slice, and the figures in docs/promises.md
 //! ```
 //!
@@ -23,9 +25,13 @@ pub mod disk;
 pub mod fault;
 pub mod filesystem;
 mod golden;
+pub mod hunt;
 pub mod ledger;
+pub mod mutations;
+pub mod proof;
 pub mod scenario;
 pub mod sweep;
 pub mod syscalls;
 pub mod trace;
+pub mod weakest;
 pub mod world;

@@ -9,6 +9,8 @@ use clap::{Parser, Subcommand};
 use torture::disk::FILE_SYSTEMS;
 use torture::fault::{self, Fault, Point};
 use torture::ledger::{self, Line};
+use torture::mutations::{self, MUTATIONS};
+use torture::proof;
 use torture::sweep::{self, Done, Slice};
 use torture::syscalls::{Survived, survive};
 use torture::trace::Victim;
@@ -16,6 +18,7 @@ use torture::world::{Unusable, World};
 
 const LEDGER: &str = "docs/torture.jsonl";
 const PAGE: &str = "docs/promises.md";
+const MUTATIONS_PAGE: &str = "docs/mutations.md";
 /// Operations wait for the kernel more than they compute.
 const WORKERS: usize = 6;
 /// Of the filesystems under a power cut.
@@ -67,6 +70,27 @@ enum What {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Takes guards of the program away, one at a time, and says which sweep sees it.
+    Mutations {
+        /// Only these; nothing is written down then.
+        #[arg(long)]
+        only: Vec<String>,
+        /// How long a hunt may take.
+        #[arg(long, default_value = "90s", value_parser = duration)]
+        limit: Duration,
+    },
+    /// Hunts for one mutation: what `mutations` runs.
+    #[command(hide = true)]
+    Hunt {
+        program: PathBuf,
+        #[arg(long)]
+        mutation: Option<String>,
+        /// Without any: the hunt of that number.
+        #[arg(long)]
+        control: Option<usize>,
+        #[arg(long, default_value = "90s", value_parser = duration)]
+        limit: Duration,
+    },
     /// Writes the figures into docs/promises.md.
     Report {
         /// Only says whether they are as they should be.
@@ -97,6 +121,10 @@ fn main() -> ExitCode {
             run(&Wanted { sweep, slice, seed, from, faults, workers })
         }
         What::One { scenario, call, fault, monitor, seed } => one(&scenario, call, fault, monitor, seed),
+        What::Mutations { only, limit } => mutations(&only, limit),
+        What::Hunt { program, mutation, control, limit } => {
+            hunt(&program, mutation.as_deref(), control, limit)
+        }
         What::Report { check } => report(check),
     };
     match result {
@@ -243,6 +271,44 @@ fn one(name: &str, call: u64, fault: Fault, is_monitor: bool, seed: u64) -> Resu
         }
     }
     say("nothing was lost");
+    Ok(true)
+}
+
+fn mutations(only: &[String], limit: Duration) -> Result<bool, Unusable> {
+    let known = |name: &&String| !MUTATIONS.iter().any(|mutation| mutation.name == **name);
+    if let Some(unknown) = only.iter().find(known) {
+        return Err(Unusable(format!("there is no mutation `{unknown}`")));
+    }
+    let program = proof::build(&program()?)?;
+    let (rows, red) = proof::prove(&program, only, limit, &|line| say(line))?;
+    say(&mutations::table(&rows));
+    for text in &red {
+        say(&format!("RED WITHOUT A MUTATION\n{text}"));
+    }
+    let survived = rows.iter().filter(|row| row.caught.is_none()).count();
+    say(&format!("{} mutations, {survived} survived", rows.len()));
+    if only.is_empty() && red.is_empty() {
+        let page = mutations::render(&std::fs::read_to_string(MUTATIONS_PAGE)?, &commit(), &rows)?;
+        store::atomic::replace(Path::new(MUTATIONS_PAGE), page.as_bytes(), 0o644)
+            .map_err(std::io::Error::other)?;
+    }
+    Ok(survived == 0 && red.is_empty())
+}
+
+fn hunt(
+    program: &Path,
+    name: Option<&str>,
+    control: Option<usize>,
+    limit: Duration,
+) -> Result<bool, Unusable> {
+    let mutation = MUTATIONS.iter().find(|mutation| Some(mutation.name) == name);
+    let hunts = match (mutation, control) {
+        (Some(mutation), None) => mutation.hunts.to_vec(),
+        (None, Some(index)) => proof::all_hunts().get(index).copied().into_iter().collect(),
+        _ => return Err(Unusable("a mutation or a control is needed".to_owned())),
+    };
+    let found = proof::hunt(program, &hunts, limit, 1);
+    say(&serde_json::to_string(&found).map_err(std::io::Error::from)?);
     Ok(true)
 }
 

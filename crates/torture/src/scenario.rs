@@ -51,6 +51,8 @@ pub struct Scenario {
     pub kind: Kind,
     /// It fails without any fault of ours.
     pub fails: bool,
+    /// It has gone back to the root before the last one.
+    pub is_back: bool,
 }
 
 const REINSTALL: Scenario = Scenario {
@@ -61,6 +63,7 @@ const REINSTALL: Scenario = Scenario {
     scripts: Scripts::None,
     kind: Kind::Change(Effect::Reinstall { discards: false }),
     fails: false,
+    is_back: false,
 };
 const SWITCH: Scenario = Scenario {
     name: "undo, stopped",
@@ -107,6 +110,7 @@ pub static SCENARIOS: &[Scenario] = &[
         scripts: Scripts::Configure,
         ..DISCARD
     },
+    Scenario { name: "reinstall --skipbackup, gone back", roots: 3, is_back: true, ..DISCARD },
     SWITCH,
     Scenario { name: "undo, running", runs: true, ..SWITCH },
     Scenario {
@@ -118,6 +122,7 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     FORGET,
     Scenario { name: "generation-delete, running", runs: true, ..FORGET },
+    Scenario { name: "generation-delete of the last, gone back", roots: 2, is_back: true, ..FORGET },
     Scenario { name: "start", words: &["start", "CT"], kind: Kind::Start, ..SWITCH },
     Scenario { name: "stop", words: &["stop", "CT"], kind: Kind::Stop, runs: true, ..SWITCH },
     Scenario {
@@ -165,8 +170,9 @@ impl Scenario {
         matches!(self.kind, Kind::MakeTemplate | Kind::RemoveTemplate)
     }
 
-    /// Should the command die, the container is recovered without anybody typing anything: from where its journal is written.
+    /// Should the command die, the container is recovered without anybody typing anything: where it ran or a script of the host did from where its
+    /// journal is written; else while it is on probation.
     pub fn is_kept(&self) -> bool {
-        matches!(self.kind, Kind::Change(_)) && (self.runs || self.scripts == Scripts::Build)
+        matches!(self.kind, Kind::Change(_)) && (self.runs || self.scripts != Scripts::None)
     }
 }

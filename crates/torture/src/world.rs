@@ -18,10 +18,13 @@ const USES: u32 = 40;
 /// With more roots it is made anew.
 const ROOTS: usize = 5;
 
-const BUILD: &str = "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\" && \
+/// It leaves something running, which ends with it, or with whoever recovers.
+const BUILD: &str = "#!/bin/sh\n(sleep 90 >/dev/null 2>&1 &)\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\" && \
                      echo yes >\"$VE_PRIVATE_TMP/built\"\n";
 const CONFIGURE: &str = "#!/bin/sh\ntest -d /old/root && echo yes >/configured\n";
-const BAD_CONFIGURE: &str = "#!/bin/sh\necho half >/configured\nexit 3\n";
+/// It would spoil the old root, too, if it could.
+const BAD_CONFIGURE: &str =
+    "#!/bin/sh\necho half >/configured\necho bad >/old/root/number\nrm -rf /old/root /old/srv\nexit 3\n";
 
 /// See the module.
 #[derive(Debug)]
@@ -147,6 +150,9 @@ impl World {
                 self.ok(&["reinstall", &name, "--skipscripts"])?;
             }
             self.fill(&name, number)?;
+        }
+        if scenario.is_back {
+            self.ok(&["reinstall", &name, "--undo"])?;
         }
         if scenario.runs {
             self.ok(&["start", &name])?;

@@ -13,10 +13,11 @@ use std::path::Path;
 /// Makes every regular file and every directory below `dir`, and `dir` itself, durable.
 /// What is mounted in it is not entered.
 pub fn sync_small_tree(dir: BorrowedFd<'_>) -> Result<(), TreeError> {
+    let syncs_contents = !linux::mutated!("contents-unsynced");
     // Filesystems give new contents their place only when they are written: all of them first, so that the first sync below is one commit of
     // the filesystem's journal for the whole tree, and finds nothing left for the others to do.
     descent::walk(dir, |visit| {
-        if !visit.is_mount_point && visit.facts.is_regular() {
+        if !visit.is_mount_point && visit.facts.is_regular() && syncs_contents {
             let begun = node::open_regular(visit.handle).and_then(linux::begin_writing);
             return begun.map_err(visit.failed("write out"));
         }
@@ -25,9 +26,9 @@ pub fn sync_small_tree(dir: BorrowedFd<'_>) -> Result<(), TreeError> {
     descent::walk(dir, |visit| {
         let opened = if visit.is_mount_point {
             return Ok(());
-        } else if visit.facts.is_directory() {
+        } else if visit.facts.is_directory() && !linux::mutated!("directories-unsynced") {
             node::open_directory(visit.handle)
-        } else if visit.facts.is_regular() {
+        } else if visit.facts.is_regular() && syncs_contents {
             node::open_regular(visit.handle)
         } else {
             // Links, FIFOs and the like have no contents: they are in their directory.
@@ -35,6 +36,9 @@ pub fn sync_small_tree(dir: BorrowedFd<'_>) -> Result<(), TreeError> {
         };
         opened.and_then(fs::fsync).map_err(visit.failed("sync"))
     })?;
+    if linux::mutated!("generation-unsynced") {
+        return Ok(());
+    }
     node::open_directory(dir).and_then(fs::fsync).map_err(failed)
 }
 

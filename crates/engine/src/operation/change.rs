@@ -208,7 +208,7 @@ pub fn template_name(base: &Base) -> Option<String> {
 /// A root that ran holds what its scripts have written, which may be all that tells why they failed: it is kept for a look, the newest such
 /// one. One that never ran is only what we made of it.
 fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
-    if work.plan.making.is_none() {
+    if work.plan.making.is_none() || linux::mutated!("stage-stays") {
         return Ok(());
     }
     let (container, number) = (work.container, work.plan.to);
@@ -247,6 +247,9 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
 }
 
 fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
+    if linux::mutated!("stop-stays") {
+        return Ok(());
+    }
     let container = work.container;
     if work.journal.was_running && work.is_this_boot() && container.runtime().is_stopping(container.id()) {
         // Whoever had it stopped was interrupted or killed meanwhile: it would go down after this.
@@ -302,6 +305,9 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
 }
 
 fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
+    if linux::mutated!("probation-stays") {
+        return Ok(());
+    }
     let container = work.container;
     let fail = |error: crate::runtime::RuntimeError| {
         Failure::new(Code::System, "the new root cannot be taken down").because(error.because)
@@ -323,19 +329,27 @@ fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
 fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
     let container = work.container;
     let area = &container.area;
+    if linux::mutated!("live-before-the-tree") {
+        area.point_live(work.plan.to)?;
+        area.sync()?;
+    }
     if let Some(making) = &work.plan.making {
         let handle = area.generation_handle(work.plan.to)?;
         // Before the syncs, which it is one of.
         area.accept_generation(work.plan.to)?;
         if making.is_by_script || work.plan.is_tried {
             // Anybody may have written anything into it.
-            rustix::fs::syncfs(area.handle())
-                .map_err(|error| system("cannot write out the new root", &error))?;
+            if !linux::mutated!("tried-root-unsynced") {
+                rustix::fs::syncfs(area.handle())
+                    .map_err(|error| system("cannot write out the new root", &error))?;
+            }
         } else {
             // A few files of ours, and every directory on the way to them. Without `work/`, `<n>/` and `generations/` btrfs has been seen
             // to lose the delta in a power cut while `live` pointed at it.
             tree::sync_small_tree(handle.as_fd())?;
-            store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
+            if !linux::mutated!("generations-unsynced") {
+                store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
+            }
         }
     } else if work.plan.is_tried {
         rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the root", &error))?;
@@ -346,11 +360,17 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
     // A death before the rename: `live` is old, and recovery reverts. After it, before the sync: either, and each is whole; recovery that
     // finds it new syncs first.
     area.point_live(work.plan.to)?;
+    if linux::mutated!("live-unsynced") {
+        return Ok(());
+    }
     Ok(area.sync()?)
 }
 
 /// The rename has happened and its sync has failed: nobody knows what a power cut would leave, so back to what is durable.
 fn take_back(work: &mut ChangeWork<'_>) -> Result<()> {
+    if linux::mutated!("commit-stays") {
+        return Ok(());
+    }
     let area = &work.container.area;
     if area.live().is_ok_and(|live| live == work.plan.to) && work.plan.to != work.plan.from {
         area.point_live(work.plan.from)?;
@@ -421,6 +441,7 @@ fn link_past(
     for (_, record) in container.area.generations().map_err(|error| damaged(error, &container.name))? {
         if let Ok(mut record) = record
             && record.parent == Some(gone)
+            && !linux::mutated!("children-forgotten")
         {
             record.parent = parent;
             container.area.store_generation(&record)?;

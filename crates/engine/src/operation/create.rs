@@ -183,9 +183,15 @@ fn fill(
     }
     area.point_live(number)?;
     // Everything durable before the rename that makes it visible.
-    tree::sync_small_tree(handle.as_fd())?;
-    store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
-    area.sync()?;
+    if !linux::mutated!("created-tree-unsynced") {
+        tree::sync_small_tree(handle.as_fd())?;
+    }
+    if !linux::mutated!("created-generations-unsynced") {
+        store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
+    }
+    if !linux::mutated!("created-area-unsynced") {
+        area.sync()?;
+    }
     let _ = host;
     Ok(())
 }
@@ -263,10 +269,14 @@ fn sweep_run_directories(host: &Host) -> Result<()> {
 /// [`Failure`].
 pub fn sweep(host: &Host) -> Result<()> {
     let _lock = host.lock_host()?;
-    for id in registry::staged(&host.prefix)? {
-        discard_staged(host, &id)?;
+    if !linux::mutated!("staging-stays") {
+        for id in registry::staged(&host.prefix)? {
+            discard_staged(host, &id)?;
+        }
     }
-    registry::sweep_links(&host.prefix)?;
+    if !linux::mutated!("links-stay") {
+        registry::sweep_links(&host.prefix)?;
+    }
     sweep_run_directories(host)?;
     template::sweep(&host.prefix)?;
     Ok(())

@@ -25,7 +25,7 @@ pub struct Forget {
 pub static GENERATION_DELETE: Kind<Forget> = Kind {
     name: "generation-delete",
     steps: &[
-        Step { name: "relink", text: |_| String::new(), apply: |work| link(work, true), revert: link_back },
+        Step { name: "relink", text: |_| String::new(), apply: relink, revert: link_back },
         Step { name: "detach", text: |_| String::new(), apply: show, revert: |_| Ok(()) },
         Step { name: "commit", text: |_| String::new(), apply: commit, revert: |_| Ok(()) },
         Step { name: "settle", text: |_| String::new(), apply: |_| Ok(()), revert: |_| Ok(()) },
@@ -75,6 +75,9 @@ pub fn delete(container: &Container<'_>, number: GenerationNumber) -> Result<Opt
 }
 
 fn link(work: &mut Work<'_, Forget>, is_past: bool) -> Result<()> {
+    if !is_past && linux::mutated!("relink-stays") {
+        return Ok(());
+    }
     let area = &work.container.area;
     for &child in &work.plan.children {
         let Ok(mut record) = area.generation(child) else { continue };
@@ -85,6 +88,18 @@ fn link(work: &mut Work<'_, Forget>, is_past: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `torture mutations`: only once the generation has gone.
+fn relinks_late() -> bool {
+    linux::mutated!("relink-late")
+}
+
+fn relink(work: &mut Work<'_, Forget>) -> Result<()> {
+    if relinks_late() {
+        return Ok(());
+    }
+    link(work, true)
 }
 
 /// Also reverts *detach*: what is to be shown is only known once the records are as they were.
@@ -123,6 +138,9 @@ fn commit(work: &mut Work<'_, Forget>) -> Result<()> {
     if !container.area.generation_dir(number).exists() {
         return Ok(());
     }
+    if linux::mutated!("trash-before-unmount") {
+        container.area.discard_generation(&container.host.prefix, number)?;
+    }
     if container.is_running() && container.runtime().is_in_use(container.id(), number) {
         return Err(Failure::new(Code::Mounted, format!("generation {number} is in use in the container"))
             .because("a process in it has moved or copied what was at /old")
@@ -132,5 +150,6 @@ fn commit(work: &mut Work<'_, Forget>) -> Result<()> {
         Failure::new(Code::Mounted, format!("generation {number} is in use on the host"))
             .because(error.because)
     })?;
-    Ok(container.area.discard_generation(&container.host.prefix, number)?)
+    container.area.discard_generation(&container.host.prefix, number)?;
+    if relinks_late() { link(work, true) } else { Ok(()) }
 }

@@ -199,10 +199,12 @@ pub fn run<P: Serialize>(
     // What makes a root has asked for room; what goes back to one, or deletes one, must not need any.
     let released = reserve::release_if_full(&container.host.prefix);
     // Durable before the first step: a death from here on is found by the next command.
-    container
-        .area
-        .store_journal(&work.journal)
-        .map_err(|error| damaged(error, &container.name).within(what))?;
+    if !linux::mutated!("no-journal") && !is_journal_late() {
+        container
+            .area
+            .store_journal(&work.journal)
+            .map_err(|error| damaged(error, &container.name).within(what))?;
+    }
     // A container that ran must not stay down, nor a script of the host go on, because this process is killed.
     let is_kept = work.journal.was_running || kind.runs_on_the_host;
     let result = match if is_kept { container.runtime().keep(container.id()) } else { Ok(()) } {
@@ -231,6 +233,7 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
         let result = fault::here(kind.name, step.name, Place::Before)
             .and_then(|()| unless_interrupted(&mut work))
             .and_then(|()| (step.apply)(&mut work))
+            .and_then(|()| late(&work, step.name == kind.commit))
             .and_then(|()| {
                 work.is_committed |= step.name == kind.commit;
                 fault::here(kind.name, step.name, Place::After)
@@ -254,6 +257,22 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
     let unfinished =
         finish(&mut work).err().map(|failure| format!("{}: {}", failure.what, failure.because.join(": ")));
     Ok(Outcome { plan: work.plan, unfinished })
+}
+
+/// `torture mutations`: the journal comes and goes at the wrong time.
+fn late<P>(work: &Work<'_, P>, is_commit: bool) -> Result<()> {
+    let area = &work.container.area;
+    if is_journal_late() {
+        area.store_journal(&work.journal)?;
+    }
+    if is_commit && linux::mutated!("journal-gone-before-settle") {
+        area.clear_journal()?;
+    }
+    Ok(())
+}
+
+fn is_journal_late() -> bool {
+    linux::mutated!("journal-late")
 }
 
 /// Before the commit a signal is a failure like any other; after it nothing is.
@@ -309,6 +328,9 @@ pub fn state_after<P>(work: &Work<'_, P>) -> String {
 }
 
 fn revert_all<P>(kind: &'static Kind<P>, work: &mut Work<'_, P>) -> Result<()> {
+    if linux::mutated!("journal-gone-before-reverts") {
+        finish(work)?;
+    }
     for step in kind.steps.iter().rev() {
         fault::here(kind.name, step.name, Place::Revert)?;
         (step.revert)(work)?;
@@ -346,7 +368,9 @@ pub fn resume<P: DeserializeOwned>(
     let _released = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
         // What the rename has made visible may not be durable yet: before anything leans on it.
-        container.area.sync().map_err(|error| damaged(error, &container.name))?;
+        if !linux::mutated!("recovery-unsynced") {
+            container.area.sync().map_err(|error| damaged(error, &container.name))?;
+        }
         let after = kind.steps.iter().skip_while(|step| step.name != kind.commit).skip(1);
         for step in after {
             fault::here(kind.name, step.name, Place::Before)?;

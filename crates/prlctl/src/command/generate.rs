@@ -1,4 +1,4 @@
-//! `prlctl generate`: man pages and completions for `make install`, fault points for tests
+//! `prlctl generate`: man pages and completions for `make install`, fault points and mutations for tests
 
 use std::fs::File;
 use std::path::Path;
@@ -19,6 +19,12 @@ pub fn run(arguments: &Generate) -> Result<u8> {
         ("fault-points", _) => {
             for point in engine::fault::points() {
                 output::line(&point);
+            }
+        }
+        #[cfg(feature = "mutations")]
+        ("mutations", _) => {
+            for (name, text) in linux::mutation::MUTATIONS {
+                output::line(&format!("{name}: {text}"));
             }
         }
         ("man", Some(directory)) => {

@@ -127,6 +127,7 @@ pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError>
             .arg(theirs.as_raw_fd().to_string())
             .env_clear()
             .env("PATH", crate::spec::PATH)
+            .envs(linux::mutation::environment())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

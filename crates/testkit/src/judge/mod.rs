@@ -240,6 +240,11 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
             facts.compare(&area, *number)?;
         }
     }
+    let next = area.next_generation_number().map_err(records)?.get();
+    if next < before.next {
+        let what = format!("the next one is {next}, and was {}", before.next);
+        return Err(Violation::new("no generation's number is given twice", what));
+    }
     if area.conf().map_err(records)?.to_bytes() != before.conf {
         let what = area.path().join("ve.conf").display().to_string();
         return Err(Violation::new("ve.conf is what it was", what));
@@ -297,6 +302,22 @@ fn eventually(mut holds: impl FnMut() -> Judged<()>) -> Judged<()> {
             other => return other,
         }
     }
+}
+
+/// No two containers have the same ids.
+///
+/// # Errors
+/// The first two that have.
+pub fn ranges_are_distinct(prefix: &Prefix) -> Judged<()> {
+    let mut seen: BTreeMap<u32, ContainerId> = BTreeMap::new();
+    for id in store::registry::list(prefix).map_err(records)? {
+        let record = Area::open(prefix, &id).and_then(|area| area.record()).map_err(records)?;
+        if let Some(other) = seen.insert(record.id_range.first, id) {
+            let what = format!("{id} and {other} begin at {}", record.id_range.first);
+            return Err(Violation::new("no two containers have the same ids", what));
+        }
+    }
+    Ok(())
 }
 
 /// The text of a file that a new root must have, in its delta.

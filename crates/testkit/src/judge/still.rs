@@ -24,7 +24,7 @@ impl Still {
             while let Some(directory) = todo.pop() {
                 for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                     let path = entry.path();
-                    // What roots hold is another's to compare; the trash is emptied by whoever comes by.
+                    // What roots hold is another's to compare; whoever comes by empties the trash, and makes the reserve when there is room.
                     let is_root = ["delta", "work", "lower", "rootfs", ".trash", ".reserve"];
                     if is_root.iter().any(|name| entry.file_name() == *name) {
                         continue;
