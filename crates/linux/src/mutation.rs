@@ -1,6 +1,6 @@
 //! Guards that can be taken away one at a time, to prove that the sweeps of faults would see it: `torture mutations`.
 //!
-//! Only a build with the feature `mutations` has any of this: there the variable `REROOT_MUTATION` names one of [`MUTATIONS`], and the code says
+//! Only a build with the feature `mutations` has any of this: there the variable `REROOT_MUTATION` names one of `MUTATIONS`, and the code says
 //! `mutated!("name")` where it does that wrong. Without the feature `mutated!` is the word `false`.
 
 #[cfg(feature = "mutations")]

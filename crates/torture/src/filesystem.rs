@@ -85,7 +85,7 @@ impl CutWorld {
         self.cut_at(&Plan { scenario, wanted, starts_at_boot, turn, repeat })
     }
 
-    /// As [`CutWorld::operation`], with the cuts where they hurt: after each call that changes a name or syncs, at most [`MOST_CUTS`] of them, and
+    /// As [`CutWorld::operation`], with the cuts where they hurt: after each call that changes a name or syncs, at most `MOST_CUTS` of them, and
     /// at the end.
     ///
     /// # Errors
