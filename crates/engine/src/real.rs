@@ -159,7 +159,7 @@ impl Runtime for RealRuntime {
             Ok(clones) => clones,
             Err(error) => {
                 // It has nothing to run, and the groups that it was born in are nobody's.
-                drop(monitor);
+                monitor.dismiss();
                 let _ = self.kill(&start.id).and_then(|()| self.wait_until_gone(&start.id));
                 return Err(error);
             }

@@ -145,6 +145,15 @@ pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError>
 }
 
 impl Newborn {
+    /// Has it end without having run anything, and waits for that: nobody is left in its groups then.
+    pub fn dismiss(self) {
+        let Newborn { session, child, moves } = self;
+        drop(session);
+        for child in moves.into_iter().chain([child]) {
+            drop(child.wait_for(ANSWER, None));
+        }
+    }
+
     /// Has it start the container. Returns when init has been executed, with what is not as it should be.
     ///
     /// `root` and `old` are detached mounts.
@@ -161,10 +170,10 @@ impl Newborn {
         let mut descriptors = vec![root.as_fd()];
         descriptors.extend(old.iter().map(OwnedFd::as_fd));
         session.channel.send(wanted, &descriptors)?;
-        let answer = session.first(&child)?;
+        let answer = session.first(&child);
         // It has long ended: a start has moved init, which waits for the same.
         drop(moves.map(|child| child.wait_for(ANSWER, None)));
-        match answer {
+        match answer? {
             Event::Started { warnings } => Ok((session, warnings)),
             Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
             other @ (Event::Up
