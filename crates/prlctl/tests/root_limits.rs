@@ -167,7 +167,12 @@ fn root_a_damaged_ve_conf_is_told_and_changes_nothing() {
     host.write(&path, &format!("{text}DESCRIPTION=\"never closed\n"), 0o644);
     host.run(["start", "web01"]).failed(
         85,
-        &["cannot be used", "ve.conf` is damaged in line", "nothing was changed", "prlctl recover --rebuild"],
+        &[
+            "cannot be used",
+            "ve.conf` is damaged in line",
+            "nothing was changed",
+            "hint: correct that file in an editor",
+        ],
     );
     assert_eq!(host.run(["list", "-a"]).code, 0);
     host.write(&path, &text, 0o644);
