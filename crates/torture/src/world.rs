@@ -132,7 +132,13 @@ impl World {
         {
             current.uses += 1;
             let name = current.name.clone();
-            let before = Before::of(&self.prefix, &name)?;
+            let mut before = Before::of(&self.prefix, &name)?;
+            let live = self.prefix.area_dir(&before.id).join(format!("generations/{}/delta", before.live));
+            if !before.is_running && !live.join("etc/hostname").exists() {
+                // The root of the last reinstall has never been started; a boot after a cut would, and write that.
+                self.fill(&name, before.live)?;
+                before = Before::of(&self.prefix, &name)?;
+            }
             if before.is_running == scenario.runs && before.count() <= ROOTS {
                 return Ok((name, Some(before)));
             }
