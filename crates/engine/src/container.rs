@@ -260,6 +260,7 @@ impl Container<'_> {
                     crate::runtime::RuntimeErrorKind::NoSpace => Code::NoSpace,
                     crate::runtime::RuntimeErrorKind::NotRunning
                     | crate::runtime::RuntimeErrorKind::Interrupted
+                    | crate::runtime::RuntimeErrorKind::NotUp
                     | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
                 format!("cannot start `{}`", self.name),
@@ -292,6 +293,7 @@ impl Container<'_> {
                 crate::runtime::RuntimeErrorKind::NoSpace => failure.hint(MAKE_ROOM),
                 crate::runtime::RuntimeErrorKind::NotRunning
                 | crate::runtime::RuntimeErrorKind::Interrupted
+                | crate::runtime::RuntimeErrorKind::NotUp
                 | crate::runtime::RuntimeErrorKind::Other => failure.hint(format!(
                     "its console is logged in {}",
                     runtime::monitor::log_path(&self.host.prefix, self.id()).display()

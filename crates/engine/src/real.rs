@@ -115,8 +115,16 @@ fn mount_error(error: &MountError) -> RuntimeError {
 
 fn monitor_error(error: MonitorError) -> RuntimeError {
     let because = runtime::monitor::describe(&error);
-    let is_interrupted = matches!(error, MonitorError::Interrupted);
-    let kind = if is_interrupted { RuntimeErrorKind::Interrupted } else { RuntimeErrorKind::Other };
+    let kind = match error {
+        MonitorError::Interrupted => RuntimeErrorKind::Interrupted,
+        MonitorError::NotUp { .. } => RuntimeErrorKind::NotUp,
+        MonitorError::NotStarted { .. }
+        | MonitorError::Ended { .. }
+        | MonitorError::Refused { .. }
+        | MonitorError::Lost { .. }
+        | MonitorError::Leaving { .. }
+        | MonitorError::Cgroup(_) => RuntimeErrorKind::Other,
+    };
     let mut console = String::new();
     if let MonitorError::NotStarted { console: said, .. } | MonitorError::Ended { console: said, .. } = error
     {
@@ -134,8 +142,13 @@ fn wait_error(error: &std::io::Error) -> RuntimeError {
 }
 
 fn exec_error(error: &ExecError) -> RuntimeError {
-    let is_stopped = matches!(error, ExecError::NotRunning);
-    let kind = if is_stopped { RuntimeErrorKind::NotRunning } else { RuntimeErrorKind::Other };
+    let kind = match error {
+        ExecError::NotRunning => RuntimeErrorKind::NotRunning,
+        ExecError::NotExecuted { .. } => RuntimeErrorKind::NotUp,
+        ExecError::NotJoined { .. } | ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
+            RuntimeErrorKind::Other
+        }
+    };
     RuntimeError { kind, ..RealRuntime::other(error) }
 }
 
@@ -224,7 +237,7 @@ impl Runtime for RealRuntime {
             Some(exit) => Err(RuntimeError {
                 because: format!("its shell does not work: exit code {}", exit.shell_code()),
                 console: String::new(),
-                kind: RuntimeErrorKind::Other,
+                kind: RuntimeErrorKind::NotUp,
             }),
             None => {
                 let _ = running.child().kill();

@@ -111,6 +111,8 @@ pub enum RuntimeErrorKind {
     Busy,
     /// Somebody wants this process to end: [`Runtime::interruption`] tells by which signal.
     Interrupted,
+    /// It lives, but is not up: a systemd has not reached its target in time, or its shell does not work or is not there.
+    NotUp,
     /// The filesystem cannot carry a container.
     FileSystem,
     /// It has no room.

@@ -114,6 +114,24 @@ fn root_a_script_whose_last_word_is_systemctl_reboot_has_failed() {
 }
 
 #[test]
+fn root_an_undo_takes_a_debian_that_cannot_come_up_as_it_is() {
+    let Some(host) = new_host() else { return };
+    host.ok(["start", "web01", "--wait"]);
+    host.exec("web01", "echo precious > /srv/file; rm -rf /usr/bin");
+    host.ok(["reinstall", "web01"]);
+    let ran = host.run(["reinstall", "web01", "--undo", "--timeout", "3"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("warning: generation 1 runs, but is not up: "), "{ran}");
+    assert_eq!(host.ok(["status", "web01"]), "CT web01 exist running\n");
+    assert!(host.ok(["generation-list", "web01"]).contains("1     live"));
+    host.ok(["stop", "web01", "--kill"]);
+    // And on again, to the root that came instead.
+    host.ok(["generation-switch", "web01", "2"]);
+    host.ok(["start", "web01", "--wait"]);
+    assert_eq!(host.exec("web01", "cat /old/srv/file"), "precious");
+}
+
+#[test]
 fn root_an_executed_process_of_debian_is_in_everything_what_init_is() {
     let Some(host) = new_host() else { return };
     host.ok(["start", "web01", "--wait"]);

@@ -81,6 +81,40 @@ fn root_a_switch_goes_to_any_root_and_back() {
 }
 
 #[test]
+fn root_a_switch_takes_a_root_that_lives_though_its_shell_is_broken_and_not_one_that_ends() {
+    let Some(host) = with_roots(1) else { return };
+    host.exec("web01", "sed -i '1s|.*|#!/bin/busybox sh|' /sbin/init && ln -sfn busybox-is-gone /bin/sh");
+    host.ok(["reinstall", "web01"]);
+    let ran = host.run(["reinstall", "web01", "--undo"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("warning: generation 1 runs, but is not up: "), "{ran}");
+    host.ok(["generation-switch", "web01", "2"]);
+    host.exec("web01", "printf '#!/bin/busybox sh\nexit 3\n' > /old/sbin/init");
+    host.run(["generation-switch", "web01", "1"])
+        .failed(94, &["generation 1 does not come up", "runs on its old root"]);
+    assert!(host.ok(["generation-list", "web01"]).contains("2     live"));
+}
+
+#[test]
+fn root_templates_in_ve_conf_follow_the_live_root() {
+    let Some(host) = with_roots(1) else { return };
+    let conf = host.area("web01").join("ve.conf");
+    let below = conf.strip_prefix(host.prefix()).unwrap().to_str().unwrap().to_owned();
+    let templates = || {
+        let text = std::fs::read_to_string(&conf).unwrap();
+        text.lines().filter(|line| line.starts_with("TEMPLATES=")).collect::<Vec<_>>().join("\n")
+    };
+    let text = std::fs::read_to_string(&conf).unwrap();
+    host.write(&below, &(text + "TEMPLATES=\"apache php\"\n"), 0o600);
+    host.ok(["reinstall", "web01"]);
+    assert_eq!(templates(), "TEMPLATES=\"\"", "nothing is installed in a new root");
+    host.ok(["reinstall", "web01", "--undo"]);
+    assert_eq!(templates(), "TEMPLATES=\"apache php\"");
+    host.ok(["generation-switch", "web01", "2"]);
+    assert_eq!(templates(), "TEMPLATES=\"\"");
+}
+
+#[test]
 fn root_a_root_that_failed_can_be_switched_to_for_a_look() {
     let Some(host) = with_roots(1) else { return };
     host.script("etc/vz/conf/vps.configure", "#!/bin/sh\necho failed > /root/number\nexit 1\n");

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use store::{ContainerId, Prefix};
 
-use crate::exec::{self, Program, Request, Streams};
+use crate::exec::{self, ExecError, Program, Request, Streams};
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
 /// An init that was woken, and then has slept for so long, was woken for something else. Longer than a slice in which ours waits for others to end.
 const QUIET: Duration = Duration::from_millis(120);
 /// One that has not slept for so long by then is busy with something.
 const LONGEST: Duration = Duration::from_secs(2);
+/// Between two questions to a systemd that has not answered.
+const BETWEEN: Duration = Duration::from_millis(20);
 /// How long a systemd may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -31,7 +33,7 @@ pub fn pulse(prefix: &Prefix, id: &ContainerId) -> Option<Pulse> {
 pub fn is_going_down(prefix: &Prefix, id: &ContainerId, before: Option<Pulse>) -> bool {
     let Some(state) = state::recorded(prefix, id).filter(|state| state.init.is_alive()) else { return true };
     if state.is_systemd {
-        return is_stopping(prefix, id);
+        return is_stopping(prefix, id, state.init);
     }
     let deadline = Instant::now() + LONGEST;
     let mut last = before;
@@ -41,7 +43,8 @@ pub fn is_going_down(prefix: &Prefix, id: &ContainerId, before: Option<Pulse>) -
         if now.is_none() {
             return true;
         }
-        if now == last && is_asleep(&state) {
+        // The pulse once more: between the two it may have been woken, have begun to go down, and be asleep over that.
+        if now == last && is_asleep(&state) && of(state.init) == now {
             let since = *quiet_since.get_or_insert_with(Instant::now);
             if now == before || since.elapsed() >= QUIET {
                 return false;
@@ -83,18 +86,40 @@ fn has_signal(pid: i32) -> bool {
     (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") != 0
 }
 
-/// A systemd that shuts down says `stopping`; one that cannot be asked is believed to go on.
-fn is_stopping(prefix: &Prefix, id: &ContainerId) -> bool {
+/// A systemd that shuts down says `stopping`, until it has ended the one who asks or nobody is there to answer: then its end is near. One that lives
+/// on and cannot be asked is believed to go on.
+fn is_stopping(prefix: &Prefix, id: &ContainerId, init: ProcessIdentity) -> bool {
+    let deadline = Instant::now() + LONGEST;
+    loop {
+        match ask(prefix, id) {
+            Said::Stopping => return true,
+            Said::GoesOn => return false,
+            Said::Nothing if !init.is_alive() => return true,
+            Said::Nothing if Instant::now() >= deadline => return false,
+            Said::Nothing => std::thread::sleep(BETWEEN),
+        }
+    }
+}
+
+/// What a systemd says of itself.
+enum Said {
+    Stopping,
+    GoesOn,
+    Nothing,
+}
+
+fn ask(prefix: &Prefix, id: &ContainerId) -> Said {
     use std::os::fd::AsFd;
-    let ask = || -> Option<Vec<u8>> {
-        let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
-        let null = exec::null().ok()?;
+    let ask = || -> Result<Vec<u8>, ExecError> {
+        let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+            .map_err(|error| ExecError::Io(error.into()))?;
+        let null = exec::null()?;
         let request = Request {
             program: Program::Arguments(vec!["systemctl".into(), "is-system-running".into()]),
             environment: exec::environment(),
             streams: Streams::Descriptors([null.as_fd(), written.as_fd(), null.as_fd()]),
         };
-        let running = exec::execute(prefix, id, &request).ok()?;
+        let running = exec::execute(prefix, id, &request)?;
         drop(written);
         let mut said = Vec::new();
         let exit = exec::Lines::new(output).until_end(running.child(), ANSWER, None, &mut |line| {
@@ -104,7 +129,15 @@ fn is_stopping(prefix: &Prefix, id: &ContainerId) -> bool {
             let _ = running.child().kill();
             let _ = running.wait();
         }
-        Some(said)
+        Ok(said)
     };
-    ask().is_some_and(|said| said.starts_with(b"stopping"))
+    // `offline` and `unknown` are no systemd's words but those of a systemctl that found none.
+    const GOES_ON: [&[u8]; 5] = [b"initializing", b"starting", b"running", b"degraded", b"maintenance"];
+    match ask() {
+        Ok(said) if said.starts_with(b"stopping") => Said::Stopping,
+        Ok(said) if GOES_ON.iter().any(|word| said.starts_with(word)) => Said::GoesOn,
+        // There is no systemctl, which would have been needed to end it.
+        Err(ExecError::NotExecuted { .. }) => Said::GoesOn,
+        Ok(_) | Err(_) => Said::Nothing,
+    }
 }

@@ -17,6 +17,7 @@ pub(crate) fn generation(number: GenerationNumber, parent: Option<u32>) -> Gener
         state: GenerationState::Kept,
         created: Timestamp::now(),
         distribution: None,
+        templates: None,
         ostemplate: None,
     }
 }

@@ -45,6 +45,9 @@ pub struct GenerationRecord {
     /// `DISTRIBUTION` and `OSTEMPLATE` of `ve.conf` while this generation is live.
     pub distribution: Option<String>,
     pub ostemplate: Option<String>,
+    /// `TEMPLATES` of `ve.conf`, the applications installed in this root, as it was when this generation was last live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub templates: Option<String>,
 }
 
 /// What lies under the delta.

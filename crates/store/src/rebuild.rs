@@ -124,6 +124,7 @@ impl Area {
             state: GenerationState::Kept,
             created: Timestamp::now(),
             distribution: None,
+            templates: None,
             ostemplate: None,
         };
         let parent = parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string());

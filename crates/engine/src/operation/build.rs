@@ -131,6 +131,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
                 RuntimeErrorKind::Interrupted => "`vps.reinstall` was interrupted",
                 RuntimeErrorKind::NotRunning
                 | RuntimeErrorKind::Busy
+                | RuntimeErrorKind::NotUp
                 | RuntimeErrorKind::FileSystem
                 | RuntimeErrorKind::NoSpace
                 | RuntimeErrorKind::Other => "`vps.reinstall` cannot be run",

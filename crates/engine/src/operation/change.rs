@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
+use store::{Base, Conf, GenerationNumber, GenerationRecord, GenerationState, Reason};
 
 use super::build::{build, revert_build};
 use super::carry::carry;
@@ -26,6 +26,9 @@ use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
 use crate::runtime::RuntimeErrorKind;
 use crate::scripts::Scripts;
+
+/// How long a root that was somebody's before may take to come up until it is taken as it is.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The plan of a change, as it stands in the journal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,9 +49,15 @@ pub struct Change {
     pub is_tried: bool,
     /// Set for a reinstall.
     pub making: Option<Making>,
+    /// `TEMPLATES` of `ve.conf` at the beginning: what is installed in `from`. Here, since settling twice would find that of `to`.
+    #[serde(default)]
+    pub templates: Option<String>,
     /// The scripts, opened; nothing of them is in the journal.
     #[serde(skip)]
     pub scripts: Scripts,
+    /// The script that ran last inside the new root.
+    #[serde(skip)]
+    pub last_script: Option<String>,
     /// What is worth telling at the end.
     #[serde(skip)]
     pub report: Vec<String>,
@@ -179,6 +188,7 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         state: GenerationState::Staged,
         created: jiff::Timestamp::now(),
         distribution: making.distribution.clone(),
+        templates: None,
     };
     create_generation(work.container, &record)
 }
@@ -301,7 +311,23 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     for warning in container.runtime().start(&start).map_err(failed)? {
         container.host.warning(&warning);
     }
-    container.runtime().wait_until_up(container.id(), Duration::from_secs(work.plan.timeout)).map_err(failed)
+    let limit = Duration::from_secs(work.plan.timeout);
+    if work.plan.making.is_some() {
+        return container.runtime().wait_until_up(container.id(), limit).map_err(failed);
+    }
+    // Whoever goes back to a root of before wants that one, broken as it may be: that it lives is enough.
+    match container.runtime().wait_until_up(container.id(), limit.min(PATIENCE)) {
+        Err(error) if error.kind == RuntimeErrorKind::NotUp => {
+            container.host.warning(&format!(
+                "generation {} runs, but is not up: {}; its console is logged in {}",
+                work.plan.to,
+                error.because,
+                runtime::monitor::log_path(&container.host.prefix, container.id()).display()
+            ));
+            Ok(())
+        }
+        result => result.map_err(failed),
+    }
 }
 
 fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
@@ -355,7 +381,19 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
         rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the root", &error))?;
     }
     if container.runtime().running(container.id()).is_none() && work.plan.is_tried {
-        return Err(Failure::new(Code::System, "the new root has stopped before it was accepted"));
+        let failure = Failure::new(Code::System, "the new root has stopped before it was accepted");
+        return Err(match &work.plan.last_script {
+            Some(script) => failure
+                .because(format!("`{script}` was the last that ran in it, and may have ended it"))
+                .hint(format!(
+                    "a script that wants the container restarted leaves that to `prlctl restart {}`",
+                    container.name
+                )),
+            None => {
+                let log = runtime::monitor::log_path(&container.host.prefix, container.id());
+                failure.hint(format!("its console is logged in {}", log.display()))
+            }
+        });
     }
     // A death before the rename: `live` is old, and recovery reverts. After it, before the sync: either, and each is whole; recovery that
     // finds it new syncs first.
@@ -392,6 +430,7 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
         record.state = GenerationState::Kept;
         area.store_generation(&record)?;
     }
+    remember_templates(work)?;
     follow_in_configuration(work, &record)?;
     let run = container.runtime().running(container.id());
     if run.is_some() && !work.journal.was_running {
@@ -432,6 +471,19 @@ fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     Ok(())
 }
 
+/// `TEMPLATES` of the container's `ve.conf`, if any are named.
+///
+/// # Errors
+/// [`Failure`] when it cannot be read.
+pub fn installed_templates(container: &Container<'_>) -> Result<Option<String>> {
+    let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
+    Ok(templates_of(&conf))
+}
+
+fn templates_of(conf: &Conf) -> Option<String> {
+    conf.get("TEMPLATES").filter(|templates| !templates.trim().is_empty())
+}
+
 /// Roots that would have had the one that goes at their `/old` get what was at its own.
 fn link_past(
     container: &Container<'_>,
@@ -463,7 +515,22 @@ fn unmount_left(container: &Container<'_>, live: GenerationNumber) -> Result<()>
     Ok(())
 }
 
-/// `OSTEMPLATE` and `DISTRIBUTION` say what the live generation is.
+/// What is installed in the root that was live is remembered with it, for when it is live again. Before `ve.conf` forgets it.
+fn remember_templates(work: &ChangeWork<'_>) -> Result<()> {
+    let area = &work.container.area;
+    if work.plan.discards || !area.generation_dir(work.plan.from).exists() {
+        return Ok(());
+    }
+    // A root is left also because its record is damaged; that is nobody's hindrance.
+    let Ok(mut record) = area.generation(work.plan.from) else { return Ok(()) };
+    if record.templates != work.plan.templates {
+        record.templates.clone_from(&work.plan.templates);
+        area.store_generation(&record)?;
+    }
+    Ok(())
+}
+
+/// `OSTEMPLATE`, `DISTRIBUTION` and `TEMPLATES` say what the live generation is.
 fn follow_in_configuration(work: &ChangeWork<'_>, record: &GenerationRecord) -> Result<()> {
     let container = work.container;
     let mut conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
@@ -474,6 +541,12 @@ fn follow_in_configuration(work: &ChangeWork<'_>, record: &GenerationRecord) -> 
         {
             conf.set(key, value)?;
         }
+    }
+    match &record.templates {
+        Some(templates) => conf.set("TEMPLATES", templates)?,
+        // Nothing is installed in a new root.
+        None if templates_of(&conf).is_some() => conf.set("TEMPLATES", "")?,
+        None => {}
     }
     if conf.to_bytes() != before {
         container.area.store_conf(&conf)?;

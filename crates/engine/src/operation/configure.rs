@@ -29,6 +29,7 @@ pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
 fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
     let container = work.container;
     container.host.step("configure", &format!("Running {}...", script.name));
+    work.plan.last_script = Some(script.name.clone());
     let mut environment = runtime::exec::environment();
     environment.push(("VEID".to_owned(), container.id().to_string()));
     environment.push(("REINSTALL_DATA_ROOT".to_owned(), "/old".to_owned()));

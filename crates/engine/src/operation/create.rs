@@ -173,6 +173,7 @@ fn fill(
         state: GenerationState::Kept,
         created: jiff::Timestamp::now(),
         distribution: Some(template.record.distribution.clone()),
+        templates: None,
     };
     let handle = area.create_generation(&generation)?;
     if template.record.systemd {

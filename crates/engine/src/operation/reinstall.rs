@@ -112,6 +112,8 @@ pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resul
             distribution: Some(template.record.distribution.clone()),
             has_machine_id: template.record.systemd,
         }),
+        templates: super::change::installed_templates(container)?,
+        last_script: None,
         scripts,
         report: Vec::new(),
     })

@@ -96,6 +96,8 @@ pub fn switch(
         discards: false,
         is_tried: container.is_running(),
         making: None,
+        templates: super::change::installed_templates(container)?,
+        last_script: None,
         scripts: Scripts::default(),
         report: Vec::new(),
     };

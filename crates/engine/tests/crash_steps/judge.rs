@@ -23,6 +23,8 @@ pub struct Before {
     parents: BTreeMap<u32, Option<u32>>,
     deltas: BTreeMap<u32, BTreeMap<String, String>>,
     conf: Vec<u8>,
+    /// What is installed in each root.
+    templates: BTreeMap<u32, Option<String>>,
     pub was_running: bool,
 }
 
@@ -30,6 +32,12 @@ fn parents(host: &TestHost, id: &ContainerId) -> BTreeMap<u32, Option<u32>> {
     let all = host.area(id).generations().unwrap();
     let parent = |record: store::GenerationRecord| record.parent.map(GenerationNumber::get);
     all.into_iter().map(|(number, record)| (number.get(), parent(record.expect("a record")))).collect()
+}
+
+/// `TEMPLATES` as each root's record has it; that of the live one says nothing.
+fn remembered(host: &TestHost, id: &ContainerId) -> BTreeMap<u32, Option<String>> {
+    let all = host.area(id).generations().unwrap();
+    all.into_iter().map(|(number, record)| (number.get(), record.expect("a record").templates)).collect()
 }
 
 fn delta(host: &TestHost, id: &ContainerId, number: u32) -> BTreeMap<String, String> {
@@ -40,12 +48,16 @@ impl Before {
     pub fn of(host: &TestHost, id: &ContainerId) -> Before {
         let area = host.area(id);
         let parents = parents(host, id);
+        let (live, conf) = (host.live(id), area.conf().unwrap());
+        let mut templates = remembered(host, id);
+        templates.insert(live, conf.get("TEMPLATES"));
         Before {
-            live: host.live(id),
+            live,
+            templates,
             next: area.next_generation_number().unwrap().get(),
             deltas: parents.keys().map(|&number| (number, delta(host, id, number))).collect(),
             parents,
-            conf: area.conf().unwrap().to_bytes(),
+            conf: conf.to_bytes(),
             was_running: host.container(id).running.is_some(),
         }
     }
@@ -109,6 +121,17 @@ pub fn judge(
     for (number, delta_before) in &before.deltas {
         if found.contains_key(number) {
             assert_eq!(&delta(host, id, *number), delta_before, "{case}: root {number} is not what it was");
+        }
+    }
+    let now = host.live(id);
+    for (number, templates) in remembered(host, id) {
+        // Nothing is installed in a new root.
+        let wanted = before.templates.get(&number).cloned().flatten();
+        if number == now {
+            let templates = area.conf().unwrap().get("TEMPLATES").filter(|templates| !templates.is_empty());
+            assert_eq!(templates, wanted, "{case}: ve.conf does not follow live");
+        } else {
+            assert_eq!(templates, wanted, "{case}: what is installed in root {number} is forgotten");
         }
     }
     if verdict == Verdict::New && matches!(scenario.effect, Effect::Reinstall { .. }) {

@@ -144,14 +144,23 @@ pub fn of(operation: &str) -> impl Iterator<Item = &'static Scenario> {
     SCENARIOS.iter().filter(move |scenario| scenario.operation == operation)
 }
 
+/// Names the applications that are installed in the live root, as `vzpkg install` does.
+fn install(host: &TestHost, id: &ContainerId, templates: &str) {
+    let mut conf = host.area(id).conf().expect("a ve.conf");
+    conf.set("TEMPLATES", templates).expect("a value");
+    host.area(id).store_conf(&conf).expect("room for it");
+}
+
 impl Scenario {
     /// A host with the container in the state that this begins with.
     pub fn prepare(&self) -> (TestHost, ContainerId) {
         let host = TestHost::new();
         let id = host.create_running("web01");
-        for _ in 0..2 {
+        for templates in ["apache php", "mysql"] {
+            install(&host, &id, templates);
             host.reinstall(&id, &reinstall_options()).expect("a plain reinstall");
         }
+        install(&host, &id, "postfix");
         if self.has_gone_back {
             let engine = host.host();
             let container = engine.open("web01").expect("it can be opened");
