@@ -66,14 +66,16 @@ fn of(init: ProcessIdentity) -> Option<Pulse> {
     init.is_alive().then_some(Pulse(count.trim().parse().ok()?))
 }
 
-/// Init and its children all wait for something: none has a signal that it is yet to die of.
+/// Init and its children all wait for something: none has a signal that it is yet to die of. The children first: what one of them does wakes
+/// init, and never the other way round.
 fn is_asleep(state: &RuntimeState) -> bool {
     let pid = state.init.pid;
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-    state.init.is_at_rest()
-        && children.filter_map(ProcessIdentity::of).all(|child| child.is_at_rest() && !has_signal(child.pid))
+    let mut children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    // One that has gone meanwhile has woken init.
+    children.all(|child| ProcessIdentity::of(child).is_some_and(|it| !has_signal(child) && it.is_at_rest()))
         && !has_signal(pid)
+        && state.init.is_at_rest()
 }
 
 /// A signal is on its way to the process, that it does not keep for later.

@@ -200,7 +200,7 @@ fn judge(
             "{what}"
         );
         let left = machine.ok(&format!(
-            "ls -A /vz/private/{uuid} | grep -vxE 've.conf|area.json|generations|live|scripts'; grep -lE '\"state\": *\"staged\"' /vz/private/{uuid}/generations/*/generation.json; true"
+            "ls -A /vz/private/{uuid} | grep -vxE 've.conf|area.json|generations|live|scripts|root'; grep -lE '\"state\": *\"staged\"' /vz/private/{uuid}/generations/*/generation.json; true"
         ));
         assert_eq!(left, "", "{what}\nleft in the private area of `{name}`");
     }
