@@ -10,6 +10,8 @@ use store::{
     TemplateName,
 };
 
+use crate::host::hint_of;
+
 /// What a failure is to a script: a stable word and the exit code, both from the original's list (its section 4.4) where it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -240,11 +242,20 @@ impl From<AreaError> for Failure {
                     .unchanged()
                     .hint("`prlctl list -a` shows all there are")
             }
-            AreaError::Damaged { .. } | AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
-                Failure::new(Code::Damaged, "the container's records cannot be used").caused_by(&error)
+            AreaError::Damaged { container, .. } => {
+                Failure::new(Code::Damaged, "the container's records cannot be used")
+                    .caused_by(&error)
+                    .hint(hint_of(&error, container))
+            }
+            AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
+                Failure::new(Code::Damaged, "the container's records cannot be used")
+                    .caused_by(&error)
+                    .hint(hint_of(&error, ""))
             }
             AreaError::Conf(_) | AreaError::BadName { .. } => {
-                Failure::new(Code::Damaged, "the container's configuration cannot be used").caused_by(&error)
+                Failure::new(Code::Damaged, "the container's configuration cannot be used")
+                    .caused_by(&error)
+                    .hint(hint_of(&error, ""))
             }
             AreaError::NoGeneration { .. }
             | AreaError::Unreadable { .. }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use store::{Area, AreaError, Conf, ContainerId, Lock, LockError, LockName, Prefix};
+use store::{Area, AreaError, Conf, ContainerId, Journal, Lock, LockError, LockName, Prefix};
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
@@ -223,15 +223,22 @@ fn renamed(error: LockError, words: &str) -> Failure {
     failure
 }
 
-/// A damaged area names the command that rebuilds it.
-pub fn damaged(error: AreaError, words: &str) -> Failure {
-    let is_missing = matches!(error, AreaError::NoGeneration { .. });
-    let hint = match &error {
+/// What to do about an area that cannot be used.
+pub fn hint_of(error: &AreaError, words: &str) -> String {
+    match error {
         AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
             "use the version of prlctl that wrote it, or a newer one".to_owned()
         }
         AreaError::Conf(_) | AreaError::BadName { .. } => {
             "correct that file in an editor: nothing makes it again".to_owned()
+        }
+        // Nobody can know what it was about.
+        AreaError::Damaged { path, .. }
+            if path.file_name().is_some_and(|name| name == Journal::FILE_NAME) =>
+        {
+            format!(
+                "`prlctl recover --rebuild {words}` puts the journal aside; the root stays what `live` says, and none is deleted"
+            )
         }
         AreaError::Missing { .. }
         | AreaError::Damaged { .. }
@@ -242,7 +249,13 @@ pub fn damaged(error: AreaError, words: &str) -> Failure {
         | AreaError::Trash(_) => {
             format!("`prlctl recover --rebuild {words}` makes the records again from what lies on disk")
         }
-    };
+    }
+}
+
+/// A damaged area names the command that rebuilds it.
+pub fn damaged(error: AreaError, words: &str) -> Failure {
+    let is_missing = matches!(error, AreaError::NoGeneration { .. });
+    let hint = hint_of(&error, words);
     let mut failure = Failure::from(error);
     if is_missing {
         // What a record or `live` names must be there.

@@ -41,10 +41,7 @@ const STAGING: &str = ".staging-";
 pub enum AreaError {
     #[error("there is no private area `{}`", .path.display())]
     Missing { container: ContainerId, path: PathBuf },
-    #[error(
-        "`{}` is damaged: {because}; `prlctl recover --rebuild {container}` makes it again from what lies on disk",
-        .path.display()
-    )]
+    #[error("`{}` is damaged: {because}", .path.display())]
     Damaged { container: String, path: PathBuf, because: String },
     #[error(
         "`{}` has format {found} and this program knows {known}: it was written by a newer version",

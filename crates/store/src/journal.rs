@@ -29,10 +29,12 @@ pub struct Journal {
 
 impl Journal {
     pub const FORMAT: u32 = 1;
+    /// What it is called in an area.
+    pub const FILE_NAME: &'static str = "operation.json";
 }
 
 impl Record for Journal {
-    const FILE: &'static str = "operation.json";
+    const FILE: &'static str = Self::FILE_NAME;
     const FORMAT: u32 = Self::FORMAT;
 }
 

@@ -358,7 +358,7 @@ pub fn resume<P: DeserializeOwned>(
             .caused_by(&error)
             .unchanged()
             .hint(format!(
-                "`prlctl recover --rebuild {}` makes it again from what lies on disk",
+                "`prlctl recover --rebuild {}` puts the journal aside; the root stays what `live` says, and none is deleted",
                 container.name
             ))
     })?;

@@ -1,5 +1,6 @@
 //! `prlctl list`
 
+use engine::host::hint_of;
 use engine::{Code, Failure, Host, Result};
 use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
@@ -184,16 +185,20 @@ impl Row {
         let state = state_of(host, &id);
         match loaded {
             Ok((conf, name)) => Row { id, conf, name, state, damage: None, home, processes: None },
-            Err(error) => Row {
-                id,
-                conf: Conf::parse(b""),
-                name: Area::open_unchecked(&host.prefix, &id)
-                    .map_or_else(|_| id.to_string(), |area| area.display_name()),
-                state: if state == "running" { state } else { "invalid" },
-                damage: Some(runtime::monitor::describe(&error)),
-                home,
-                processes: None,
-            },
+            Err(error) => {
+                let name = Area::open_unchecked(&host.prefix, &id)
+                    .map_or_else(|_| id.to_string(), |area| area.display_name());
+                let damage = format!("{}: {}", runtime::monitor::describe(&error), hint_of(&error, &name));
+                Row {
+                    id,
+                    conf: Conf::parse(b""),
+                    name,
+                    state: if state == "running" { state } else { "invalid" },
+                    damage: Some(damage),
+                    home,
+                    processes: None,
+                }
+            }
         }
         .with_processes(host)
     }
