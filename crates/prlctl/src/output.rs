@@ -48,20 +48,23 @@ pub fn failure(failure: &Failure, is_json: bool) {
 /// What is said of a failure, with the newline at its end, and the descriptor to say it to.
 pub fn failure_text(failure: &Failure, is_json: bool) -> (String, i32) {
     if is_json {
-        let document = json!({
-            "error": {
-                "code": failure.code.word(),
-                "exit": failure.code.exit(),
-                "what": failure.what,
-                "because": failure.because,
-                "state": failure.state,
-                "hint": failure.hint,
-            }
-        });
+        let document = json!({ "error": failure_value(failure) });
         (serde_json::to_string_pretty(&document).unwrap_or_default() + "\n", 1)
     } else {
         (format!("error: {failure}\n"), 2)
     }
+}
+
+/// What `error` is in a JSON document.
+pub fn failure_value(failure: &Failure) -> serde_json::Value {
+    json!({
+        "code": failure.code.word(),
+        "exit": failure.code.exit(),
+        "what": failure.what,
+        "because": failure.because,
+        "state": failure.state,
+        "hint": failure.hint,
+    })
 }
 
 /// Rows under a header: columns as wide as said, the last one not padded.

@@ -66,9 +66,13 @@ fn refused_and_rebuilt(host: &RealHost, area: &Path, file: &str, what: &str) {
         let ran = host.run(words);
         assert_eq!(ran.code, 85, "{what}: {words:?}\n{ran}");
         let said = format!("{}{}", ran.stdout, ran.stderr);
-        for expected in [file, "nothing was changed", "prlctl recover --rebuild "] {
+        for expected in [file, "nothing was changed"] {
             assert!(said.contains(expected), "{what}: {words:?} does not say `{expected}`\n{ran}");
         }
+        assert_eq!(said.matches("prlctl recover --rebuild ").count(), 1, "{what}: {words:?}\n{ran}");
+        let does =
+            if file == "operation.json" { "puts the journal aside" } else { "makes the records again" };
+        assert!(said.contains(does), "{what}: {words:?} does not say `{does}`\n{ran}");
         if !words.contains(&"-j") {
             four_lines(&ran);
         }
@@ -172,11 +176,63 @@ fn root_a_journal_of_which_only_the_inside_is_damaged_is_refused_and_put_aside()
     let text = r#"{"format":1,"operation":"reinstall","steps":[],"boot_id":"x","was_running":false,"started":"2026-01-02T03:04:05Z","pid":1,"arguments":{}}"#;
     put(&area.join("operation.json"), text);
     let ran = host.run(["start", "web01"]);
-    ran.failed(85, &["nothing was changed", "recover --rebuild web01"]);
+    ran.failed(85, &["nothing was changed", "`prlctl recover --rebuild web01` puts the journal aside"]);
     four_lines(&ran);
     host.ok(["recover", "--rebuild", "web01"]);
     host.ok(["start", "web01"]);
     assert_eq!(host.exec("web01", "cat /root/number"), "2");
+}
+
+#[test]
+fn root_a_damaged_record_is_a_row_of_the_list_wherever_it_is_in_the_chain() {
+    let Some(host) = with_container() else { return };
+    host.ok(["reinstall", "web01"]);
+    let area = host.area("web01");
+    for (number, places) in [
+        (3, [("3", "damaged", "/"), ("2", "left", "-"), ("1", "left", "-")]),
+        (2, [("3", "live", "/"), ("2", "damaged", "/old"), ("1", "left", "-")]),
+        (1, [("3", "live", "/"), ("2", "retired", "/old"), ("1", "damaged", "/old/old")]),
+    ] {
+        let file = area.join(format!("generations/{number}/generation.json"));
+        let whole = std::fs::read_to_string(&file).unwrap();
+        put(&file, "{");
+        let ran = host.run(["generation-list", "web01", "-H", "--all"]);
+        assert_eq!(ran.code, 0, "{ran}");
+        let rows: Vec<Vec<&str>> =
+            ran.stdout.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
+        assert_eq!(rows, places.map(|(number, state, place)| vec![number, state, place]), "{ran}");
+        let hint = format!("warning: generation {number} is damaged: `prlctl recover --rebuild web01` makes");
+        assert!(ran.stderr.contains(&hint), "{ran}");
+        // Without --all too: it may be what is at /old.
+        let json: serde_json::Value =
+            serde_json::from_str(&host.ok(["generation-list", "web01", "-j"])).unwrap();
+        let row = json.as_array().unwrap().iter().find(|row| row["number"] == number).unwrap();
+        assert_eq!(
+            (&row["state"], &row["made_from"], &row["created"]),
+            (&"damaged".into(), &serde_json::Value::Null, &serde_json::Value::Null)
+        );
+        assert!(row["damage"].as_str().unwrap().contains("generation.json"), "{row}");
+        put(&file, &whole);
+    }
+}
+
+#[test]
+fn root_recover_tells_of_every_container_in_json_and_of_an_error_at_the_top() {
+    let Some(host) = with_container() else { return };
+    host.ok(["create", "db01", "--ostemplate", "busybox"]);
+    let json: serde_json::Value = serde_json::from_str(&host.ok(["recover", "-j"])).unwrap();
+    assert_eq!((&json["result"], &json["error"]), (&"recovered".into(), &serde_json::Value::Null));
+    put(&host.area("web01").join("area.json"), "{");
+    let ran = host.run(["recover", "-j"]);
+    assert_eq!(ran.code, 85, "{ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["result"], serde_json::Value::Null, "{ran}");
+    assert_eq!((&json["error"]["code"], &json["error"]["exit"]), (&"damaged".into(), &85.into()), "{ran}");
+    assert!(json["error"]["hint"].as_str().unwrap().contains("recover --rebuild"), "{ran}");
+    for one in json["containers"].as_array().unwrap() {
+        let expected = if one["name"] == "db01" { serde_json::Value::Null } else { json["error"].clone() };
+        assert_eq!(one["error"], expected, "{ran}");
+    }
 }
 
 #[test]

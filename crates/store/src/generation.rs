@@ -109,6 +109,20 @@ impl GenerationRecord {
         }
         Ok(chain)
     }
+
+    /// As [`GenerationRecord::chain`], as far as it can be known: one whose record cannot be read is the last of it. For what only shows.
+    pub fn chain_as_known(area: &Area, from: GenerationNumber) -> Vec<GenerationNumber> {
+        let mut chain = vec![from];
+        let mut next = from;
+        while let Ok(GenerationRecord { parent: Some(parent), .. }) = area.generation(next)
+            && !chain.contains(&parent)
+            && area.generation_dir(parent).exists()
+        {
+            chain.push(parent);
+            next = parent;
+        }
+        chain
+    }
 }
 
 impl Area {

@@ -1,7 +1,7 @@
 //! `prlctl generation-list`, `generation-switch` and `generation-delete`
 
 use engine::Result;
-use engine::host::damaged;
+use engine::host::{damaged, hint_of};
 use engine::operation::{forget, reinstall, switch};
 use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};
@@ -19,13 +19,14 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
     let id = host.find(&arguments.container)?;
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, &arguments.container))?;
     let live = area.live().map_err(|error| damaged(error, &arguments.container))?;
-    let chain = GenerationRecord::chain(&area, live).map_err(|error| damaged(error, &arguments.container))?;
+    // A record that is damaged is what somebody looks for here: it is shown, and no reason to show nothing.
+    let chain = GenerationRecord::chain_as_known(&area, live);
     let all = area.generations().map_err(|error| damaged(error, &arguments.container))?;
     let mut rows = Vec::new();
     let mut objects: Vec<Value> = Vec::new();
     for (number, record) in all.into_iter().rev() {
         let depth = chain.iter().position(|&one| one == number);
-        if depth.is_none() && !arguments.all {
+        if depth.is_none() && record.is_ok() && !arguments.all {
             continue;
         }
         let place = depth.map(|depth| if depth == 0 { "/".to_owned() } else { "/old".repeat(depth) });
@@ -36,14 +37,21 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
                 record.parent.map(|parent| parent.to_string()),
                 record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             ),
-            Err(error) => ("damaged".to_owned(), runtime::monitor::describe(error), None, String::new()),
+            Err(error) => ("damaged".to_owned(), runtime::monitor::describe(error), None, "-".to_owned()),
         };
+        if let Err(error) = &record {
+            host.warning(&format!(
+                "generation {number} is damaged: {}",
+                hint_of(error, &arguments.container)
+            ));
+        }
         objects.push(json!({
             "number": number.get(),
             "state": state,
             "place": place,
             "parent": parent.as_ref().and_then(|parent| parent.parse::<u32>().ok()),
-            "made_from": what,
+            "made_from": record.is_ok().then_some(&what),
+            "damage": record.is_err().then_some(&what),
             "created": record.as_ref().ok().map(|record| record.created.to_string()),
         }));
         let dash = || "-".to_owned();

@@ -51,9 +51,13 @@ pub fn run(arguments: &Recover) -> Result<u8> {
     if arguments.json {
         let objects: Vec<_> = results
             .iter()
-            .map(|one| json!({ "name": one.name, "error": one.failure.as_ref().map(ToString::to_string) }))
+            .map(|one| json!({ "name": one.name, "error": one.failure.as_ref().map(output::failure_value) }))
             .collect();
-        output::json(&json!({ "result": "recovered", "containers": objects }));
+        output::json(&match last {
+            // As of any other command: what reads this looks for `error` at its top.
+            Some(failure) => json!({ "error": output::failure_value(failure), "containers": objects }),
+            None => json!({ "result": "recovered", "containers": objects }),
+        });
     } else if code == 0 {
         output::line(&format!("{} CTs have been looked at; nothing is left under way.", results.len()));
     }
