@@ -185,7 +185,12 @@ fn root_a_dry_run_prints_the_plan_and_changes_nothing_at_all() {
             assert_eq!(has("nothing: --resetpwdb"), options.contains(&"--resetpwdb"), "{plan}");
             assert_eq!(has("stop the container, which runs"), runs, "{plan}");
         }
-        refused(&host, &["reinstall", "web01", "--dry-run", "-t", "nonesuch"], 91, &["unknown template"]);
+        refused(
+            &host,
+            &["reinstall", "web01", "--dry-run", "-t", "nonesuch"],
+            91,
+            &["error: cannot reinstall `web01`\n", "because: unknown template"],
+        );
     }
 }
 

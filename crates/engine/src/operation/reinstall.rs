@@ -52,6 +52,18 @@ pub struct Reinstalled {
 /// # Errors
 /// Whatever stands in the way, with nothing changed.
 pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Result<Change> {
+    let what = cannot(container);
+    find_plan(container, options, is_dry).map_err(|failure| {
+        let failure = if failure.what == what { failure } else { failure.within(what) };
+        if failure.state.is_none() { failure.unchanged() } else { failure }
+    })
+}
+
+fn cannot(container: &Container<'_>) -> String {
+    format!("cannot reinstall `{}`", container.name)
+}
+
+fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Result<Change> {
     let area = &container.area;
     let from = area.live().map_err(|error| damaged(error, &container.name))?;
     let record = area.generation(from).map_err(|error| damaged(error, &container.name))?;
@@ -124,11 +136,8 @@ pub fn plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resul
 /// # Errors
 /// With everything put back.
 pub fn reinstall(container: &Container<'_>, options: &Options) -> Result<Reinstalled> {
-    let what = format!("cannot reinstall `{}`", container.name);
-    let change = plan(container, options, false).map_err(|failure| {
-        let failure = if failure.what == what { failure } else { failure.within(what.clone()) };
-        if failure.state.is_none() { failure.unchanged() } else { failure }
-    })?;
+    let what = cannot(container);
+    let change = plan(container, options, false)?;
     let (old, new, discards) = (change.from, change.to, change.discards);
     let is_by_script = change.making.as_ref().is_some_and(|making| making.is_by_script);
     let kind = if is_by_script { &REINSTALL_BY_SCRIPT } else { &REINSTALL };
