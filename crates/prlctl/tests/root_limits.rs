@@ -220,6 +220,14 @@ fn root_hostname_hosts_and_resolver_are_set() {
         host.exec("web01", "grep -c shop.example.com /etc/hosts; grep -c 192.0.2.9 /etc/hosts"),
         "1\n1"
     );
+    // Another name takes the place of the one that a start has written, and of nothing else.
+    host.exec("web01", "echo 192.0.2.7 shop.example.com >> /etc/hosts");
+    configure(&host, "HOSTNAME=\"depot\"\n");
+    host.ok(["restart", "web01"]);
+    assert_eq!(
+        host.exec("web01", "grep -v localhost /etc/hosts"),
+        "192.0.2.9 db\n192.0.2.7 shop.example.com\n127.0.1.1\tdepot"
+    );
     // Without a key: named after the container, and its resolver is its own.
     host.started("Web_02");
     assert_eq!(host.exec("Web_02", "hostname"), "web-02");

@@ -27,10 +27,13 @@ pub fn apply(root: &Root, ids: IdRange, hostname: &str, resolver: Option<&str>) 
             warnings.push(format!("{path} in the container is left as it is: {error}"));
         }
     };
+    // Before /etc/hostname is written, which tells the name of the last start: a death between leaves that, and the next start does both.
+    let before = root.read_file(Path::new("/etc/hostname"), LARGEST).ok().flatten();
+    let before = before.map(|file| String::from_utf8_lossy(file.bytes.trim_ascii()).into_owned());
+    write("/etc/hosts", &|found| hosts(found, hostname, before.as_deref()));
     write("/etc/hostname", &|found| {
         (found.trim_ascii() != hostname.as_bytes()).then(|| format!("{hostname}\n").into_bytes())
     });
-    write("/etc/hosts", &|found| hosts(found, hostname));
     if let Some(resolver) = resolver {
         write("/etc/resolv.conf", &|found| {
             (found != resolver.as_bytes()).then(|| resolver.as_bytes().to_vec())
@@ -39,8 +42,27 @@ pub fn apply(root: &Root, ids: IdRange, hostname: &str, resolver: Option<&str>) 
     warnings
 }
 
-/// The file with a line for the container's own name, or `None` if it has one.
-fn hosts(found: &[u8], hostname: &str) -> Option<Vec<u8>> {
+/// The line that a start writes.
+fn line(hostname: &str) -> String {
+    format!("127.0.1.1\t{hostname}\n")
+}
+
+/// The file with a line for the container's own name, and without the one of the name that it had before; `None` if it is so already. Any line that
+/// is not to the letter what a start has written is somebody else's.
+fn hosts(found: &[u8], hostname: &str, before: Option<&str>) -> Option<Vec<u8>> {
+    let former = before.filter(|before| !before.is_empty() && *before != hostname).map(line);
+    let is_former = |one: &[u8]| former.as_ref().is_some_and(|former| one == former.as_bytes());
+    let kept: Vec<u8> = found
+        .split_inclusive(|&byte| byte == b'\n')
+        .filter(|one| !is_former(one))
+        .flatten()
+        .copied()
+        .collect();
+    let added = with_name(&kept, hostname);
+    if added.is_none() && kept.len() != found.len() { Some(kept) } else { added }
+}
+
+fn with_name(found: &[u8], hostname: &str) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(found);
     let is_named = text.lines().any(|line| {
         let line = line.split('#').next().unwrap_or_default();
@@ -55,7 +77,7 @@ fn hosts(found: &[u8], hostname: &str) -> Option<Vec<u8>> {
     } else if !new.ends_with(b"\n") {
         new.push(b'\n');
     }
-    new.extend_from_slice(format!("127.0.1.1\t{hostname}\n").as_bytes());
+    new.extend_from_slice(line(hostname).as_bytes());
     Some(new)
 }
 
@@ -65,13 +87,26 @@ mod tests {
 
     #[test]
     fn adds_the_name_once() {
-        let first = hosts(b"127.0.0.1 localhost", "web01").unwrap();
+        let first = hosts(b"127.0.0.1 localhost", "web01", None).unwrap();
         assert_eq!(first, b"127.0.0.1 localhost\n127.0.1.1\tweb01\n");
-        assert_eq!(hosts(&first, "web01"), None);
+        assert_eq!(hosts(&first, "web01", Some("web01")), None);
     }
 
     #[test]
     fn a_name_in_a_comment_is_no_name() {
-        assert!(hosts(b"127.0.0.1 localhost # web01\n", "web01").is_some());
+        assert!(hosts(b"127.0.0.1 localhost # web01\n", "web01", None).is_some());
+    }
+
+    #[test]
+    fn replaces_the_line_of_the_last_start_and_no_other() {
+        let found = b"127.0.0.1 localhost\n127.0.1.1\tweb01\n127.0.1.1 web01\n192.0.2.1\tweb01\n";
+        let new = hosts(found, "shop", Some("web01")).unwrap();
+        let wanted = "127.0.0.1 localhost\n127.0.1.1 web01\n192.0.2.1\tweb01\n127.0.1.1\tshop\n";
+        assert_eq!(String::from_utf8_lossy(&new), wanted);
+        assert_eq!(hosts(&new, "shop", Some("web01")), None);
+        // The new name is there by somebody's hand: the old line goes all the same.
+        assert_eq!(hosts(b"127.0.1.1\tweb01\n::1 shop\n", "shop", Some("web01")).unwrap(), b"::1 shop\n");
+        // A name that no start has written.
+        assert_eq!(hosts(b"::1 shop\n127.0.1.1\tother\n", "shop", Some("web01")), None);
     }
 }
