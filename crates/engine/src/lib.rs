@@ -23,7 +23,7 @@ pub mod real;
 pub mod recover;
 pub mod runtime;
 pub mod scripts;
-mod space;
+pub mod space;
 pub mod template;
 pub mod view;
 

@@ -1,5 +1,7 @@
 //! Room enough for what is going to be written, asked before anything is.
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::error::{Code, Failure, Result, system};
 use crate::host::Container;
 
@@ -34,4 +36,39 @@ pub fn check(container: &Container<'_>, is_by_script: bool) -> Result<()> {
         ))
         .unchanged()
         .hint("make room there; `prlctl generation-list` shows old roots that may go"))
+}
+
+/// What a start writes in `/run/vz/<uuid>`: records, mount points, the bundle.
+const RUN_BYTES: usize = 64 * 1024;
+const RUN_INODES: u64 = 32;
+
+/// Refuses when what a start writes below `/run` would not fit there: asked before a container is stopped that is to run again. It is written for a
+/// trial, which in memory costs nothing; what a filesystem says of itself is not what a quota or a read-only mount lets one write.
+///
+/// # Errors
+/// [`Code::NoSpace`], [`Code::System`].
+pub fn check_run(container: &Container<'_>) -> Result<()> {
+    let directory = container.host.prefix.run_dir_of(container.id());
+    let refused = |error: &std::io::Error| {
+        system(format!("cannot write below {}", directory.display()), error).unchanged().hint(format!(
+            "make room there, without which `{}` could not start again: `df -h {1}` and `df -i {1}` tell how much there is",
+            container.name,
+            container.host.prefix.run_dir().display()
+        ))
+    };
+    let trial = directory.join(".trial");
+    let written = rustix::fs::open(
+        &trial,
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::from_raw_mode(0o600),
+    )
+    .map_err(std::io::Error::from)
+    .and_then(|file| std::io::Write::write_all(&mut std::fs::File::from(file), &[0; RUN_BYTES]));
+    let _ = rustix::fs::unlink(&trial);
+    written.map_err(|error| refused(&error))?;
+    let found = rustix::fs::statvfs(&directory).map_err(|error| refused(&error.into()))?;
+    if found.f_files != 0 && found.f_ffree < RUN_INODES {
+        return Err(refused(&rustix::io::Errno::NOSPC.into()));
+    }
+    Ok(())
 }

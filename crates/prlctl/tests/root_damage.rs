@@ -473,6 +473,13 @@ fn root_a_full_run_keeps_nobody_from_stopping_and_deleting() {
     }
     fill(&host.path("run/ballast"), 0);
     assert_eq!(host.exec("web01", "cat /root/number"), "1");
+    // What stops it to start it again must know that it can.
+    for words in [&["restart", "web01"][..], &["reinstall", "web01"], &["restart", "web01", "--kill"]] {
+        let ran = host.run(words);
+        ran.failed(46, &["No space left on device", "state: nothing was changed", "hint: make room there"]);
+        four_lines(&ran);
+        assert_eq!(host.exec("web01", "cat /root/number"), "1", "{words:?}");
+    }
     host.ok(["delete", "web02"]);
     host.ok(["stop", "web01"]);
     host.ok(["delete", "web01"]);

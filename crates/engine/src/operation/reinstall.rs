@@ -70,6 +70,10 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     // All that starting it again needs, and writing it at the end: better known before it is stopped.
     let (conf, _, _) = container.check_restart()?;
     if !is_dry {
+        // Whichever root runs in the end, it has to be started.
+        if container.is_running() {
+            space::check_run(container)?;
+        }
         container.release_view()?;
     }
     let scripts = if options.skip_scripts {

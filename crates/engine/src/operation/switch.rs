@@ -70,6 +70,7 @@ pub fn switch(
     if container.is_running() {
         // Should the other root not come up, this one must.
         container.check_restart().map_err(|failure| failure.within(what))?;
+        crate::space::check_run(container).map_err(|failure| failure.within(what))?;
         GenerationRecord::chain(&container.area, to).map_err(|error| damaged(error, &container.name))?;
     } else {
         container.check_configuration().map_err(|failure| failure.within(what))?;

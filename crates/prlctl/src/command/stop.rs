@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
 
@@ -41,6 +42,7 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     let container = host.open(&arguments.container)?;
     // What the start needs, before the stop.
     container.check_restart()?;
+    space::check_run(&container)?;
     container.release_view()?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
