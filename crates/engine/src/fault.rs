@@ -2,6 +2,8 @@
 //!
 //! They are not sprinkled over the code: the machinery of `operation` passes one before and after every step and in every revert, so that a new
 //! step is covered without anybody thinking of it, and [`points`] lists them all. In a release build nothing of this exists.
+//!
+//! What has no journal has one point before its commit, which is not listed: a test has a signal come there.
 
 use crate::error::Result;
 #[cfg(debug_assertions)]

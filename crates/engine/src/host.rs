@@ -31,6 +31,10 @@ pub trait Observer {
         let _ = again;
         self.warning(text);
     }
+    /// What there is to say should a signal end the process from now on, which it does at once.
+    fn last_words(&mut self, failure: &Failure) {
+        let _ = failure;
+    }
 }
 
 /// Tells nobody.

@@ -6,6 +6,7 @@
 //! operation   create, reinstall, undo, switch, delete: steps, a journal, one commit
 //! recover     what a dead command has left is brought to an end
 //! accounts    users of an old root in a new one
+//! interrupt   signals, for commands without a journal
 //! scripts     the host's scripts, checked before they are trusted with root
 //! template    recipes of roots
 //! runtime     what is asked of whatever runs containers; `real` is what really does
@@ -17,6 +18,7 @@ mod container;
 pub mod error;
 pub mod fault;
 pub mod host;
+mod interrupt;
 pub mod names;
 pub mod operation;
 pub mod real;

@@ -276,7 +276,15 @@ impl Runtime for RealRuntime {
                 let _ = signal_by_number(init.as_fd(), state.stop_signal);
                 let timeout =
                     Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-                let _ = poll(&mut [PollFd::new(&init, PollFlags::IN)], Some(&timeout));
+                let signals = self.signals.borrow();
+                let mut polled = vec![PollFd::new(&init, PollFlags::IN)];
+                polled.extend(signals.as_ref().map(|one| PollFd::new(one, PollFlags::IN)));
+                let _ = poll(&mut polled, Some(&timeout));
+                if polled[0].revents().is_empty()
+                    && polled.get(1).is_some_and(|one| !one.revents().is_empty())
+                {
+                    return Err(monitor_error(MonitorError::Interrupted));
+                }
             }
             self.kill(id)?;
         }
@@ -297,7 +305,7 @@ impl Runtime for RealRuntime {
             let timeout = Timespec { tv_sec: KILLING.as_secs() as i64, tv_nsec: 0 };
             let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
         }
-        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)?;
+        wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
         let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
         cgroups.kill_container(KILLING).map_err(|error| RealRuntime::other(&error))?;
         cgroups.remove_container().map_err(|error| RealRuntime::other(&error))?;
@@ -306,7 +314,7 @@ impl Runtime for RealRuntime {
     }
 
     fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()> {
-        wait_for_former(&self.prefix, id, LEAVING).map_err(monitor_error)?;
+        wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
         // A monitor cannot remove the group that it is in.
         if let Ok(cgroups) = Cgroups::of(&self.prefix, id) {
             // That of the container is there still if a start was killed before it had anything to run.
@@ -316,6 +324,13 @@ impl Runtime for RealRuntime {
             cgroups.remove_empty();
         }
         Ok(())
+    }
+
+    fn wait_until_gone_unless_interrupted(&self, id: &ContainerId) -> RuntimeResult<()> {
+        let signals = self.signals.borrow();
+        wait_for_former(&self.prefix, id, LEAVING, signals.as_ref().map(AsFd::as_fd))
+            .map_err(monitor_error)?;
+        self.wait_until_gone(id)
     }
 
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {
@@ -449,6 +464,10 @@ impl Runtime for RealRuntime {
         let signal = self.signals.borrow().as_ref()?.try_next().ok()??;
         *self.signals.borrow_mut() = None;
         Some(signal)
+    }
+
+    fn interrupt(&self) -> Option<OwnedFd> {
+        self.signals.borrow().as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     fn pulse(&self, id: &ContainerId) -> Option<Pulse> {

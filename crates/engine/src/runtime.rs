@@ -144,6 +144,10 @@ pub trait Runtime {
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// Waits until nothing of a stopped container is left but its mounts.
     fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// As [`Runtime::wait_until_gone`], until a signal asks this process to end: for what can still be left undone.
+    fn wait_until_gone_unless_interrupted(&self, id: &ContainerId) -> RuntimeResult<()> {
+        self.wait_until_gone(id)
+    }
     /// Has other roots at `/old` of a running container.
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>>;
     /// Makes the superblock of a mounted generation read-only or writable; not mounted is fine.
@@ -184,6 +188,10 @@ pub trait Runtime {
     }
     /// The signal that asks this process to end; told once, and no wait is ended by a second one.
     fn interruption(&self) -> Option<i32> {
+        None
+    }
+    /// Becomes readable with such a signal, for waits that are not this trait's.
+    fn interrupt(&self) -> Option<OwnedFd> {
         None
     }
     /// How often init has gone to sleep, for [`Runtime::is_going_down`].

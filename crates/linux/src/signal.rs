@@ -121,22 +121,30 @@ pub fn is_ignored(signal: i32) -> bool {
     }
 }
 
-static LAST_WORDS: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
-static LAST_WORDS_LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// How many of the standard signals have words: those below this number.
+const SPEAKING: usize = 32;
+static LAST_WORDS: [AtomicPtr<u8>; SPEAKING] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SPEAKING];
+static LAST_WORDS_LENGTH: [AtomicUsize; SPEAKING] = [const { AtomicUsize::new(0) }; SPEAKING];
 static LAST_WORDS_TO: AtomicI32 = AtomicI32::new(2);
 
-/// From now on any of `signals`, which are unblocked, ends this process at once, whatever it is doing: it writes `words` to the descriptor `to`
-/// and exits with 128 and the signal's number. No destructor runs.
+/// From now on each of `signals`, standard ones, which are unblocked, ends this process at once, whatever it is doing: it writes its words to the
+/// descriptor `to` and exits with 128 and the signal's number. No destructor runs.
 ///
 /// # Errors
 /// As in sigaction(2).
-pub fn end_at(signals: &[i32], to: i32, words: String) -> io::Result<()> {
-    // For the rest of the process: the handler may read it at any time.
-    let words: &'static mut [u8] = words.into_bytes().leak();
-    LAST_WORDS_LENGTH.store(words.len(), Ordering::SeqCst);
+pub fn end_at(signals: &[(i32, String)], to: i32) -> io::Result<()> {
     LAST_WORDS_TO.store(to, Ordering::SeqCst);
-    LAST_WORDS.store(words.as_mut_ptr(), Ordering::SeqCst);
-    for &signal in signals {
+    for (signal, words) in signals {
+        let signal = *signal;
+        let Some(index) = usize::try_from(signal).ok().filter(|&index| index < SPEAKING) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        // For the rest of the process: the handler may read it at any time. Of words that take the place of others the shorter length holds
+        // between the stores.
+        let words: &'static mut [u8] = words.clone().into_bytes().leak();
+        LAST_WORDS_LENGTH[index].store(0, Ordering::SeqCst);
+        LAST_WORDS[index].store(words.as_mut_ptr(), Ordering::SeqCst);
+        LAST_WORDS_LENGTH[index].store(words.len(), Ordering::SeqCst);
         // SAFETY: `sigaction` is plain numbers, for which zero is valid; the handler has the signature for flags without SA_SIGINFO, and calls
         // nothing but what signal-safety(7) allows.
         let result = unsafe {
@@ -148,7 +156,7 @@ pub fn end_at(signals: &[i32], to: i32, words: String) -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    let set = signal_set(signals);
+    let set = signal_set(&signals.iter().map(|(signal, _)| *signal).collect::<Vec<_>>());
     // SAFETY: `set` is initialised, and a null old set is allowed.
     if unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) } != 0 {
         return Err(io::Error::last_os_error());
@@ -157,8 +165,10 @@ pub fn end_at(signals: &[i32], to: i32, words: String) -> io::Result<()> {
 }
 
 extern "C" fn end_with_last_words(signal: libc::c_int) {
-    let words = LAST_WORDS.load(Ordering::SeqCst);
-    let length = LAST_WORDS_LENGTH.load(Ordering::SeqCst);
+    let index = usize::try_from(signal).unwrap_or(0).min(SPEAKING - 1);
+    // The length first: a null pointer has the length 0.
+    let length = LAST_WORDS_LENGTH[index].load(Ordering::SeqCst);
+    let words = LAST_WORDS[index].load(Ordering::SeqCst);
     // SAFETY: both calls are async-signal-safe; the words were leaked, with that length, before this handler was installed.
     unsafe {
         libc::write(LAST_WORDS_TO.load(Ordering::SeqCst), words.cast_const().cast(), length);
@@ -171,6 +181,17 @@ pub fn unblock_signals() {
     let set = signal_set(&[]);
     // SAFETY: `set` is initialised, a null old set is allowed, and SIG_SETMASK with a valid set cannot fail.
     unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Has a program begin with no signal blocked, whatever this process has blocked for itself.
+pub fn with_signals_unblocked(command: &mut std::process::Command) -> &mut std::process::Command {
+    // SAFETY: between fork and exec it calls sigemptyset and sigprocmask only, which signal-safety(7) allows, and it allocates nothing.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            unblock_signals();
+            Ok(())
+        })
+    }
 }
 
 /// Gives every signal its default action again; ignored ones would stay ignored over exec (signal(7)).

@@ -53,11 +53,32 @@ impl Observer for Progress {
 
     fn interrupted(&mut self, text: &str, again: &Failure) {
         // Before it is told: whoever reads that may send the second one at once.
-        let (words, to) = output::failure_text(again, self.is_json);
-        let again = linux::end_at(&engine::real::ENDING_SIGNALS, to, words);
+        let again = self.end_with(again);
         self.tell(text, json!({ "event": "interrupted", "text": text }));
         if let Err(error) = again {
             self.warning(&format!("a second signal would not be heard: {error}"));
         }
+    }
+
+    fn last_words(&mut self, failure: &Failure) {
+        // Without them the signal ends the process just the same.
+        let _ = self.end_with(failure);
+    }
+}
+
+impl Progress {
+    fn end_with(&self, failure: &Failure) -> std::io::Result<()> {
+        // What is ignored, as under nohup(1), stays ignored.
+        let heeded = engine::real::ENDING_SIGNALS.into_iter().filter(|&signal| !linux::is_ignored(signal));
+        let mut to = 2;
+        let words: Vec<(i32, String)> = heeded
+            .map(|signal| {
+                let failure = Failure { code: engine::Code::Interrupted(signal), ..failure.clone() };
+                let (words, descriptor) = output::failure_text(&failure, self.is_json);
+                to = descriptor;
+                (signal, words)
+            })
+            .collect();
+        linux::end_at(&words, to)
     }
 }

@@ -52,6 +52,38 @@ impl Begun {
     }
 }
 
+/// Has the init of `web01` hear nothing of the signal that stops it.
+fn deafen(host: &RealHost) -> Pid {
+    let area = host.area("web01");
+    let state = host.path("run/vz").join(area.file_name().expect("an area has a name")).join("state.json");
+    let state = std::fs::read(state).expect("it runs");
+    let state: serde_json::Value = serde_json::from_slice(&state).expect("a state is JSON");
+    let init = state["init"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    let init = init.and_then(Pid::from_raw).expect("a state names its init");
+    kill_process(init, Signal::STOP).expect("stop its init");
+    init
+}
+
+/// Waits until a deaf init has been asked to stop; where its status is.
+fn wait_until_asked(host: &RealHost, init: Pid) -> String {
+    let status = format!("/proc/{}/status", init.as_raw_nonzero());
+    host.wait_until("init is asked to stop", || {
+        let text = std::fs::read_to_string(&status).expect("init is there");
+        text.lines().any(|line| {
+            line.strip_prefix("ShdPnd:").is_some_and(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
+        })
+    });
+    status
+}
+
+fn names(host: &RealHost, below: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(host.path(below)).expect("list a directory");
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 fn roots(host: &RealHost) -> String {
     host.ok(["generation-list", "web01", "-H"])
 }
@@ -140,18 +172,9 @@ fn root_a_signal_leaves_a_stopped_container_stopped() {
 fn root_a_signal_while_the_container_stops_does_not_leave_it_stopped() {
     let Some(host) = with_container() else { return };
     host.write("etc/vz/vz.conf", "STOP_TIMEOUT=5\n", 0o644);
-    // Its init hears nothing of the signal that stops it.
-    let state = host.path("run/vz").join(host.area("web01").file_name().unwrap()).join("state.json");
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
-    let init = i32::try_from(state["init"]["pid"].as_i64().unwrap()).ok().and_then(Pid::from_raw).unwrap();
-    kill_process(init, Signal::STOP).unwrap();
+    let init = deafen(&host);
     let reinstall = Begun::until(host.prlctl().args(["reinstall", "web01"]), "Stopping the CT");
-    let status = format!("/proc/{}/status", init.as_raw_nonzero());
-    host.wait_until("init is asked to stop", || {
-        std::fs::read_to_string(&status).unwrap().lines().any(|line| {
-            line.strip_prefix("ShdPnd:").is_some_and(|mask| mask.trim().bytes().any(|digit| digit != b'0'))
-        })
-    });
+    let status = wait_until_asked(&host, init);
     reinstall.send(Signal::INT);
     let ran = reinstall.end();
     ran.failed(130, &["`web01` was still stopping", "runs on its old root again, generation 1"]);
@@ -220,4 +243,99 @@ fn root_a_signal_that_is_ignored_stays_ignored() {
     reinstall.send(Signal::HUP);
     let ran = reinstall.end();
     assert_eq!(ran.code, 0, "{ran}");
+}
+
+#[test]
+fn root_a_signal_before_the_commit_of_what_has_no_journal_leaves_nothing_of_it() {
+    let Some(host) = with_container() else { return };
+    let private = names(&host, "vz/private");
+    let fault = |point: &str| format!("{point}/before:interrupt");
+    let create = ["create", "web02", "--ostemplate", "busybox"];
+    let ran =
+        Ran::of(host.prlctl().env("REROOT_FAULT", fault("create/publish")).args(create).output().unwrap());
+    ran.failed(
+        130,
+        &[
+            "error: cannot create `web02`\n  because: SIGINT has interrupted it\n  state: nothing of it is left\n",
+            "  hint: `prlctl create web02 --ostemplate busybox` begins again\n",
+        ],
+    );
+    assert_eq!((ran.stdout.as_str(), names(&host, "vz/private")), ("", private));
+    assert_eq!(names(&host, "etc/vz/names"), ["web01"]);
+    host.ok(create);
+
+    let delete = ["delete", "web01", "--force", "-j"];
+    let ran =
+        Ran::of(host.prlctl().env("REROOT_FAULT", fault("delete/discard")).args(delete).output().unwrap());
+    assert_eq!(ran.code, 130, "{ran}");
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&json["error"]["code"], &json["error"]["exit"], &json["error"]["state"]),
+        (&"interrupted".into(), &130.into(), &"`web01` is stopped; nothing was deleted".into())
+    );
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/marker"), "old");
+}
+
+#[test]
+fn root_a_signal_while_a_template_is_made_leaves_nothing_of_it() {
+    let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    let mut vzpkg = host.vzpkg();
+    vzpkg.env("REROOT_FAULT", "template/publish/before:interrupt").args(["create", "cache", "busybox"]);
+    let ran = Ran::of(vzpkg.output().unwrap());
+    ran.failed(
+        130,
+        &["error: cannot make template `busybox`", "SIGINT has interrupted it", "nothing of it is left"],
+    );
+    assert_eq!(names(&host, "vz/template"), Vec::<String>::new());
+}
+
+#[test]
+fn root_a_signal_while_a_lock_is_waited_for_says_that_nothing_has_begun() {
+    let Some(host) = with_container() else { return };
+    let lock = std::fs::File::open(host.path("run/vz/lock/host.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut command = host.prlctl();
+        command.args(["create", "web02", "--ostemplate", "busybox"]);
+        let create = Begun::until(&mut command, "Creating the Container...");
+        // It has nothing more to say, and waits: the thread that does so is its second.
+        let tasks = format!("/proc/{}/task", create.child.id());
+        host.wait_until("it waits", || std::fs::read_dir(&tasks).unwrap().count() == 2);
+        create.send(signal);
+        create.end().failed(
+            code,
+            &[
+                "error: cannot create `web02`\n",
+                "state: nothing of it had begun\n",
+                "hint: `prlctl create web02",
+            ],
+        );
+    }
+}
+
+#[test]
+fn root_a_signal_while_a_stop_is_waited_for_says_that_it_goes_on() {
+    for (words, state, hint) in [
+        (&["stop", "web01"], "`web01` is still stopping\n", "`prlctl stop web01 --kill` ends it at once"),
+        (
+            &["restart", "web01"],
+            "`web01` is still stopping, and nobody starts it again\n",
+            "`prlctl restart web01` waits for its end and starts it",
+        ),
+    ] {
+        let Some(host) = with_container() else { return };
+        let init = deafen(&host);
+        let stop = Begun::until(host.prlctl().args(words), "Stopping the CT");
+        wait_until_asked(&host, init);
+        let began = Instant::now();
+        stop.send(Signal::TERM);
+        let ran = stop.end();
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+        ran.failed(143, &["because: SIGTERM has interrupted it\n", &format!("state: {state}"), hint]);
+        kill_process(init, Signal::CONT).unwrap();
+        host.wait_until("it is stopped", || host.ok(["status", "web01"]).contains(" stopped"));
+        host.ok(["start", "web01"]);
+        assert_eq!(host.exec("web01", "cat /root/marker"), "old");
+    }
 }

@@ -15,6 +15,7 @@ use tree::{LayeredRoot, Root};
 
 use super::change::template_name;
 use crate::error::{Code, Failure, Result, system};
+use crate::fault::{self, Place};
 use crate::host::{Container, Host};
 
 /// What the user has asked for.
@@ -49,13 +50,14 @@ const NOT_FROM_SAMPLE: [&str; 9] = [
 /// With nothing of it left.
 pub fn create(host: &Host, options: &Options) -> Result<ContainerId> {
     let what = format!("cannot create `{}`", options.name);
-    try_create(host, options).map_err(|failure| {
-        let failure = failure.within(what);
+    host.not_begun(&what);
+    try_create(host, options, &what).map_err(|failure| {
+        let failure = if failure.what == what { failure } else { failure.within(what) };
         if failure.state.is_none() { failure.unchanged() } else { failure }
     })
 }
 
-fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
+fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId> {
     let configuration = host.configuration()?;
     let template = match &options.template {
         Some(name) => name.clone(),
@@ -113,6 +115,7 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
     record.next_generation = number.get() + 1;
     // Looked at again under the lock, under which a template is removed.
     let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
+    host.heed_signals(what)?;
     let area = Area::stage(&host.prefix, &record)?;
     let result = fill(host, &area, options, &template, &sample, number);
     let result = result.and_then(|()| {
@@ -121,6 +124,9 @@ fn try_create(host: &Host, options: &Options) -> Result<ContainerId> {
         registry::link_conf(&host.prefix, &id)?;
         Ok(())
     });
+    let result = result
+        .and_then(|()| fault::here("create", "publish", Place::Before))
+        .and_then(|()| host.unless_interrupted(what, "nothing of it is left"));
     if let Err(failure) = result {
         let _ = registry::unlink_name(&host.prefix, &options.name, &id);
         let _ = registry::unlink_conf(&host.prefix, &id);

@@ -7,6 +7,7 @@ use runtime::monitor::describe;
 use store::registry;
 
 use crate::error::{Code, Failure, Result};
+use crate::fault::{self, Place};
 use crate::host::Container;
 
 /// Deletes a container. One that runs is refused, unless `is_forced`, which kills it.
@@ -17,6 +18,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     let what = format!("cannot delete `{}`", container.name);
     let host = container.host;
     let id = *container.id();
+    host.heed_signals(&what)?;
     if container.is_running() {
         if !is_forced {
             return Err(Failure::new(Code::Running, what)
@@ -24,19 +26,27 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
                 .unchanged()
                 .hint(format!("`prlctl stop {0}` first, or `prlctl delete {0} --force`", container.name)));
         }
-        container.stop(Duration::ZERO, false)?;
+        container.stop(Duration::ZERO, false).map_err(|failure| {
+            let failure = host.or_interrupted(failure);
+            if failure.state.is_none() { failure.state("nothing was deleted") } else { failure }
+        })?;
     }
+    let whole = format!("`{}` is stopped; nothing was deleted", container.name);
     let busy = |error: crate::runtime::RuntimeError| {
-        Failure::new(Code::Mounted, what.clone())
-            .because(error.because)
-            .state(format!("`{}` is stopped; nothing was deleted", container.name))
-            .hint("leave its directories on the host and try again")
+        host.or_interrupted(
+            Failure::new(Code::Mounted, what.clone())
+                .because(error.because)
+                .state(whole.clone())
+                .hint("leave its directories on the host and try again"),
+        )
     };
-    container.runtime().wait_until_gone(&id).map_err(busy)?;
+    container.runtime().wait_until_gone_unless_interrupted(&id).map_err(busy)?;
     container.runtime().unmount_all(&id).map_err(busy)?;
     let name = container.area.name().ok().flatten();
 
     let _lock = host.lock_host()?;
+    fault::here("delete", "discard", Place::Before)?;
+    host.unless_interrupted(&what, &whole)?;
     let _released = store::reserve::release_if_full(&host.prefix);
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
     // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a

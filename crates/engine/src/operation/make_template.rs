@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
 
 use crate::error::{Code, Failure, Result, system};
+use crate::fault::{self, Place};
 use crate::host::Host;
 use crate::template::{BuiltTemplate, DebianRelease, RecipeError, adopt_debian, build_busybox, build_debian};
 
@@ -22,6 +23,7 @@ const BUSYBOX: &str = "/bin/busybox";
 /// With nothing of it left under its name.
 pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Result<Template> {
     let what = format!("cannot make template `{name}`");
+    host.not_begun(&what);
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
     let recipe = Recipe::of(name).ok_or_else(|| {
@@ -33,14 +35,19 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
             .hint("name one of these")
     })?;
     template::sweep(&host.prefix)?;
+    host.heed_signals(&what)?;
+    let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left");
     let staging = template::staging(&host.prefix, name)?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
     let built = fill(host, &staging, recipe, built_root, &log_path).map_err(|error| {
-        Failure::new(Code::UnknownTemplate, what.clone())
-            .caused_by(&error)
-            .unchanged()
-            .hint(format!("all that was said is in {}", log_path.display()))
+        host.or_interrupted(
+            Failure::new(Code::UnknownTemplate, what.clone())
+                .caused_by(&error)
+                .unchanged()
+                .hint(format!("all that was said is in {}", log_path.display())),
+        )
     })?;
+    unless_interrupted()?;
     host.step("digest", "Computing the template's digest...");
     let rootfs = rustix::fs::open(
         staging.rootfs(),
@@ -48,7 +55,9 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
         rustix::fs::Mode::empty(),
     )
     .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
-    let digest = tree::digest(rootfs.as_fd()).map_err(|error| Failure::from(error).within(what))?;
+    let digest = tree::digest(rootfs.as_fd()).map_err(|error| Failure::from(error).within(what.clone()))?;
+    fault::here("template", "publish", Place::Before)?;
+    unless_interrupted()?;
     let record = TemplateRecord {
         format: TemplateRecord::FORMAT,
         name: name.clone(),
@@ -114,7 +123,14 @@ fn fill(
                 .mode(0o600)
                 .open(log_path)
                 .map_err(RecipeError::Log)?;
-            build_debian(&rootfs, release, &mut |stage| host.note(stage), &mut log)
+            let interrupt = host.runtime.interrupt();
+            build_debian(
+                &rootfs,
+                release,
+                interrupt.as_ref().map(AsFd::as_fd),
+                &mut |stage| host.note(stage),
+                &mut log,
+            )
         }
     }
 }
@@ -132,13 +148,17 @@ fn take_over(made: &Path, rootfs: &Path) -> std::result::Result<(), RecipeError>
 /// # Errors
 /// [`Code::BadValue`] when generations of containers are made from it: which.
 pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
+    let what = format!("cannot remove template `{name}`");
+    host.not_begun(&what);
     let _lock =
         Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
     // Nobody may begin to use it while we ask who does.
     let _host = host.lock_host()?;
+    host.heed_signals(&what)?;
+    host.unless_interrupted(&what, "nothing was changed")?;
     template::remove(&host.prefix, name).map_err(|error| {
         if matches!(error, store::TemplateError::InUse { .. }) {
-            return Failure::new(Code::BadValue, format!("cannot remove template `{name}`"))
+            return Failure::new(Code::BadValue, what)
                 .caused_by(&error)
                 .unchanged()
                 .hint("delete those containers, or those generations, first");

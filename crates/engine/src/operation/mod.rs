@@ -31,6 +31,7 @@ use store::{Journal, reserve};
 use crate::error::{Code, Failure, Result};
 use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
+use crate::interrupt::signal_word;
 
 pub use log::OperationLog;
 
@@ -122,40 +123,35 @@ impl<P> Work<'_, P> {
         let signal = container.runtime().interruption()?;
         let word = signal_word(signal);
         self.log.note(&format!("{word}, committed: {}", self.is_committed));
-        // An operation on a stopped container has none yet.
-        let _ = container.runtime().keep(container.id());
-        let (text, state) = if self.is_committed {
-            (
+        // An operation on a stopped container has none yet; and there may be no process for one.
+        let is_kept = container.runtime().keep(container.id()).is_ok();
+        let name = &container.name;
+        let other = if is_kept { "another process" } else { "the next command" };
+        let (text, state) = match (self.is_committed, is_kept) {
+            (true, _) => (
                 format!(
-                    "{word}: it has happened already, and is brought to its end; a second signal leaves that to another process"
+                    "{word}: it has happened already, and is brought to its end; a second signal leaves that to {other}"
                 ),
-                format!(
-                    "it has happened and stays so; another process brings it to its end for `{}`",
-                    container.name
-                ),
-            )
-        } else {
-            (
+                format!("it has happened and stays so; {other} brings it to its end for `{name}`"),
+            ),
+            (false, true) => (
                 format!("{word}: undoing it; a second signal leaves that to another process"),
-                format!("nothing is lost: another process puts `{}` back on its old root", container.name),
-            )
+                format!("nothing is lost: another process puts `{name}` back on its old root"),
+            ),
+            (false, false) => (
+                format!("{word}: undoing it; a second signal leaves that to the next command"),
+                format!(
+                    "nothing is lost, but nobody puts `{name}` back on its old root before the next command"
+                ),
+            ),
         };
+        let hint = if is_kept { "waits until that is done" } else { "does that" };
         let again = Failure::new(Code::Interrupted(signal), self.what.clone())
             .because("a second signal came before the first one was dealt with")
             .state(state)
-            .hint(format!("`prlctl recover {}` waits until that is done", container.name));
+            .hint(format!("`prlctl recover {name}` {hint}"));
         container.host.observer.borrow_mut().interrupted(&text, &again);
         Some(signal)
-    }
-}
-
-/// `SIGINT` for 2.
-fn signal_word(signal: i32) -> String {
-    match signal {
-        1 => "SIGHUP".to_owned(),
-        2 => "SIGINT".to_owned(),
-        15 => "SIGTERM".to_owned(),
-        other => format!("signal {other}"),
     }
 }
 

@@ -11,10 +11,12 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tree::{Kind, Root};
 
@@ -79,17 +81,18 @@ impl fmt::Display for DebianRelease {
 }
 
 /// Makes a Debian in `rootfs`, an empty directory: a few tens of seconds, from the network. `progress` gets the name of each
-/// stage, `log` everything that is said.
+/// stage, `log` everything that is said; when `interrupt` becomes readable it is ended.
 ///
 /// # Errors
 /// When mmdebstrap is missing or fails, or when what it made cannot be a container's root.
 pub fn build_debian(
     rootfs: &Path,
     release: DebianRelease,
+    interrupt: Option<BorrowedFd<'_>>,
     progress: &mut dyn FnMut(&str),
     log: &mut dyn Write,
 ) -> Result<BuiltTemplate, RecipeError> {
-    run(RECIPE, rootfs, release, progress, log)?;
+    run(RECIPE, rootfs, release, interrupt, progress, log)?;
     adopt_debian(rootfs, release)
 }
 
@@ -142,12 +145,14 @@ pub(super) fn run(
     recipe: &str,
     rootfs: &Path,
     release: DebianRelease,
+    interrupt: Option<BorrowedFd<'_>>,
     progress: &mut dyn FnMut(&str),
     log: &mut dyn Write,
 ) -> Result<(), RecipeError> {
     let program = format!("mmdebstrap {}", release.suite());
     let run = |source| RecipeError::Run { program: program.clone(), source };
-    let child = Command::new("sh")
+    // It hears the signals that this process has blocked for itself.
+    let child = linux::with_signals_unblocked(&mut Command::new("sh"))
         .args(["-c", GUARD, recipe, release.suite()])
         .arg(rootfs)
         .stdin(Stdio::piped())
@@ -159,8 +164,27 @@ pub(super) fn run(
 
     let mut said = VecDeque::with_capacity(LAST_LINES);
     if let Some(output) = running.child.stdout.take() {
-        for line in BufReader::new(output).split(b'\n') {
-            let line = line.map_err(run)?;
+        let mut output = BufReader::new(output);
+        loop {
+            let mut line = Vec::new();
+            while line.last() != Some(&b'\n') {
+                if output.buffer().is_empty() && is_interrupted(output.get_ref().as_fd(), interrupt) {
+                    return Err(RecipeError::Interrupted);
+                }
+                let more = output.fill_buf().map_err(run)?;
+                let end = more.iter().position(|&byte| byte == b'\n').map_or(more.len(), |at| at + 1);
+                if end == 0 {
+                    break;
+                }
+                line.extend_from_slice(&more[..end]);
+                output.consume(end);
+            }
+            if line.is_empty() {
+                break;
+            }
+            if line.last() == Some(&b'\n') {
+                line.pop();
+            }
             log.write_all(&line).and_then(|()| log.write_all(b"\n")).map_err(RecipeError::Log)?;
             let line = String::from_utf8_lossy(&line).into_owned();
             // `I: running --essential-hook in shell: <all of it>`: what stands before the colon is enough.
@@ -181,6 +205,14 @@ pub(super) fn run(
         }
         Some(_) | None => Err(RecipeError::Failed { program, status: status.to_string(), said: said.into() }),
     }
+}
+
+/// Waits until there is something to read; true: somebody wants this process to end.
+fn is_interrupted(output: BorrowedFd<'_>, interrupt: Option<BorrowedFd<'_>>) -> bool {
+    let mut polled = vec![PollFd::from_borrowed_fd(output, PollFlags::IN)];
+    polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
+    // EINTR: then the read waits, which is not ended by a signal, but by what the recipe says next.
+    poll(&mut polled, None).is_ok() && polled.get(1).is_some_and(|one| !one.revents().is_empty())
 }
 
 /// The recipe at work: a process group that does not outlive this value.

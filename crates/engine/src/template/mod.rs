@@ -48,6 +48,9 @@ pub enum RecipeError {
     Write { what: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot run `{program}`")]
     Run { program: String, source: io::Error },
+    /// Somebody wants this process to end.
+    #[error("it was interrupted")]
+    Interrupted,
     #[error("cannot write the log")]
     Log(#[source] io::Error),
     #[error("`{program}` ended with {status}{}", last_words(.said))]

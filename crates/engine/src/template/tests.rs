@@ -127,7 +127,7 @@ fn run_script(script: &str) -> (Result<(), RecipeError>, Vec<String>, String) {
     let mut stages = Vec::new();
     let mut log = Vec::new();
     let mut progress = |stage: &str| stages.push(stage.to_owned());
-    let result = run(script, directory.path(), DebianRelease::Bookworm, &mut progress, &mut log);
+    let result = run(script, directory.path(), DebianRelease::Bookworm, None, &mut progress, &mut log);
     (result, stages, String::from_utf8(log).unwrap())
 }
 
@@ -138,6 +138,29 @@ fn recipe_tells_its_stages_and_logs_the_rest() {
     result.unwrap();
     assert_eq!(stages, ["making bookworm"]);
     assert_eq!(log, "I: making bookworm...\ndetail\n");
+}
+
+#[test]
+fn recipe_is_ended_with_all_of_its_processes_when_somebody_wants_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (interrupt, told) = std::io::pipe().unwrap();
+    let mut told = Some(told);
+    // Half a line, too: what is waited for is its end.
+    let script = "echo 'I: begun'; printf half; sleep 1000 & echo $! >\"$2/pid\"; sleep 1000";
+    let pid = directory.path().join("pid");
+    let mut progress = |_: &str| drop(told.take());
+    let began = Instant::now();
+    let (directory, release) = (directory.path(), DebianRelease::Bookworm);
+    let interrupt = Some(std::os::fd::AsFd::as_fd(&interrupt));
+    let result = run(script, directory, release, interrupt, &mut progress, &mut Vec::new());
+    assert!(matches!(result, Err(RecipeError::Interrupted)), "{result:?}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+    if let Ok(pid) = fs::read_to_string(pid) {
+        while Path::new("/proc").join(pid.trim()).exists() {
+            assert!(began.elapsed() < Duration::from_secs(20), "{pid} goes on");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
 }
 
 #[test]
@@ -182,7 +205,7 @@ fn recipe_is_killed_with_all_its_children_when_it_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let script = "sleep 1000 & echo $! >\"$2/pid\"; echo; wait";
     let began = Instant::now();
-    let result = run(script, directory.path(), DebianRelease::Bookworm, &mut |_| {}, &mut Full);
+    let result = run(script, directory.path(), DebianRelease::Bookworm, None, &mut |_| {}, &mut Full);
     assert!(matches!(result, Err(RecipeError::Log(_))), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(is_gone(directory.path()));

@@ -12,6 +12,7 @@ use crate::arguments::Delete;
 /// [`engine::Failure`].
 pub fn run(arguments: &Delete) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot delete `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     let id = *container.id();
     named_in_full(&container, &arguments.container)?;

@@ -14,6 +14,7 @@ use crate::arguments::Start;
 /// [`Failure`], with the last lines of its console.
 pub fn run(arguments: &Start) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot start `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     if container.is_running() {
         return Err(Failure::new(Code::Running, format!("cannot start `{}`", container.name))
@@ -21,7 +22,22 @@ pub fn run(arguments: &Start) -> Result<u8> {
             .unchanged()
             .hint(format!("`prlctl restart {}` stops it and starts it again", container.name)));
     }
+    let what = format!("cannot start `{}`", container.name);
+    host.heed_signals(&what)?;
     host.step("start", "Starting the CT...");
+    // What it wrote in its last run may take minutes to reach the disk.
+    container.runtime().wait_until_gone_unless_interrupted(container.id()).map_err(|error| {
+        host.or_interrupted(
+            Failure::new(Code::System, &what)
+                .because(error.because)
+                .state(format!(
+                    "`{}` is stopped, and its last run is still being written out",
+                    container.name
+                ))
+                .hint(format!("`prlctl start {}` waits for that", container.name)),
+        )
+    })?;
+    host.unless_interrupted(&what, &format!("`{}` is stopped, nothing in it was changed", container.name))?;
     container.start()?;
     if arguments.wait {
         container.runtime().wait_until_up(container.id(), Duration::from_secs(arguments.timeout)).map_err(
@@ -33,10 +49,10 @@ pub fn run(arguments: &Start) -> Result<u8> {
                     failure = failure.because(format!("its console said:\n{}", error.console));
                 }
                 let state = if container.is_running() { "it runs, but is not up" } else { "it is stopped" };
-                failure.state(format!("`{}`: {state}", container.name)).hint(format!(
+                host.or_interrupted(failure.state(format!("`{}`: {state}", container.name)).hint(format!(
                     "its console is logged in {}",
                     runtime::monitor::log_path(&host.prefix, container.id()).display()
-                ))
+                )))
             },
         )?;
     }

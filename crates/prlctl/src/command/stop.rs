@@ -16,6 +16,7 @@ use crate::arguments::{Restart, Stop};
 pub fn stop(arguments: &Stop) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let Some(words) = &arguments.container else { return stop_all(&host, arguments) };
+    host.not_begun(&format!("cannot stop `{}`", tree::escaped(words.as_bytes())));
     let container = host.open_to_stop(words)?;
     if !container.is_running() {
         return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
@@ -24,7 +25,7 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
             .hint(format!("`prlctl start {}` starts it", container.name)));
     }
     host.step("stop", "Stopping the CT...");
-    container.stop(limit(&host, arguments.kill, arguments.timeout), false)?;
+    stop_heeding(&container, limit(&host, arguments.kill, arguments.timeout), false)?;
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -39,6 +40,7 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
 /// [`Failure`].
 pub fn restart(arguments: &Restart) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot restart `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     // What the start needs, before the stop.
     container.check_restart()?;
@@ -46,7 +48,16 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     container.release_view()?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
-        container.stop(limit(&host, arguments.kill, arguments.timeout), true)?;
+        stop_heeding(&container, limit(&host, arguments.kill, arguments.timeout), true).map_err(
+            |failure| {
+                if !matches!(failure.code, Code::Interrupted(_)) {
+                    return failure;
+                }
+                failure
+                    .state(format!("`{}` is still stopping, and nobody starts it again", container.name))
+                    .hint(format!("`prlctl restart {}` waits for its end and starts it", container.name))
+            },
+        )?;
     }
     host.step("start", "Starting the CT...");
     container.start().map_err(|failure| {
@@ -58,6 +69,16 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
         "The CT has been successfully restarted.",
         json!({ "result": "restarted", "uuid": container.id().to_string() }),
     ))
+}
+
+/// A signal ends the wait; what has been asked to stop goes on stopping.
+fn stop_heeding(container: &Container<'_>, limit: Duration, keeps_mounts: bool) -> Result<()> {
+    let host = container.host;
+    host.heed_signals(&format!("cannot stop `{}`", container.name))?;
+    container.stop(limit, keeps_mounts).map_err(|failure| {
+        let state = if container.is_running() { "is still stopping" } else { "is stopped" };
+        host.or_interrupted(failure.state(format!("`{}` {state}", container.name)))
+    })
 }
 
 fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
@@ -73,10 +94,13 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
         }
         let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
             host.step("stop", &format!("Stopping the CT {}...", container.name));
-            container.stop(limit(host, arguments.kill, arguments.timeout), false)
+            stop_heeding(&container, limit(host, arguments.kill, arguments.timeout), false)
         });
         match result {
             Ok(()) => stopped.push(id.to_string()),
+            Err(failure) if matches!(failure.code, Code::Interrupted(_)) => {
+                return Err(failure.hint(format!("`{}` goes on with the others", host.command)));
+            }
             Err(failure) => failures.push(failure),
         }
     }

@@ -110,7 +110,7 @@ pub struct Newborn {
 /// # Errors
 /// [`MonitorError`]; nothing is left running.
 pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError> {
-    wait_for_former(prefix, id, LEAVING)?;
+    wait_for_former(prefix, id, LEAVING, None)?;
     let cgroups = Cgroups::of(prefix, id)?;
     let group = cgroups.birthplace(KILLING)?;
     let (ours, theirs) =
@@ -349,13 +349,21 @@ pub fn living_monitor(prefix: &Prefix, id: &ContainerId) -> Option<ProcessIdenti
 /// Waits until the monitor of a container that has stopped is gone, and its mounts with it.
 ///
 /// # Errors
-/// [`MonitorError::Leaving`] after `limit`.
-pub fn wait_for_former(prefix: &Prefix, id: &ContainerId, limit: Duration) -> Result<(), MonitorError> {
+/// [`MonitorError::Leaving`] after `limit`; [`MonitorError::Interrupted`] when `interrupt` has become readable before.
+pub fn wait_for_former(
+    prefix: &Prefix,
+    id: &ContainerId,
+    limit: Duration,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<(), MonitorError> {
     let Some(identity) = living_monitor(prefix, id) else { return Ok(()) };
     let Some(pidfd) = identity.open()? else { return Ok(()) };
     let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+    let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+    polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
+    match poll(&mut polled, Some(&timeout)) {
         Ok(0) => Err(MonitorError::Leaving { pid: identity.pid, limit }),
+        Ok(_) if polled[0].revents().is_empty() => Err(MonitorError::Interrupted),
         Ok(_) => Ok(()),
         Err(error) => Err(io::Error::from(error).into()),
     }

@@ -1,0 +1,81 @@
+//! A signal that asks a command to end which has no journal: `create`, `delete`, `start`, `stop`, `restart`, `vzpkg`.
+//!
+//! Until a command has begun, [`Host::not_begun`] has words ready that the signal itself says. From [`Host::heed_signals`] on it is asked for
+//! where the command can still be taken back ([`Host::unless_interrupted`]); what has happened by then stays so, and returns 0. Operations with a
+//! journal do the same between their steps (`operation`).
+
+use crate::error::{Code, Failure, Result};
+use crate::host::Host;
+
+impl Host {
+    /// Says what there is to say should a signal end the process while it waits for a lock: it has not begun yet.
+    pub fn not_begun(&self, what: &str) {
+        let failure = Failure::new(Code::Interrupted(0), what)
+            .because("a signal has interrupted it")
+            .state("nothing of it had begun")
+            .hint(self.begins_again());
+        self.observer.borrow_mut().last_words(&failure);
+    }
+
+    /// From here on a signal that asks this process to end is told by [`Host::unless_interrupted`], and ends the waits for stops and boots.
+    ///
+    /// # Errors
+    /// Where the system does not allow it.
+    pub fn heed_signals(&self, what: &str) -> Result<()> {
+        self.runtime
+            .heed_signals()
+            .map_err(|error| Failure::new(Code::System, what).because(error.because).unchanged())
+    }
+
+    /// Fails when a signal has come; `state` and `hint` are for that.
+    ///
+    /// # Errors
+    /// [`Code::Interrupted`].
+    pub fn unless_interrupted(&self, what: &str, state: &str) -> Result<()> {
+        match self.interruption(what) {
+            Some(signal) => Err(Failure::new(Code::Interrupted(signal), what)
+                .because(because(signal))
+                .state(state)
+                .hint(self.begins_again())),
+            None => Ok(()),
+        }
+    }
+
+    /// What has failed may have been ended by a signal: then that is why.
+    pub fn or_interrupted(&self, mut failure: Failure) -> Failure {
+        if let Some(signal) = self.interruption(&failure.what) {
+            failure.code = Code::Interrupted(signal);
+            failure.because.insert(0, because(signal));
+        }
+        failure
+    }
+
+    fn interruption(&self, what: &str) -> Option<i32> {
+        let signal = self.runtime.interruption()?;
+        let again = Failure::new(Code::Interrupted(signal), what)
+            .because("a second signal came before the first one was dealt with")
+            .state("what was made so far may still be there")
+            .hint("`prlctl recover` takes it away");
+        let text = format!("{}: ending it; a second signal ends it at once", signal_word(signal));
+        self.observer.borrow_mut().interrupted(&text, &again);
+        Some(signal)
+    }
+
+    fn begins_again(&self) -> String {
+        format!("`{}` begins again", self.command)
+    }
+}
+
+fn because(signal: i32) -> String {
+    format!("{} has interrupted it", signal_word(signal))
+}
+
+/// `SIGINT` for 2.
+pub(crate) fn signal_word(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
+}
