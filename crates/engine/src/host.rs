@@ -129,6 +129,7 @@ impl Host {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
         crate::recover::recover(&container)?;
+        crate::names::warn_of_no_name(&container);
         if let Err(failure) = crate::names::put_right(&container, false) {
             self.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
         }

@@ -3,7 +3,7 @@
 //! `NAME` is the truth, a link only finds it fast. The new name is linked before the old link goes, and a name without a link is found by a look at
 //! every `ve.conf`: at no moment is a container without a name that leads to it.
 
-use store::{Area, ContainerName, RegistryError, registry};
+use store::{Area, AreaError, ContainerName, RegistryError, registry};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
@@ -30,6 +30,17 @@ pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Tells of a `NAME` that is none: what somebody has edited would else be ignored without a word.
+pub fn warn_of_no_name(container: &Container<'_>) {
+    if let Err(error @ AreaError::BadName { .. }) = container.area.name() {
+        container.host.warning(&format!(
+            "{}, and is ignored: until it is corrected in an editor, name it {}",
+            runtime::monitor::describe(&error),
+            container.id()
+        ));
+    }
 }
 
 /// Refuses a name that another container claims too: where something is deleted, nobody knows whose it is meant to be.

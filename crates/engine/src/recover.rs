@@ -123,6 +123,7 @@ pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
             .map_or_else(|_| id.to_string(), |area| area.display_name());
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
             recover(&container)?;
+            crate::names::warn_of_no_name(&container);
             // A name that two claim, or a file of somebody's in a link's place, is told, and keeps nothing down.
             let linked = crate::operation::create::link(&container);
             if is_boot && !container.is_running() {

@@ -87,3 +87,36 @@ fn root_a_name_is_not_given_away_while_its_configuration_cannot_be_read() {
     host.ok(["delete", "db01"]);
     assert!(web.exists() && !db.exists());
 }
+
+#[test]
+fn root_a_name_that_is_none_is_told_with_what_to_type() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let area = host.area("web01");
+    rename(&host, &area, "../x");
+    let uuid = area.file_name().unwrap().to_string_lossy().into_owned();
+    for words in [&["start", "web01"][..], &["recover"], &["restart", &uuid]] {
+        let ran = host.run(words);
+        assert_eq!(ran.code, 0, "{ran}");
+        for said in ["warning: `NAME` in `", "/ve.conf` is not a name", "is ignored", &uuid] {
+            assert!(ran.stderr.contains(said), "{words:?} does not say `{said}`\n{ran}");
+        }
+        assert_eq!(ran.stderr.matches("is ignored").count(), 1, "{ran}");
+    }
+    rename(&host, &area, "shop");
+    assert!(host.ok(["status", "sh"]).contains("running"));
+}
+
+#[test]
+fn root_a_name_that_a_deletion_has_left_does_not_mean_the_next_container_of_that_uuid() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let area = host.area("web01");
+    let uuid = area.file_name().unwrap().to_string_lossy().into_owned();
+    host.ok(["delete", "web01"]);
+    std::os::unix::fs::symlink(area.join("ve.conf"), host.path("etc/vz/names/web01")).unwrap();
+    host.ok(["create", "db01", "--uuid", &uuid, "--ostemplate", "busybox"]);
+    host.run(["status", "web01"]).failed(14, &["unknown container `web01`"]);
+    assert!(host.ok(["status", "db01"]).contains("stopped"));
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+}

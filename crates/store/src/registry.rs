@@ -69,6 +69,19 @@ pub fn names(prefix: &Prefix) -> Result<Vec<(ContainerName, ContainerId)>, Atomi
     Ok(atomic::names_in(directory.as_fd())?.iter().filter_map(named).collect())
 }
 
+/// All containers that have a name, linked or not yet; what a damaged configuration cannot tell, its links do.
+fn own_names(prefix: &Prefix) -> Result<Vec<(ContainerName, ContainerId)>, AtomicError> {
+    let linked = names(prefix)?;
+    let mut own = Vec::with_capacity(linked.len());
+    for id in list(prefix)? {
+        match Area::open_unchecked(prefix, &id).and_then(|area| area.name()) {
+            Ok(Some(name)) => own.push((name, id)),
+            Ok(None) | Err(_) => own.extend(linked.iter().filter(|(_, holder)| *holder == id).cloned()),
+        }
+    }
+    Ok(own)
+}
+
 /// The existing container that a name's link leads to.
 pub fn linked(prefix: &Prefix, name: &ContainerName) -> Result<Option<ContainerId>, AtomicError> {
     let directory = atomic::open_directory(&prefix.names_dir())?;
@@ -118,7 +131,7 @@ pub fn find(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
 }
 
 fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
-    let names = names(prefix)?;
+    let names = own_names(prefix)?;
     let start = words.trim_matches(['{', '}']).to_ascii_lowercase();
     let mut found: Vec<(ContainerId, Option<&ContainerName>)> = Vec::new();
     if !start.is_empty() {
@@ -212,6 +225,18 @@ pub fn link_name(prefix: &Prefix, name: &ContainerName, id: &ContainerId) -> Res
 /// Removes the name, if it is this container's.
 pub fn unlink_name(prefix: &Prefix, name: &ContainerName, id: &ContainerId) -> Result<(), RegistryError> {
     unlink(&prefix.names_dir(), name.as_str(), id)
+}
+
+/// Removes every name that points to `id`, which is no container yet: what a deletion that died has left must not mean the next one of that UUID.
+pub fn unlink_names_of(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError> {
+    let directory = prefix.names_dir();
+    let handle = atomic::open_directory(&directory)?;
+    for name in atomic::names_in(handle.as_fd())? {
+        if let Some(name) = name.to_str() {
+            unlink(&directory, name, id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes `/etc/vz/conf/<uuid>.conf`, durably. A file that an editor has put there in the link's place is left

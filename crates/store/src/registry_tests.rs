@@ -52,6 +52,21 @@ fn finds_by_name_by_uuid_and_by_a_start_that_fits_one() {
 }
 
 #[test]
+fn finds_by_a_unique_start_of_a_name_that_was_edited_and_is_not_linked_yet() {
+    let (_directory, prefix) = prefix();
+    let id = linked(&prefix, "web01");
+    let other = linked(&prefix, "db01");
+    let area = Area::open(&prefix, &id).unwrap();
+    area.store_conf(&crate::conf::Conf::parse(b"NAME=\"shop\"\n")).unwrap();
+    assert_eq!(find(&prefix, "sho").unwrap(), id);
+    let FindError::Unknown { did_you_mean, .. } = find(&prefix, "shpo").unwrap_err() else { panic!() };
+    assert_eq!(did_you_mean.as_deref(), Some("shop"));
+    // One whose configuration cannot be read is found by its link.
+    put(&prefix.area_dir(&other).join("ve.conf"), b"NAME=\"db01\n");
+    assert_eq!(find(&prefix, "db").unwrap(), other);
+}
+
+#[test]
 fn suggests_what_was_probably_meant() {
     let (_directory, prefix) = prefix();
     linked(&prefix, "web01");

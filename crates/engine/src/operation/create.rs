@@ -108,6 +108,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         ));
     }
     discard_staged(host, &id)?;
+    registry::unlink_names_of(&host.prefix, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)
         .map_err(|error| system("no ids are left", &error))?;
     let mut record = AreaRecord::new(id, ids);
