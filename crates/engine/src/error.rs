@@ -356,7 +356,11 @@ impl From<TemplateError> for Failure {
                     let names: Vec<&str> = available.iter().map(TemplateName::as_str).collect();
                     failure.because(format!("there are: {}", names.join(", ")))
                 };
-                failure.unchanged().hint(format!("make it with `vzpkg create cache {name}`"))
+                failure.unchanged().hint(if crate::template::is_known(name.as_str()) {
+                    format!("make it with `vzpkg create cache {name}`")
+                } else {
+                    format!("`vzpkg create cache NAME` makes one; there are: {}", crate::template::known())
+                })
             }
             _ => Failure::new(code_of(&error, Code::UnknownTemplate), "the template cannot be used")
                 .caused_by(&error)

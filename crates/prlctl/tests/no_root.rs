@@ -181,6 +181,22 @@ fn an_error_in_the_command_line_has_the_code_of_the_original() {
 }
 
 #[test]
+fn a_slip_in_the_command_line_is_told_what_was_meant_and_never_to_pass_it_on() {
+    for (words, hint) in [
+        (&["list", "--al"][..], "did you mean `--all`? `prlctl list --help` tells what there is"),
+        (&["reinstal", "web01"], "did you mean `prlctl reinstall`?"),
+        (&["start", "web01", "-x"], "`prlctl start --help` tells what can be written there"),
+        (&["create", "web01", "--xyzzy"], "`prlctl create --help` tells what can be written there"),
+        (&["--xyzzy"], "`prlctl --help` tells what can be written there"),
+        (&["start"], "Usage: prlctl start <CONTAINER>"),
+    ] {
+        let ran = prlctl(words);
+        ran.failed(20, &[&format!("\n  hint: {hint}\n")]);
+    }
+    run("vzpkg", &["lsit"]).failed(20, &["hint: did you mean `vzpkg list`?\n"]);
+}
+
+#[test]
 fn an_error_as_json_is_one_document_with_the_four_fields() {
     for (words, code, word) in [
         (&["create", "a/b", "-j"][..], 137, "bad-name"),

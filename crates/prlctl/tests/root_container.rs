@@ -366,8 +366,14 @@ fn root_create_takes_the_default_template_and_a_sample() {
 #[test]
 fn root_create_refuses_templates_that_are_not_there_or_damaged() {
     let Some(host) = new_host() else { return };
-    host.run(["create", "web01", "--ostemplate", "nosuch"])
-        .failed(91, &["unknown template `nosuch`", "there are: busybox", "vzpkg create cache nosuch"]);
+    host.run(["create", "web01", "--ostemplate", "nosuch"]).failed(
+        91,
+        &[
+            "unknown template `nosuch`",
+            "there are: busybox",
+            "`vzpkg create cache NAME` makes one; there are: busybox, debian-11",
+        ],
+    );
     host.run(["create", "web01", "--ostemplate", "../../etc"]).failed(21, &["is no name of a template"]);
     // A store of its own to be damaged.
     let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };

@@ -56,6 +56,13 @@ fn root_a_template_is_made_listed_used_and_removed() {
     vzpkg(&host, &["remove", "cache", "busybox"]).failed(91, &["unknown template `busybox`"]);
     host.run(["create", "web01", "--ostemplate", "busybox"])
         .failed(91, &["unknown template `busybox`", "vzpkg create cache busybox"]);
+    // A hint leads somewhere.
+    let ran = host.run(["create", "web01", "--ostemplate", "nonesuch"]);
+    let hint =
+        "hint: `vzpkg create cache NAME` makes one; there are: busybox, debian-11, debian-12, debian-13";
+    ran.failed(91, &["unknown template `nonesuch`", hint]);
+    let ran = vzpkg(&host, &["remove", "cache", "nonesuch"]);
+    ran.failed(91, &["unknown template `nonesuch`", "hint: `vzpkg list` shows the templates of this host"]);
 }
 
 #[test]

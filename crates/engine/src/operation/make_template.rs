@@ -27,10 +27,8 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
     let recipe = Recipe::of(name).ok_or_else(|| {
-        let known: Vec<String> =
-            DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number())).collect();
         Failure::new(Code::UnknownTemplate, what.clone())
-            .because(format!("there is no recipe of that name; there are: busybox, {}", known.join(", ")))
+            .because(format!("there is no recipe of that name; there are: {}", crate::template::known()))
             .unchanged()
             .hint("name one of these")
     })?;
@@ -87,7 +85,7 @@ enum Recipe {
 impl Recipe {
     fn of(name: &TemplateName) -> Option<Recipe> {
         match name.as_str() {
-            "busybox" => Some(Recipe::Busybox),
+            crate::template::BUSYBOX => Some(Recipe::Busybox),
             other => DebianRelease::from_template_name(other).map(Recipe::Debian),
         }
     }
@@ -162,6 +160,9 @@ pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
                 .caused_by(&error)
                 .unchanged()
                 .hint("delete those containers, or those generations, first");
+        }
+        if matches!(error, store::TemplateError::Unknown { .. }) {
+            return Failure::from(error).hint("`vzpkg list` shows the templates of this host");
         }
         Failure::from(error)
     })

@@ -20,6 +20,20 @@ use tree::{BuiltRootError, TreeError};
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
 pub use debian::{DebianRelease, adopt_debian, build_debian};
 
+/// What the template without a Debian is called.
+pub const BUSYBOX: &str = "busybox";
+
+/// There is a recipe of that name.
+pub fn is_known(name: &str) -> bool {
+    name == BUSYBOX || DebianRelease::from_template_name(name).is_some()
+}
+
+/// The names of all recipes, for people.
+pub fn known() -> String {
+    let debian = DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number()));
+    std::iter::once(BUSYBOX.to_owned()).chain(debian).collect::<Vec<_>>().join(", ")
+}
+
 /// What a recipe has made: the part of `template.json` that only it knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltTemplate {

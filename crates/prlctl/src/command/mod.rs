@@ -19,8 +19,8 @@ use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 use engine::{Code, Container, Failure, Host, RealRuntime, Result};
 use store::Prefix;
 
@@ -41,12 +41,12 @@ pub fn run(is_vzpkg: bool) -> u8 {
     let result = if is_vzpkg {
         match Vzpkg::try_parse() {
             Ok(arguments) => vzpkg(arguments.command),
-            Err(error) => return refuse(&error, wants_json),
+            Err(error) => return refuse(&error, is_vzpkg, wants_json),
         }
     } else {
         match Prlctl::try_parse() {
             Ok(arguments) => prlctl(arguments.command),
-            Err(error) => return refuse(&error, wants_json),
+            Err(error) => return refuse(&error, is_vzpkg, wants_json),
         }
     };
     match result {
@@ -98,7 +98,7 @@ fn vzpkg(command: VzpkgCommand) -> Result<u8> {
 }
 
 /// An error in the command line is the original's 20, *bad option*, or 21, *bad value*; help and version are none.
-fn refuse(error: &clap::Error, is_json: bool) -> u8 {
+fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
     #[expect(clippy::wildcard_enum_match_arm, reason = "there are many ways of writing an option wrong")]
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -117,19 +117,43 @@ fn refuse(error: &clap::Error, is_json: bool) -> u8 {
         _ => Code::BadOption,
     };
     let text = error.to_string();
+    let tip = tip(error, is_vzpkg);
     let text = text.trim_start_matches("error: ").trim_end();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = text.split("\n\n");
     let because = plain(paragraphs.next().unwrap_or_default());
-    let rest: Vec<&str> = paragraphs.filter(|paragraph| !paragraph.starts_with("For more")).collect();
-    let hint = if rest.is_empty() {
-        "--help tells what can be written there".to_owned()
-    } else {
-        plain(&rest.join(" "))
+    // Its own tips would have a slip of the pen passed on as a value.
+    let usage = paragraphs.find(|paragraph| paragraph.starts_with("Usage:")).map(plain);
+    let hint = match (tip, usage) {
+        (Some(tip), _) => tip,
+        (None, Some(usage)) if error.kind() != ErrorKind::UnknownArgument => usage,
+        (None, _) => format!("`{} --help` tells what can be written there", command_of(is_vzpkg)),
     };
     let failure = Failure::new(code, USELESS).because(because).unchanged().hint(hint);
     output::failure(&failure, is_json);
     code.exit()
+}
+
+/// The program, and the command of it that was meant, as far as there is one.
+fn command_of(is_vzpkg: bool) -> String {
+    let (name, command) = if is_vzpkg { ("vzpkg", Vzpkg::command()) } else { ("prlctl", Prlctl::command()) };
+    let word = std::env::args().nth(1).filter(|word| command.find_subcommand(word).is_some());
+    word.map_or_else(|| name.to_owned(), |word| format!("{name} {word}"))
+}
+
+/// What was probably meant.
+fn tip(error: &clap::Error, is_vzpkg: bool) -> Option<String> {
+    let nearest = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        // The nearest is the last.
+        Some(ContextValue::Strings(words)) => words.last().cloned(),
+        _ => None,
+    };
+    if let Some(word) = nearest(ContextKind::SuggestedSubcommand) {
+        return Some(format!("did you mean `{} {word}`?", if is_vzpkg { "vzpkg" } else { "prlctl" }));
+    }
+    let word = nearest(ContextKind::SuggestedArg).or_else(|| nearest(ContextKind::SuggestedValue))?;
+    Some(format!("did you mean `{word}`? `{} --help` tells what there is", command_of(is_vzpkg)))
 }
 
 /// Where this host lies.
