@@ -100,11 +100,11 @@ fn discard_doomed(container: &Container<'_>) {
     }
 }
 
-/// What came of one container.
+/// What came of one container, or of what is no container's.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Its name.
-    pub name: String,
+    /// Its name; `None`: it is what creations and deletions have left, of no container.
+    pub name: Option<String>,
     /// What could not be done.
     pub failure: Option<Failure>,
 }
@@ -113,10 +113,12 @@ pub struct Recovered {
 /// highest `BOOTORDER` first.
 ///
 /// # Errors
-/// When the host as a whole cannot be read.
+/// When it cannot be said which containers there are.
 pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
-    crate::operation::create::sweep(host)?;
-    let mut results = Vec::new();
+    // What cannot be swept is told, and keeps no container down.
+    let swept = crate::operation::create::sweep(host);
+    let mut results: Vec<Recovered> =
+        swept.into_iter().map(|failure| Recovered { name: None, failure: Some(failure) }).collect();
     let mut to_start = Vec::new();
     for id in store::registry::list(&host.prefix)? {
         let name = Area::open_unchecked(&host.prefix, &id)
@@ -136,13 +138,13 @@ pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
             }
             linked
         });
-        results.push(Recovered { name, failure: failure.err() });
+        results.push(Recovered { name: Some(name), failure: failure.err() });
     }
     to_start.sort_by_key(|(order, id)| (std::cmp::Reverse(*order), id.to_string()));
     for (_, id) in to_start {
         let result = host.open(&id.to_string()).and_then(|container| container.start());
         if let Err(failure) = result {
-            results.push(Recovered { name: name_of(host, &id), failure: Some(failure) });
+            results.push(Recovered { name: Some(name_of(host, &id)), failure: Some(failure) });
         }
     }
     Ok(results)

@@ -256,8 +256,27 @@ fn one_container_that_cannot_be_recovered_does_not_keep_the_others() {
     registry::unlink_name(&host.prefix, &"good".parse().unwrap(), &good).unwrap();
     let results = recover::recover_all(&host.host(), false).unwrap();
     let failed: Vec<&str> =
-        results.iter().filter(|one| one.failure.is_some()).map(|one| one.name.as_str()).collect();
+        results.iter().filter(|one| one.failure.is_some()).filter_map(|one| one.name.as_deref()).collect();
     assert_eq!((results.len(), failed), (2, vec!["bad"]));
+    assert_eq!(host.host().find("good").unwrap(), good);
+}
+
+#[test]
+fn what_cannot_be_swept_is_told_and_keeps_no_container() {
+    let host = TestHost::new();
+    let good = host.create("good");
+    registry::unlink_name(&host.prefix, &"good".parse().unwrap(), &good).unwrap();
+    let templates = host.prefix.template_dir();
+    rustix::fs::rename(&templates, templates.with_extension("away")).unwrap();
+    let results = recover::recover_all(&host.host(), false).unwrap();
+    let failed: Vec<_> = results.iter().filter(|one| one.failure.is_some()).collect();
+    assert_eq!((results.len(), failed.len(), &failed[0].name), (2, 1, &None));
+    let failure = failed[0].failure.as_ref().unwrap();
+    assert_eq!(
+        (failure.code, failure.what.as_str()),
+        (Code::System, "cannot remove what dead commands have left")
+    );
+    assert!(failure.state.is_some() && failure.hint.is_some(), "{failure}");
     assert_eq!(host.host().find("good").unwrap(), good);
 }
 

@@ -7,11 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use linux::{Child, fork};
 use store::{ContainerId, Prefix};
 
 use crate::cgroup::{CgroupError, Cgroups};
+
+/// How long a keeper may take to end that was told so.
+const HEARING: Duration = Duration::from_secs(5);
 
 /// What can go wrong with a keeper.
 #[derive(Debug, thiserror::Error)]
@@ -78,10 +82,13 @@ impl Keeper {
             }
         };
         // One that has not heard the word would wait for it, and we for its end; let go, it would recover what needs no recovery.
-        if written.is_err() {
-            let _ = self.child.kill();
+        if written.is_ok() && matches!(self.child.wait_for(HEARING, None), Ok(Some(_))) {
+            return;
         }
-        drop(self.child.wait());
+        // Somebody has stopped it, say. If not even that ends it (a frozen group), it has heard the word, or hears that the pipe is closed, when it
+        // goes on: either way nobody waits for it.
+        let _ = self.child.kill();
+        drop(self.child.wait_for(HEARING, None));
     }
 }
 
@@ -96,5 +103,17 @@ mod tests {
         let mut sleeper = Command::new("sleep");
         let child = linux::spawn(sleeper.arg("600")).unwrap();
         Keeper { child, pipe: listen }.dismiss();
+    }
+
+    #[test]
+    fn one_that_hears_nothing_is_not_waited_for_for_ever() {
+        let (_listen, pipe) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let mut sleeper = Command::new("sleep");
+        let child = linux::spawn(sleeper.arg("600")).unwrap();
+        let pid = child.pid();
+        let began = std::time::Instant::now();
+        Keeper { child, pipe }.dismiss();
+        assert!(began.elapsed() < HEARING * 3);
+        assert!(crate::state::ProcessIdentity::of(pid).is_none(), "it was killed");
     }
 }

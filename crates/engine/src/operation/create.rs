@@ -271,21 +271,29 @@ fn sweep_run_directories(host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Removes what creations and deletions that died have left: staged areas, names that point at nothing.
-///
-/// # Errors
-/// [`Failure`].
-pub fn sweep(host: &Host) -> Result<()> {
-    let _lock = host.lock_host()?;
+/// Removes what creations and deletions that died have left: staged areas, names that point at nothing. What of it cannot be removed keeps nothing
+/// else; returns why not.
+pub fn sweep(host: &Host) -> Vec<Failure> {
+    let what = "cannot remove what dead commands have left";
+    let _lock = match host.lock_host() {
+        Ok(lock) => lock,
+        Err(failure) => return vec![failure.within(what)],
+    };
+    let mut failures = Vec::new();
+    let mut note = |result: Result<()>| failures.extend(result.err());
     if !linux::mutated!("staging-stays") {
-        for id in registry::staged(&host.prefix)? {
-            discard_staged(host, &id)?;
+        match registry::staged(&host.prefix) {
+            Ok(staged) => staged.iter().for_each(|id| note(discard_staged(host, id))),
+            Err(error) => note(Err(error.into())),
         }
     }
     if !linux::mutated!("links-stay") {
-        registry::sweep_links(&host.prefix)?;
+        note(registry::sweep_links(&host.prefix).map(drop).map_err(Failure::from));
     }
-    sweep_run_directories(host)?;
-    template::sweep(&host.prefix)?;
-    Ok(())
+    note(sweep_run_directories(host));
+    note(
+        template::sweep(&host.prefix).map(drop).map_err(|error| system("cannot sweep the templates", &error)),
+    );
+    let state = "it stays where it is, and is nobody's; every container is looked at all the same";
+    failures.into_iter().map(|failure| failure.within(what).state(state)).collect()
 }
