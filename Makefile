@@ -100,7 +100,14 @@ install: $(PROGRAM) ## install programs, man pages, completions, samples and the
 	@[ -n '$(DESTDIR)' ] || echo 'run `systemctl enable --now reroot` to bring the containers up with the host'
 
 uninstall: ## remove what install made, but no configuration and no container
-	@rm -f '$(DESTDIR)$(PREFIX)/sbin/prlctl' '$(DESTDIR)$(PREFIX)/sbin/vzpkg' '$(UNITS)/reroot.service'
+	@unit=$$(mktemp) && trap 'rm -f "$$unit"' EXIT && \
+		sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/reroot.service >"$$unit" && \
+		if [ -e '$(UNITS)/reroot.service' ] && ! cmp -s "$$unit" '$(UNITS)/reroot.service'; then \
+			echo 'kept $(UNITS)/reroot.service: it differs from share/systemd/reroot.service'; \
+		else \
+			rm -f '$(UNITS)/reroot.service'; \
+		fi
+	@rm -f '$(DESTDIR)$(PREFIX)/sbin/prlctl' '$(DESTDIR)$(PREFIX)/sbin/vzpkg'
 	@rm -f '$(MAN)'/prlctl.8 '$(MAN)'/prlctl-*.8 '$(MAN)'/vzpkg.8 '$(MAN)'/vzpkg-*.8
 	@for name in prlctl vzpkg; do \
 		rm -f "$(BASH_COMPLETIONS)/$$name" "$(ZSH_COMPLETIONS)/_$$name" "$(FISH_COMPLETIONS)/$$name.fish"; \

@@ -307,7 +307,7 @@ pub struct Reinstall {
     /// Run no script of any kind
     #[arg(long, visible_alias = "no-scripts")]
     pub skipscripts: bool,
-    /// Of /etc/vz/reinstall.d, run only these
+    /// Of /etc/vz/reinstall.d, run only these; an empty list is --skipscripts
     #[arg(long, value_name = "SCRIPT,…", conflicts_with = "skipscripts")]
     pub scripts: Vec<String>,
     /// List the scripts of /etc/vz/reinstall.d and stop

@@ -226,13 +226,26 @@ fn man_pages_and_completions_are_made_for_every_command() {
         std::fs::read_to_string(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
     for name in ["prlctl", "vzpkg"] {
-        assert!(read(&format!("{name}.8")).contains(".TH"));
+        let page = read(&format!("{name}.8"));
+        assert!(page.contains(".TH"));
+        // From the manual's table, whole.
+        for code in ["0\ndone", "14\nno such", "91\nno such template", "129, 130, 143\nSIGHUP"] {
+            assert!(page.contains(&format!(".TP\n{code}")), "{name} has no {code}: {page}");
+        }
+        assert_eq!(page.matches("\n.SH \"EXIT STATUS\"\n").count(), 1);
         for command in commands(name) {
             let page = read(&format!("{name}-{command}.8"));
             assert!(
                 page.contains(".TH") && page.contains("SYNOPSIS") && page.contains("Example"),
                 "{name}-{command}"
             );
+            let (status, others) = page.split_once("\n.SH \"EXIT STATUS\"\n").unwrap_or_default();
+            assert!(status.contains("SYNOPSIS") && others.contains(&format!("\\fB{name}\\fR(8).")), "{page}");
+            let others = others.split_once("\n.SH \"SEE ALSO\"\n").unwrap_or_default().1;
+            assert!(others.contains("\\fBprlctl\\fR(8), \\fBvzpkg\\fR(8)"), "{name}-{command}: {others}");
+            let whole = read(&format!("{name}.8"));
+            let link = format!("\\fB{name}\\-{}\\fR(8)", command.replace('-', "\\-"));
+            assert!(whole.contains(&link), "{name} does not lead to {command}");
             for shell in [format!("bash/{name}"), format!("zsh/_{name}"), format!("fish/{name}.fish")] {
                 assert!(read(&shell).contains(&command), "{shell} does not know {command}");
             }

@@ -1,6 +1,7 @@
 //! `prlctl generate`: man pages and completions for `make install`, fault points and mutations for tests
 
 use std::fs::File;
+use std::io::Write;
 use std::path::Path;
 
 use clap::{Arg, Command, CommandFactory};
@@ -63,7 +64,65 @@ fn page(command: &clap::Command, name: &str, directory: &Path) -> std::io::Resul
         .display_name(name)
         .bin_name(name.replacen('-', " ", 1));
     let mut file = File::create(directory.join(format!("{name}.8")))?;
-    clap_mangen::Man::new(command).section("8").title(name.to_uppercase()).render(&mut file)
+    let others = others(name, &command);
+    clap_mangen::Man::new(command).section("8").title(name.to_uppercase()).render(&mut file)?;
+    exit_status(name, &mut file)?;
+    writeln!(file, ".SH \"SEE ALSO\"")?;
+    let others: Vec<String> = others.iter().map(|name| format!("\\fB{}\\fR(8)", roff(name))).collect();
+    writeln!(file, "{}", others.join(", "))
+}
+
+/// The pages that one leads to: of a program those of its commands, and the other program.
+fn others(name: &str, command: &Command) -> Vec<String> {
+    let is_program = ["prlctl", "vzpkg"].contains(&name);
+    let subs = command.get_subcommands().filter(|sub| is_program && !sub.is_hide_set());
+    let mut others: Vec<String> = subs.map(|sub| format!("{name}-{}", sub.get_name())).collect();
+    others.extend(["prlctl", "vzpkg"].into_iter().filter(|other| *other != name).map(str::to_owned));
+    others
+}
+
+/// All codes on the pages of the programs; on those of the commands what is theirs, and where the others are.
+fn exit_status(name: &str, out: &mut File) -> std::io::Result<()> {
+    writeln!(out, ".SH \"EXIT STATUS\"")?;
+    if ["prlctl", "vzpkg"].contains(&name) {
+        for (code, meaning) in exit_codes(MANUAL) {
+            writeln!(out, ".TP\n{}\n{}", roff(code), roff(meaning))?;
+        }
+        return Ok(());
+    }
+    let own = match name {
+        "prlctl-exec" | "prlctl-enter" => {
+            "The command's own, 128 and the signal's number when it was killed. 8 when neither the program nor a shell could be executed, 3 when \
+             the container could not be joined, 9 when it is locked, 14 when it is unknown, 31 when it does not run."
+        }
+        "prlctl-reinstall" => {
+            "0 when it is done. 94 when it was undone, and the container is on the root that it had; 128 when vps.reinstall failed, and nothing \
+             changed. 129, 130 and 143 when a signal came before the commit. 9 when another command holds the lock."
+        }
+        _ => "0 when it is done.",
+    };
+    let program = name.split('-').next().unwrap_or(name);
+    writeln!(out, "{}\n.PP\nThe others are in \\fB{program}\\fR(8).", roff(own))
+}
+
+/// The operator's guide: its table of exit codes is the one that there is.
+const MANUAL: &str = include_str!("../../../../docs/manual.md");
+
+/// Codes and what they mean, out of the table below *Exit codes*.
+fn exit_codes(manual: &str) -> Vec<(&str, &str)> {
+    let section = manual.split("\n## ").find(|section| section.starts_with("Exit codes")).unwrap_or_default();
+    let rows = section.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" |").map(str::trim);
+        let (code, _word, meaning) = (cells.next()?, cells.next()?, cells.next()?);
+        code.starts_with(|digit: char| digit.is_ascii_digit()).then_some((code, meaning))
+    });
+    rows.collect()
+}
+
+/// Text as groff(7) wants it.
+fn roff(text: &str) -> String {
+    let text = text.replace('`', "").replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
 /// The help of an option, with the other names that it has: a man page would not tell them.
