@@ -90,6 +90,8 @@ fn state(record: &GenerationRecord, is_reachable: bool) -> &'static str {
 pub fn switch(arguments: &GenerationSwitch) -> Result<u8> {
     let number = GenerationNumber::new(arguments.number);
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let words = tree::escaped(arguments.container.as_bytes());
+    host.not_begun(&format!("cannot switch `{words}` to generation {number}"));
     let container = host.open(&arguments.container)?;
     let what = format!("cannot switch `{}` to generation {number}", container.name);
     let switched = switch::switch(&container, number, &what, arguments.timeout, stop_timeout(&host, None))?;
@@ -110,6 +112,8 @@ pub fn switch(arguments: &GenerationSwitch) -> Result<u8> {
 pub fn delete(arguments: &GenerationDelete) -> Result<u8> {
     let number = GenerationNumber::new(arguments.number);
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let words = tree::escaped(arguments.container.as_bytes());
+    host.not_begun(&format!("cannot delete generation {number} of `{words}`"));
     let container = host.open(&arguments.container)?;
     named_in_full(&container, &arguments.container)?;
     if let Some(unfinished) = forget::delete(&container, number)? {

@@ -19,6 +19,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         host.find(&arguments.container)?;
         return list_scripts(&host, arguments);
     }
+    host.not_begun(&format!("cannot reinstall `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     if arguments.skipbackup {
         named_in_full(&container, &arguments.container)?;

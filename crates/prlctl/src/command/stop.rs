@@ -86,12 +86,18 @@ fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
 }
 
 fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
-    let mut stopped = Vec::new();
+    let mut stopped: Vec<String> = Vec::new();
+    host.not_begun("cannot stop all CTs");
     let mut failures = Vec::new();
     for id in store::registry::list(&host.prefix)? {
         if host.runtime.running(&id).is_none() {
             continue;
         }
+        // Before the next one is asked to stop.
+        host.unless_interrupted(
+            "cannot stop all CTs",
+            &format!("{} are stopped, the others run", stopped.len()),
+        )?;
         let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
             host.step("stop", &format!("Stopping the CT {}...", container.name));
             stop_heeding(&container, limit(host, arguments.kill, arguments.timeout), false)
