@@ -20,7 +20,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// How long a systemd may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// How often a container's init has gone to sleep.
+/// How often a container's init has gone to sleep or has been interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse(u64);
 
@@ -62,8 +62,12 @@ pub fn is_going_down(prefix: &Prefix, id: &ContainerId, before: Option<Pulse>) -
 
 fn of(init: ProcessIdentity) -> Option<Pulse> {
     let status = std::fs::read_to_string(format!("/proc/{}/status", init.pid)).ok()?;
-    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
-    init.is_alive().then_some(Pulse(count.trim().parse().ok()?))
+    // Also when it was made to: what is just about to sleep looks asleep, and may be kept from it for long on a busy host.
+    let counts = ["voluntary_ctxt_switches:", "nonvoluntary_ctxt_switches:"].map(|key| {
+        let count = status.lines().find_map(|line| line.strip_prefix(key))?;
+        count.trim().parse::<u64>().ok()
+    });
+    init.is_alive().then_some(Pulse(counts[0]? + counts[1]?))
 }
 
 /// Init and its children all wait for something: none has a signal that it is yet to die of. The children first: what one of them does wakes

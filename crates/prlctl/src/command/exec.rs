@@ -41,8 +41,11 @@ pub fn enter(arguments: &Enter) -> Result<u8> {
     visit(&arguments.container, Program::Login)
 }
 
+/// Seconds that are waited for another command: most hold their lock for a moment.
+const PATIENCE: u64 = 2;
+
 fn visit(words: &str, program: Program) -> Result<u8> {
-    let host = host(0, false)?;
+    let host = host(PATIENCE, false)?;
     let id = host.find(words)?;
     recover_if_needed(&host, &id, words)?;
     // Shared, and only while the program is being started: a reinstall must not pull the root away under that, and may under the rest.
