@@ -5,14 +5,21 @@
 //!
 //! What has no journal has one point before its commit, which is not listed: a test has a signal come there.
 
+#[cfg(debug_assertions)]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::error::Result;
 #[cfg(debug_assertions)]
 use crate::error::{Code, Failure};
 use crate::operation::OPERATIONS;
 
-/// What the variable says: `<point>:kill`, `<point>:error` or `<point>:interrupt`, several with commas between them.
+/// What the variable says: `<point>:` and `kill`, `error`, `interrupt`, `hang` or `twice`; several with commas between them.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "REROOT_FAULT";
+
+/// What waits, from the point that was passed last to the next one, waits until its deadline.
+#[cfg(debug_assertions)]
+static HANGS: AtomicBool = AtomicBool::new(false);
 
 /// Where around a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +67,7 @@ fn name(operation: &str, step: &str, place: Place) -> String {
 pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
     let Ok(wanted) = std::env::var(VARIABLE) else { return Ok(()) };
     let here = name(operation, step, place);
+    HANGS.store(wanted.split(',').any(|one| one.strip_prefix(&here) == Some(":hang")), Ordering::Relaxed);
     let signal = |signal| {
         let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
         Ok(())
@@ -72,6 +80,20 @@ pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
     }
 }
 
+/// A test wants the apply ([`Place::After`]) or the revert of this step to be done once more.
+#[cfg(debug_assertions)]
+pub fn is_twice(operation: &str, step: &str, place: Place) -> bool {
+    let Ok(wanted) = std::env::var(VARIABLE) else { return false };
+    let here = name(operation, step, place);
+    wanted.split(',').any(|one| one.strip_prefix(&here) == Some(":twice"))
+}
+
+/// A test wants what waits in this step to wait in vain. The fake runtime asks.
+#[cfg(debug_assertions)]
+pub fn hangs() -> bool {
+    HANGS.load(Ordering::Relaxed)
+}
+
 /// Does nothing.
 ///
 /// # Errors
@@ -80,4 +102,16 @@ pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as in a test build")]
 pub fn here(_operation: &str, _step: &str, _place: Place) -> Result<()> {
     Ok(())
+}
+
+/// Never.
+#[cfg(not(debug_assertions))]
+pub fn is_twice(_operation: &str, _step: &str, _place: Place) -> bool {
+    false
+}
+
+/// Never.
+#[cfg(not(debug_assertions))]
+pub fn hangs() -> bool {
+    false
 }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::fault;
 use engine::runtime::{
     InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink, Start,
 };
@@ -40,6 +41,19 @@ pub const METHODS: [&str; 14] = [
     "run_inside",
 ];
 
+/// Those of them that wait for somebody else, and for how long at most: what comes of it when the fault point before them says so.
+const WAITING: [(&str, How); 8] = [
+    ("start", How::ErrorBefore),
+    ("wait_until_up", How::ErrorBefore),
+    ("settle", How::ErrorAfter),
+    // Killed after its time, it has stopped.
+    ("stop", How::EndsLate),
+    ("kill", How::ErrorBefore),
+    ("wait_until_gone", How::ErrorBefore),
+    ("replace_old", How::ErrorAfter),
+    ("kill_outside", How::ErrorBefore),
+];
+
 /// How a call goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
@@ -55,6 +69,8 @@ pub enum How {
     GoesDown,
     /// The same, and it does not start again.
     GoesDownForGood,
+    /// It has happened, when its time was over.
+    EndsLate,
 }
 
 /// The call that goes wrong; once.
@@ -131,6 +147,8 @@ pub struct World {
     pub calls: Vec<String>,
     /// What is to go wrong.
     pub fault: Option<Fault>,
+    /// Calls that have waited until their time was over.
+    pub hung: Vec<String>,
     /// What no caller may do, and did.
     pub violations: Vec<String>,
     /// How many starts there were.
@@ -222,6 +240,11 @@ impl FakeRuntime {
         world.calls.push(format!("{method} {words}").trim_end().to_owned());
         let how =
             world.fault.take_if(|fault| fault.method == method && fault.call == count).map(|fault| fault.how);
+        let waits = WAITING.iter().find(|(waiting, _)| *waiting == method && fault::hangs());
+        if waits.is_some() {
+            world.hung.push(method.to_owned());
+        }
+        let how = how.or_else(|| waits.map(|(_, how)| *how));
         let said_no = || refused(RuntimeErrorKind::Other, format!("a test wants `{method}` to fail"));
         if how.is_some() {
             self.store(&world);
@@ -229,7 +252,8 @@ impl FakeRuntime {
         match how {
             Some(How::ErrorBefore) => return Err(said_no()),
             Some(How::KillBefore) => die(),
-            Some(How::ErrorAfter | How::KillAfter | How::GoesDown | How::GoesDownForGood) | None => {}
+            Some(How::ErrorAfter | How::KillAfter | How::GoesDown | How::GoesDownForGood | How::EndsLate)
+            | None => {}
         }
         let result = work(&mut world);
         if matches!(how, Some(How::GoesDown | How::GoesDownForGood)) {
@@ -243,6 +267,14 @@ impl FakeRuntime {
             Some(How::KillAfter) => die(),
             Some(_) | None => result,
         }
+    }
+
+    /// A script that is told to hang has done all that it does, and never ends.
+    fn hangs(&self, method: &str) -> bool {
+        if fault::hangs() {
+            self.change(|world| world.hung.push(method.to_owned()));
+        }
+        fault::hangs()
     }
 
     fn mount(&self, container: &mut FakeContainer, root: &Root, is_read_only: bool) -> RuntimeResult<()> {
@@ -442,7 +474,11 @@ impl Runtime for FakeRuntime {
         });
         // Whatever it has left is killed with it.
         self.change(|world| container(world, id).is_scripted = false);
-        match result? {
+        let ended = result?;
+        if self.hangs("run_outside") {
+            return Ok(None);
+        }
+        match ended {
             Ended::Exit(exit) => Ok(Some(exit)),
             Ended::OutOfTime | Ended::Halted => Ok(None),
             Ended::Held(_) => Ok(Some(Exit::Code(0))),
@@ -462,7 +498,7 @@ impl Runtime for FakeRuntime {
         script: &InnerScript<'_>,
         sink: Sink<'_>,
     ) -> RuntimeResult<Option<Exit>> {
-        self.call(id, "run_inside", "", |world| {
+        let exit = self.call(id, "run_inside", "", |world| {
             let known = container(world, id);
             let running = known.running.clone().ok_or_else(not_running)?;
             let environment = script.environment.iter().cloned().collect();
@@ -481,7 +517,8 @@ impl Runtime for FakeRuntime {
                     Ok(Some(Exit::Code(0)))
                 }
             }
-        })
+        })?;
+        Ok(exit.filter(|_| !self.hangs("run_inside")))
     }
 }
 

@@ -307,9 +307,11 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         let log = runtime::monitor::log_path(&container.host.prefix, container.id());
         failure.hint(format!("its console is logged in {}", log.display()))
     };
-    let start = container.start_of(work.plan.to, work.plan.old, true)?;
-    for warning in container.runtime().start(&start).map_err(failed)? {
-        container.host.warning(&warning);
+    if container.runtime().running(container.id()).is_none_or(|run| run.generation != work.plan.to) {
+        let start = container.start_of(work.plan.to, work.plan.old, true)?;
+        for warning in container.runtime().start(&start).map_err(failed)? {
+            container.host.warning(&warning);
+        }
     }
     let limit = Duration::from_secs(work.plan.timeout);
     if work.plan.making.is_some() {

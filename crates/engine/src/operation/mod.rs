@@ -228,7 +228,7 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
         work.log.note(&format!("step {}", step.name));
         let result = fault::here(kind.name, step.name, Place::Before)
             .and_then(|()| unless_interrupted(&mut work))
-            .and_then(|()| (step.apply)(&mut work))
+            .and_then(|()| apply(kind.name, step, &mut work))
             .and_then(|()| late(&work, step.name == kind.commit))
             .and_then(|()| {
                 work.is_committed |= step.name == kind.commit;
@@ -330,8 +330,22 @@ fn revert_all<P>(kind: &'static Kind<P>, work: &mut Work<'_, P>) -> Result<()> {
     for step in kind.steps.iter().rev() {
         fault::here(kind.name, step.name, Place::Revert)?;
         (step.revert)(work)?;
+        if fault::is_twice(kind.name, step.name, Place::Revert) {
+            work.log.note(&format!("revert {} once more", step.name));
+            (step.revert)(work)?;
+        }
     }
     finish(work)
+}
+
+/// Once, or as often as a test wants.
+fn apply<P>(operation: &str, step: &Step<P>, work: &mut Work<'_, P>) -> Result<()> {
+    (step.apply)(work)?;
+    if fault::is_twice(operation, step.name, Place::After) {
+        work.log.note(&format!("apply {} once more", step.name));
+        (step.apply)(work)?;
+    }
+    Ok(())
 }
 
 fn finish<P>(work: &mut Work<'_, P>) -> Result<()> {
@@ -370,7 +384,7 @@ pub fn resume<P: DeserializeOwned>(
         let after = kind.steps.iter().skip_while(|step| step.name != kind.commit).skip(1);
         for step in after {
             fault::here(kind.name, step.name, Place::Before)?;
-            (step.apply)(&mut work)?;
+            apply(kind.name, step, &mut work)?;
             fault::here(kind.name, step.name, Place::After)?;
         }
         finish(&mut work)?;

@@ -1,6 +1,6 @@
 //! Every operation dies and fails at every step, in every call of the runtime, and while it is being recovered.
 //!
-//! A fault is an error or a SIGKILL. A process that is killed is this test's own program, run again (test `child`) on the same prefix;
+//! A fault is an error, a SIGKILL, or a wait until its deadline; and every apply and every revert is done twice. A process that is killed is this test's own program, run again (test `child`) on the same prefix;
 //! the fake runtime's world is a file there, so what "ran" goes on "running". Afterwards the container is the old one or the new one, whole
 //! (`judge`); recovered again nothing changes; and the next reinstall works.
 
@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 
 use engine::fault;
 use engine::operation::OPERATIONS;
+use engine::recover;
 use serde::{Deserialize, Serialize};
 use store::{ContainerId, GenerationState};
 use testkit::host::reinstall_options;
@@ -103,7 +104,7 @@ fn in_child(host: &TestHost, id: &ContainerId, scenario: Option<&Scenario>, faul
 /// Where it was the start itself that failed, the old root is back and stopped, which is told; nothing but that start is left to do, and no
 /// journal locks the container until it succeeds.
 fn start_again(host: &TestHost, id: &ContainerId, case: &str, runs: bool) {
-    let is_about_start = case.contains(": start ") || case.contains(" then start ");
+    let is_about_start = [": start ", " then start ", "/stop/revert:hang"].iter().any(|at| case.contains(at));
     let is_settled = host.area(id).journal().unwrap().is_none();
     if runs && is_about_start && is_settled && host.container(id).running.is_none() {
         host.host()
@@ -201,8 +202,11 @@ fn visit_points(operation: &str) {
                 if is_reached {
                     missed.remove(&fault);
                 }
+                // What is killed is recovered by the next command; after a power cut, as the unit does.
                 if !power {
                     lose_power(&host, &id);
+                    let results = recover::recover_all(&host.host(), false).unwrap();
+                    assert!(results.iter().all(|result| result.failure.is_none()), "{case}: {results:?}");
                 }
                 aftermath(&host, &id, scenario, &before, &came, &case, before.was_running && power);
             }
@@ -244,6 +248,119 @@ fn visit_points_of_recovery(operation: &str) {
     }
 }
 
+/// Steps in which nothing is waited for, by `<step>/<place>`: what is on disk only.
+const WAITLESS: &[&str] = &[
+    "stage/before",
+    "stage/revert",
+    "carry/before",
+    "carry/revert",
+    "commit/before",
+    "commit/revert",
+    "configure/revert",
+    "settle/revert",
+    "detach/revert",
+    "relink/before",
+];
+/// There is no script of the host to wait for, and nothing left to settle.
+const WAITLESS_HERE: &[&str] =
+    &["reinstall/build/before", "reinstall/build/revert", "generation-delete/settle/before"];
+
+/// Whatever waits in a step waits until its deadline: in the operation, in its reverts, and in the recovery of one that was killed.
+fn visit_deadlines(operation: &str) {
+    let named = OPERATIONS.iter().find(|one| one.name == operation).unwrap();
+    let mut reached = BTreeSet::new();
+    for scenario in scenario::of(operation) {
+        for step in named.steps {
+            let (before, revert) =
+                (format!("{operation}/{}/before", step.name), format!("{operation}/{}/revert", step.name));
+            let commit = format!("{operation}/commit");
+            // The command, and then its recovery, each with its fault.
+            let mut runs = vec![(format!("{before}:hang"), None, &before)];
+            if !scenario.fails {
+                runs.push((format!("{commit}/before:error,{revert}:hang"), None, &revert));
+                runs.push((format!("{commit}/before:kill"), Some(format!("{revert}:hang")), &revert));
+                runs.push((format!("{commit}/after:kill"), Some(format!("{before}:hang")), &before));
+            }
+            for (first, second, point) in runs {
+                let case = format!("{}: {first}, recovered {second:?}", scenario.name);
+                let (host, id) = scenario.prepare();
+                let state = Before::of(&host, &id);
+                let came = in_child(&host, &id, Some(scenario), Some(&first));
+                if let Some(second) = &second {
+                    in_child(&host, &id, None, Some(second));
+                }
+                if host.fake().world().hung.is_empty() {
+                    continue;
+                }
+                reached.insert(point.clone());
+                aftermath(&host, &id, scenario, &state, &came, &case, state.was_running);
+            }
+        }
+    }
+    let all = named.steps.iter().flat_map(|step| {
+        ["before", "revert"].map(|place| (step.name, place, format!("{operation}/{}/{place}", step.name)))
+    });
+    let wanted: BTreeSet<String> = all
+        .filter(|(step, place, point)| {
+            !WAITLESS.contains(&format!("{step}/{place}").as_str())
+                && !WAITLESS_HERE.contains(&point.as_str())
+        })
+        .map(|(_, _, point)| point)
+        .collect();
+    assert_eq!(reached, wanted, "where something has waited, and where something was to");
+}
+
+/// Every apply, and every revert, once more right after it was done: in the operation, and in the recovery of one that was killed.
+fn visit_twice(operation: &str) {
+    let named = OPERATIONS.iter().find(|one| one.name == operation).unwrap();
+    let mut missed: BTreeSet<String> = BTreeSet::new();
+    for step in named.steps {
+        missed.extend([format!("apply {}", step.name), format!("revert {}", step.name)]);
+    }
+    for scenario in scenario::of(operation) {
+        for step in named.steps {
+            let point = |place: &str| format!("{operation}/{}/{place}", step.name);
+            let (apply, revert) = (format!("{}:twice", point("after")), format!("{}:twice", point("revert")));
+            let commit = format!("{operation}/commit");
+            let mut runs = vec![(format!("{apply},{revert}"), None)];
+            if !scenario.fails {
+                runs.push((format!("{commit}/before:error,{revert}"), None));
+                runs.push((format!("{commit}/before:kill"), Some(revert)));
+                runs.push((format!("{commit}/after:kill"), Some(apply)));
+            }
+            for (first, second) in runs {
+                let case = format!("{}: {first}, recovered {second:?}", scenario.name);
+                let (host, id) = scenario.prepare();
+                let state = Before::of(&host, &id);
+                let came = in_child(&host, &id, Some(scenario), Some(&first));
+                if let Some(second) = &second {
+                    in_child(&host, &id, None, Some(second));
+                }
+                let log = log_of(&host, &id);
+                let again: Vec<&str> =
+                    log.lines().filter_map(|line| line.strip_suffix(" once more")).collect();
+                if again.is_empty() {
+                    continue;
+                }
+                missed.retain(|one| !again.iter().any(|line| line.ends_with(one)));
+                // It changes nothing, so that what failed by itself fails, and nothing else does.
+                let is_to_fail = scenario.fails || first.contains(":error");
+                let has_failed = matches!(came, Came::Failed { .. });
+                assert_eq!(has_failed, is_to_fail, "{case}: {came:?}");
+                aftermath(&host, &id, scenario, &state, &came, &case, state.was_running);
+            }
+        }
+    }
+    assert!(missed.is_empty(), "never done twice: {missed:?}");
+}
+
+/// All that the container's operations have logged.
+fn log_of(host: &TestHost, id: &ContainerId) -> String {
+    let directory = host.prefix.log_dir().join("operations").join(id.to_string());
+    let files = std::fs::read_dir(directory).unwrap().flatten();
+    files.map(|file| std::fs::read_to_string(file.path()).unwrap()).collect()
+}
+
 /// Every call of the runtime goes wrong in every way.
 fn visit_calls(operation: &str) {
     for scenario in scenario::of(operation).filter(|scenario| scenario.breaks.is_none()) {
@@ -273,7 +390,7 @@ fn visit_call(scenario: &Scenario, method: &str, call: u32, how: How) {
     host.fake().fail(method, call, how);
     let came = match how {
         How::KillBefore | How::KillAfter => in_child(&host, &id, Some(scenario), None),
-        How::ErrorBefore | How::ErrorAfter | How::GoesDown | How::GoesDownForGood => {
+        How::ErrorBefore | How::ErrorAfter | How::GoesDown | How::GoesDownForGood | How::EndsLate => {
             Came::of(scenario.act(&host.host(), &id))
         }
     };
@@ -317,6 +434,16 @@ macro_rules! visits {
             #[test]
             fn crash_at_every_point_of_the_recovery() {
                 super::visit_points_of_recovery($operation);
+            }
+
+            #[test]
+            fn crash_at_the_deadline_of_every_step() {
+                super::visit_deadlines($operation);
+            }
+
+            #[test]
+            fn crash_with_every_apply_and_revert_done_twice() {
+                super::visit_twice($operation);
             }
 
             #[test]
