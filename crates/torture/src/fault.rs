@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::death::Death;
 use crate::scenario::{SCENARIOS, Scenario};
 use crate::trace::{Action, Seen, Victim};
 
@@ -86,6 +87,8 @@ pub struct Point {
     pub scenario: &'static Scenario,
     /// In which process.
     pub victim: Victim,
+    /// It meets not the operation, but `prlctl recover` after the operation has died so.
+    pub recovers: Option<Death>,
     /// At which of its calls that change something, from 1.
     pub call: u64,
     /// What.
@@ -107,7 +110,11 @@ impl Point {
 
     /// The command line that does it again.
     pub fn repeat(&self, seed: u64) -> String {
-        let victim = if self.victim == Victim::Monitor { " --monitor" } else { "" };
+        let victim = match (self.victim, self.recovers) {
+            (_, Some(death)) => format!(" --recovery {death}"),
+            (Victim::Monitor, None) => " --monitor".to_owned(),
+            (Victim::Command, None) => String::new(),
+        };
         format!(
             "torture one '{}'{victim} --call {} --fault {} --seed {seed}",
             self.scenario.name, self.call, self.fault
@@ -117,7 +124,12 @@ impl Point {
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let victim = if self.victim == Victim::Monitor { ", its monitor" } else { "" };
+        let victim = match (self.victim, self.recovers) {
+            (_, Some(Death::BeforeTheCommit)) => ", killed before the commit, its recovery",
+            (_, Some(Death::AfterTheCommit)) => ", killed after the commit, its recovery",
+            (Victim::Monitor, None) => ", its monitor",
+            (Victim::Command, None) => "",
+        };
         write!(f, "{}{victim}: {} at call {}", self.scenario.name, self.fault, self.call)
     }
 }

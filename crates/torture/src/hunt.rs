@@ -162,7 +162,7 @@ impl Field<'_> {
         faults: &[Fault],
     ) -> Result<Hunted, Unusable> {
         let mut world = self.world()?;
-        let calls: Vec<u64> = (1..=measure(&mut world, scenario, victim)?).collect();
+        let calls: Vec<u64> = (1..=measure(&mut world, scenario, victim, None)?).collect();
         self.points(&mut world, scenario, victim, faults, &calls)
     }
 
@@ -195,7 +195,9 @@ impl Field<'_> {
     ) -> Result<Hunted, Unusable> {
         let mut points: Vec<Point> = calls
             .iter()
-            .flat_map(|&call| faults.iter().map(move |&fault| Point { scenario, victim, call, fault }))
+            .flat_map(|&call| {
+                faults.iter().map(move |&fault| Point { scenario, victim, recovers: None, call, fault })
+            })
             .collect();
         Dice::new(self.seed, 2).shuffle(&mut points);
         let mut tried = 0;

@@ -6,7 +6,7 @@
 //! trace        one run of `prlctl`, stopped at each system call that changes anything; calls: which those are
 //! fault        what happens at one of them
 //! aftermath    the recovery and the verdict (testkit's judge)
-//! syscalls     the sweep over all calls of a command, or of a monitor
+//! syscalls     the sweep over all calls of a command, of a monitor, or of a recovery; death: how what it recovers has died
 //! filesystem   the sweep of power cuts; disk: a filesystem that can be frozen at any instant
 //! concurrency  many commands at the same time
 //! weakest      a filesystem that keeps only what was synced
@@ -20,6 +20,7 @@
 pub mod aftermath;
 pub mod calls;
 pub mod concurrency;
+pub mod death;
 pub mod dice;
 pub mod disk;
 pub mod fault;

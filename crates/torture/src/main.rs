@@ -6,13 +6,14 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use torture::death::Death;
 use torture::disk::FILE_SYSTEMS;
 use torture::fault::{self, Fault, Point};
 use torture::ledger::{self, Line};
 use torture::mutations::{self, MUTATIONS};
 use torture::proof;
 use torture::sweep::{self, Done, Slice};
-use torture::syscalls::{Survived, survive};
+use torture::syscalls::{Survived, Sweep, survive};
 use torture::trace::Victim;
 use torture::world::{Unusable, World};
 
@@ -35,7 +36,7 @@ struct Arguments {
 enum What {
     /// Does a slice of each sweep and writes down what was survived.
     Run {
-        /// Only these: syscalls, monitor, or a filesystem.
+        /// Only these: syscalls, recovery, monitor, concurrency, or a filesystem.
         #[arg(long)]
         sweep: Vec<String>,
         /// How long, all together: 90s, 20m, 2h.
@@ -67,6 +68,9 @@ enum What {
         /// In the monitor.
         #[arg(long)]
         monitor: bool,
+        /// In `prlctl recover`, after the operation was killed `before` or `after` its commit.
+        #[arg(long, conflicts_with = "monitor")]
+        recovery: Option<Death>,
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -120,7 +124,13 @@ fn main() -> ExitCode {
         What::Run { sweep, slice, seed, from, faults, workers } => {
             run(&Wanted { sweep, slice, seed, from, faults, workers })
         }
-        What::One { scenario, call, fault, monitor, seed } => one(&scenario, call, fault, monitor, seed),
+        What::One { scenario, call, fault, monitor, recovery, seed } => {
+            let scenario = fault::scenario(&scenario)
+                .ok_or_else(|| Unusable(format!("there is no scenario `{scenario}`")));
+            let victim = if monitor { Victim::Monitor } else { Victim::Command };
+            scenario
+                .and_then(|scenario| one(Point { scenario, victim, recovers: recovery, call, fault }, seed))
+        }
         What::Mutations { only, limit } => mutations(&only, limit),
         What::Hunt { program, mutation, control, limit } => {
             hunt(&program, mutation.as_deref(), control, limit)
@@ -148,7 +158,7 @@ struct Wanted {
 
 /// Every sweep, and its share of a slice.
 fn sweeps() -> Vec<(&'static str, u32)> {
-    let mut all = vec![("syscalls", 8), ("monitor", 2), ("concurrency", 2)];
+    let mut all = vec![("syscalls", 8), ("recovery", 4), ("monitor", 2), ("concurrency", 2)];
     all.extend(FILE_SYSTEMS.iter().map(|one| (one.name, 2)));
     all
 }
@@ -201,8 +211,9 @@ fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable
     let done = match file_system {
         Some(file_system) => sweep::power_cuts(&slice, file_system)?,
         None if name == "concurrency" => torture::concurrency::rounds(&slice)?,
-        None if name == "monitor" => sweep::syscalls(&slice, Victim::Monitor)?,
-        None => sweep::syscalls(&slice, Victim::Command)?,
+        None if name == "monitor" => sweep::syscalls(&slice, Sweep::Monitors)?,
+        None if name == "recovery" => sweep::syscalls(&slice, Sweep::Recoveries)?,
+        None => sweep::syscalls(&slice, Sweep::Commands)?,
     };
     let Some(Done { tally, to, of }) = done else {
         return Err(Unusable("containers cannot run here".to_owned()));
@@ -251,16 +262,13 @@ fn commit() -> String {
     if changed.is_empty() { commit } else { commit + "+" }
 }
 
-fn one(name: &str, call: u64, fault: Fault, is_monitor: bool, seed: u64) -> Result<bool, Unusable> {
-    let scenario = fault::scenario(name).ok_or_else(|| Unusable(format!("there is no `{name}`")))?;
-    let victim = if is_monitor { Victim::Monitor } else { Victim::Command };
+fn one(point: Point, seed: u64) -> Result<bool, Unusable> {
     let program = program()?;
     let Some(mut world) = World::new(&program.to_string_lossy(), &sweep::scratch(&program))? else {
         return Err(Unusable("containers cannot run here".to_owned()));
     };
     // The recovery differs with the turn: all of them.
     for turn in 0..8 {
-        let point = Point { scenario, victim, call, fault };
         match survive(&mut world, &point, seed, turn)? {
             Survived::Whole => {}
             Survived::NotReached => say(&format!("{point}: not reached")),
@@ -288,7 +296,11 @@ fn mutations(only: &[String], limit: Duration) -> Result<bool, Unusable> {
     let survived = rows.iter().filter(|row| row.caught.is_none()).count();
     say(&format!("{} mutations, {survived} survived", rows.len()));
     if only.is_empty() && red.is_empty() {
-        let page = mutations::render(&std::fs::read_to_string(MUTATIONS_PAGE)?, &commit(), &rows)?;
+        let page = mutations::render(
+            &std::fs::read_to_string(MUTATIONS_PAGE)?,
+            &commit(),
+            &rows,
+        )?;
         store::atomic::replace(Path::new(MUTATIONS_PAGE), page.as_bytes(), 0o644)
             .map_err(std::io::Error::other)?;
     }

@@ -11,8 +11,7 @@ use crate::disk::FileSystem;
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
 use crate::scenario::SCENARIOS;
-use crate::syscalls::{Survived, plan, survive};
-use crate::trace::Victim;
+use crate::syscalls::{Survived, Sweep, plan, survive};
 use crate::world::{Unusable, World};
 
 /// After so many losses a slice ends: more of them would say the same.
@@ -88,13 +87,13 @@ struct Shared {
     failure: Option<Unusable>,
 }
 
-/// Does a slice of the sweep over system calls; `None` where containers cannot run.
+/// Does a slice of one of the sweeps over system calls; `None` where containers cannot run.
 ///
 /// # Errors
 /// When a host does not work without a fault.
-pub fn syscalls(slice: &Slice, victim: Victim) -> Result<Option<Done>, Unusable> {
+pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
     let Some(mut world) = new_world(slice)? else { return Ok(None) };
-    let batches = plan(&mut world, victim, slice.seed)?;
+    let batches = plan(&mut world, sweep, slice.seed)?;
     drop(world);
     let of = batches.len() as u64;
     let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, failure: None });

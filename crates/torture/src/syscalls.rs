@@ -1,12 +1,16 @@
-//! The sweep of system calls: every operation, at each call that changes anything, killed before it, killed after it, and failed there.
+//! The sweeps of system calls: every operation, at each call that changes anything, killed before it, killed after it, and failed there. So are
+//! monitors, and the recovery of operations that were killed themselves.
 //!
 //! How many calls an operation makes is measured first, by a run that nothing happens to. The points are then taken in an order that the seed
 //! says, in batches of one operation, since a container that is found whole on its old root serves for the next fault.
 
+use std::process::Command;
+
 use testkit::Ran;
-use testkit::judge::{Effect, Verdict, Violation};
+use testkit::judge::{Effect, Runs, Verdict, Violation};
 
 use crate::aftermath::{Came, Recovery, Scene, journal, report};
+use crate::death::{Death, deaths, die};
 use crate::dice::Dice;
 use crate::fault::{Fault, Point};
 use crate::scenario::{Kind, SCENARIOS, Scenario};
@@ -29,19 +33,47 @@ pub enum Survived {
     Lost(String),
 }
 
+/// Whose calls are visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// The command's.
+    Commands,
+    /// Those of the first monitor that it starts.
+    Monitors,
+    /// Those of `prlctl recover`, after the command was killed.
+    Recoveries,
+}
+
+impl Sweep {
+    /// Which runs of a scenario are to be visited: in which process, and what it recovers from.
+    fn runs(self, scenario: &Scenario) -> Vec<(Victim, Option<Death>)> {
+        match self {
+            Sweep::Commands => vec![(Victim::Command, None)],
+            Sweep::Monitors if scenario.starts_a_monitor() => vec![(Victim::Monitor, None)],
+            Sweep::Monitors => Vec::new(),
+            Sweep::Recoveries => {
+                deaths(scenario).iter().map(|&death| (Victim::Command, Some(death))).collect()
+            }
+        }
+    }
+}
+
 /// All points of a sweep, in batches.
 ///
 /// # Errors
 /// When an operation cannot even be done without a fault.
-pub fn plan(world: &mut World, victim: Victim, seed: u64) -> Result<Vec<Vec<Point>>, Unusable> {
+pub fn plan(world: &mut World, sweep: Sweep, seed: u64) -> Result<Vec<Vec<Point>>, Unusable> {
     let mut dice = Dice::new(seed, 1);
     let mut batches = Vec::new();
-    for scenario in SCENARIOS.iter().filter(|one| victim == Victim::Command || one.starts_a_monitor()) {
-        let calls = measure(world, scenario, victim)?;
+    let runs = SCENARIOS.iter().flat_map(|scenario| {
+        sweep.runs(scenario).into_iter().map(move |(victim, recovers)| (scenario, victim, recovers))
+    });
+    for (scenario, victim, recovers) in runs {
+        let calls = measure(world, scenario, victim, recovers)?;
         let mut points = Vec::new();
         for call in 1..=calls {
             for fault in [Fault::KillBefore, Fault::KillAfter, Fault::error(dice.below(5))] {
-                points.push(Point { scenario, victim, call, fault });
+                points.push(Point { scenario, victim, recovers, call, fault });
             }
         }
         dice.shuffle(&mut points);
@@ -55,16 +87,36 @@ pub fn plan(world: &mut World, victim: Victim, seed: u64) -> Result<Vec<Vec<Poin
 ///
 /// # Errors
 /// When it cannot be done without a fault.
-pub fn measure(world: &mut World, scenario: &'static Scenario, victim: Victim) -> Result<u64, Unusable> {
+pub fn measure(
+    world: &mut World,
+    scenario: &'static Scenario,
+    victim: Victim,
+    recovers: Option<Death>,
+) -> Result<u64, Unusable> {
     let (name, _) = world.prepare(scenario)?;
-    let mut command = world.command(scenario, &name);
+    let mut command = command(world, scenario, &name, recovers)?;
     let run = trace::run(&mut command, victim, world.scratch(), &mut |_| Action::Go)?;
     let is_done = Came::of(run.exit) == Came::Done;
-    if is_done == scenario.fails || run.calls == 0 {
+    let is_to_fail = scenario.fails && recovers.is_none();
+    if is_done == is_to_fail || run.calls == 0 {
         return Err(Unusable(format!("{}, without a fault: {run:?}", scenario.name)));
     }
     clear(world, scenario, &name)?;
     Ok(run.calls)
+}
+
+/// What meets the faults: the operation, or the recovery of one that has died.
+fn command(
+    world: &World,
+    scenario: &Scenario,
+    name: &str,
+    recovers: Option<Death>,
+) -> Result<Command, Unusable> {
+    let Some(death) = recovers else { return Ok(world.command(scenario, name)) };
+    die(world, scenario, name, death)?;
+    let mut command = world.host.prlctl();
+    command.args(["recover", name]);
+    Ok(command)
 }
 
 /// Nothing of a scenario is left for the next one.
@@ -82,7 +134,7 @@ fn clear(world: &mut World, scenario: &Scenario, name: &str) -> Result<(), Unusa
 pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result<Survived, Unusable> {
     let scenario = point.scenario;
     let (name, before) = world.prepare(scenario)?;
-    let mut command = world.command(scenario, &name);
+    let mut command = command(world, scenario, &name, point.recovers)?;
     let mut at = None;
     let run = trace::run(&mut command, point.victim, world.scratch(), &mut |seen| {
         let action = point.action(seen);
@@ -91,7 +143,10 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
         }
         action
     })?;
-    let came = Came::of(run.exit);
+    // A recovery that has been visited says nothing of whether the operation was done.
+    let came = if point.recovers.is_some() { Came::Killed } else { Came::of(run.exit) };
+    // The one call that was made to fail was in the start of the old root, and the recovery has said so: it is done, and locks nothing.
+    let is_told = point.recovers.is_some() && run.said.contains(&format!("cannot start `{name}`"));
     let found = journal(&world.prefix, before.as_ref());
     let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
     let scene = Scene {
@@ -101,7 +156,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
         name: &name,
         before: before.as_ref(),
         recovery: recovery_of(point, came, seed, turn),
-        runs: None,
+        runs: is_told.then_some(Runs::Either),
     };
     let is_deep = turn.is_multiple_of(BETWEEN_DEEP_LOOKS);
     let judged = still_running(&run).and_then(|()| scene.after(came, &run.said)).and_then(|verdict| {
@@ -150,7 +205,7 @@ fn still_running(run: &Run) -> Result<(), Violation> {
 
 fn recovery_of(point: &Point, came: Came, seed: u64, turn: u64) -> Recovery {
     let mut dice = Dice::new(seed, turn.wrapping_add(1 << 32));
-    if came == Came::Killed && point.scenario.is_kept() && dice.below(2) == 0 {
+    if came == Came::Killed && point.recovers.is_none() && point.scenario.is_kept() && dice.below(2) == 0 {
         return Recovery::ByItself;
     }
     dice.one_of(&[Recovery::Named, Recovery::All, Recovery::NextCommand])

@@ -53,6 +53,17 @@ impl Seen<'_> {
         !["SYS_umount2", "SYS_kill", "SYS_pidfd_send_signal"].contains(&self.known.name)
     }
 
+    /// The process that makes it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// It is about to kill itself, as a fault point of the engine says.
+    pub fn kills_itself(&self) -> bool {
+        let itself = [i64::from(self.pid).cast_unsigned(), i64::from(libc::SIGKILL).cast_unsigned()];
+        !self.is_after && self.known.name == "SYS_kill" && self.arguments[..2] == itself
+    }
+
     /// The call, with its files.
     pub fn describe(&self) -> String {
         self.known.describe(self.pid, self.arguments)

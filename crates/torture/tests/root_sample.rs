@@ -10,7 +10,7 @@ use testkit::judge::{Effect, Runs, Verdict, judge};
 use torture::disk::{FileSystem, file_system};
 use torture::fault::{self, Fault, Point};
 use torture::sweep::{self, Done, Slice};
-use torture::syscalls::{self, Survived};
+use torture::syscalls::{self, Survived, Sweep};
 use torture::trace::{self, Action, Victim};
 use torture::world::World;
 
@@ -49,12 +49,17 @@ fn whole(done: Option<Done>, least: u64) {
 
 #[test]
 fn crash_commands_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
-    whole(sweep::syscalls(&slice(200, 4), Victim::Command).unwrap(), 100);
+    whole(sweep::syscalls(&slice(200, 4), Sweep::Commands).unwrap(), 100);
 }
 
 #[test]
 fn crash_monitors_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
-    whole(sweep::syscalls(&slice(40, 3), Victim::Monitor).unwrap(), 20);
+    whole(sweep::syscalls(&slice(40, 3), Sweep::Monitors).unwrap(), 20);
+}
+
+#[test]
+fn crash_recoveries_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
+    whole(sweep::syscalls(&slice(60, 3), Sweep::Recoveries).unwrap(), 30);
 }
 
 /// Once it left its roots mounted.
@@ -65,9 +70,10 @@ fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
     let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
         return;
     };
-    let calls = syscalls::measure(&mut world, scenario, Victim::Command).unwrap();
+    let calls = syscalls::measure(&mut world, scenario, Victim::Command, None).unwrap();
     for call in (1..=calls).step_by(6) {
-        let point = Point { scenario, victim: Victim::Command, call, fault: Fault::KillAfter };
+        let point =
+            Point { scenario, victim: Victim::Command, recovers: None, call, fault: Fault::KillAfter };
         if let Survived::Lost(text) = syscalls::survive(&mut world, &point, SEED, call).unwrap() {
             panic!("{text}");
         }
