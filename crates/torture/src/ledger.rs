@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,36 @@ pub fn append(path: &Path, line: &Line) -> io::Result<()> {
     let mut text = serde_json::to_string(line)?;
     text.push('\n');
     file.write_all(text.as_bytes())
+}
+
+/// Adds a line and brings the figures in the page up to it, for whoever runs a sweep that is none of `torture`'s own: power cuts of a whole host.
+/// `docs` is the directory of both.
+///
+/// # Errors
+/// When one of them cannot be read or written.
+pub fn record(docs: &Path, line: &Line) -> io::Result<()> {
+    let ledger = docs.join("torture.jsonl");
+    append(&ledger, line)?;
+    let page = docs.join("promises.md");
+    let wanted = render(&std::fs::read_to_string(&page)?, &read(&ledger)?)?;
+    store::atomic::replace(&page, wanted.as_bytes(), 0o644).map_err(io::Error::other)
+}
+
+/// As in [`Line::day`].
+pub fn today() -> String {
+    jiff::Zoned::now().date().to_string()
+}
+
+/// What is checked out at `root`; `+` when it was changed since.
+pub fn commit(root: &Path) -> String {
+    let git = |words: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(words).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // The ledger and the page are always ahead of the commit that they speak of.
+    let changed = git(&["status", "--porcelain", "--", "crates", "share", "Cargo.lock"]).unwrap_or_default();
+    if changed.is_empty() { commit } else { commit + "+" }
 }
 
 /// Where the next slice goes on: the seed and the batch of the last one, unless `seed` says another.
@@ -157,6 +188,26 @@ mod tests {
         let table = table(&lines);
         assert!(table.contains("| syscalls | 2 | 30 | 2 | 0 | 0 | 3 | abc of 2026-11-22 |"), "{table}");
         assert!(table.contains("| **34** | **3** |"), "{table}");
+    }
+
+    #[test]
+    fn what_a_sweep_elsewhere_has_survived_is_in_the_ledger_and_on_the_page() {
+        let docs = std::env::temp_dir().join(format!("reroot-ledger-{}", std::process::id()));
+        std::fs::create_dir(&docs).unwrap();
+        let write = |name: &str, text: &str| {
+            store::atomic::replace(&docs.join(name), text.as_bytes(), 0o644).unwrap();
+        };
+        write("promises.md", &format!("a\n{BEGIN}\nold\n{END}\nb\n"));
+        write("torture.jsonl", "");
+        append(&docs.join("torture.jsonl"), &line("ext4", 7, 5, 0)).unwrap();
+        let host = Line { cuts: 20, kills: 0, errors: 0, ..line("host", 1, 20, 0) };
+        record(&docs, &host).unwrap();
+        let lines = read(&docs.join("torture.jsonl")).unwrap();
+        let page = std::fs::read_to_string(docs.join("promises.md")).unwrap();
+        crate::weakest::remove(&docs).unwrap();
+        assert_eq!(lines.last(), Some(&host));
+        assert!(page.contains("| host | 1 | 0 | 0 | 20 | 0 | 2 | abc of 2026-11-22 |"), "{page}");
+        assert!(page.contains("| **20** | **0** |"), "{page}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
@@ -233,8 +233,8 @@ fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable
     if wanted.from.is_none() {
         let line = Line {
             sweep: name.to_owned(),
-            day: jiff::Zoned::now().date().to_string(),
-            commit: commit(),
+            day: ledger::today(),
+            commit: ledger::commit(Path::new(".")),
             seed,
             from: slice.from,
             to,
@@ -248,18 +248,6 @@ fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable
         ledger::append(Path::new(LEDGER), &line)?;
     }
     Ok(tally.lost.is_empty())
-}
-
-/// What is checked out; `+` when it was changed since.
-fn commit() -> String {
-    let git = |words: &[&str]| {
-        let output = Command::new("git").args(words).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    // The ledger and the page are always ahead of the commit that they speak of.
-    let changed = git(&["status", "--porcelain", "--", "crates", "share", "Cargo.lock"]).unwrap_or_default();
-    if changed.is_empty() { commit } else { commit + "+" }
 }
 
 fn one(point: Point, seed: u64) -> Result<bool, Unusable> {
@@ -298,7 +286,7 @@ fn mutations(only: &[String], limit: Duration) -> Result<bool, Unusable> {
     if only.is_empty() && red.is_empty() {
         let page = mutations::render(
             &std::fs::read_to_string(MUTATIONS_PAGE)?,
-            &commit(),
+            &ledger::commit(Path::new(".")),
             &rows,
         )?;
         store::atomic::replace(Path::new(MUTATIONS_PAGE), page.as_bytes(), 0o644)
