@@ -64,6 +64,7 @@ mod chosen {
         ("generations-unsynced", "`generations/` is not synced before `live` is renamed"),
         ("tried-root-unsynced", "a new root that was started, or that a script made, is not written out"),
         ("live-unsynced", "the area is not synced after `live` was renamed"),
+        ("conf-before-live", "ve.conf follows before `live` is renamed"),
         ("live-before-the-tree", "`live` is renamed before the new root is durable"),
         ("created-tree-unsynced", "a new container's first root is not synced"),
         ("created-generations-unsynced", "a new container's `generations/` is not synced"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use linux::Exit;
 use store::{Lock, LockName};
 use testkit::Ran;
-use testkit::judge::{Verdict, Violation};
+use testkit::judge::{Before, Verdict, Violation};
 
 use crate::aftermath::{Came, Recovery, Scene};
 use crate::dice::Dice;
@@ -47,6 +47,9 @@ pub enum Hunt {
     Weakest(&'static str),
     /// The command is killed right before its nth `fsync` after the renaming of `live`, recovered, and then the power goes.
     CutsAfterRecovery(&'static str, &'static str),
+    /// What `ve.conf` says of the root has been taken out of it, so that the operation has something to write; it dies right before the renaming of
+    /// `live`.
+    ConfTooSoon(&'static str),
     /// At the call that is described so, another command is run: words, and whether it is to be refused.
     Meanwhile(&'static str, &'static str, &'static [&'static str]),
     /// While somebody else has that lock, the command does nothing.
@@ -98,6 +101,7 @@ impl std::fmt::Display for Hunt {
             Hunt::CutsAfterRecovery(name, file_system) => {
                 write!(f, "power cuts on {file_system} after a recovery, {name}")
             }
+            Hunt::ConfTooSoon(name) => write!(f, "killed before `live`, another ve.conf, {name}"),
             Hunt::Meanwhile(name, _, words) => write!(f, "`{}` in the middle of: {name}", words.join(" ")),
             Hunt::Locked(name, held) => write!(f, "another has the lock of the {}, {name}", held.word()),
             Hunt::InUse(words) => write!(f, "`{}` while it is in use inside", words.join(" ")),
@@ -139,6 +143,7 @@ impl Field<'_> {
             Hunt::Cuts(name, on) => self.cuts(known(name)?, on, false),
             Hunt::Weakest(name) => self.weakest(known(name)?),
             Hunt::CutsAfterRecovery(name, on) => self.cuts(known(name)?, on, true),
+            Hunt::ConfTooSoon(name) => self.conf_too_soon(known(name)?),
             Hunt::Meanwhile(name, at, words) => self.meanwhile(known(name)?, at, words),
             Hunt::Locked(name, held) => self.locked(known(name)?, held),
             Hunt::InUse(words) => self.in_use(words),
@@ -337,6 +342,40 @@ impl Field<'_> {
             let _ = weakest::remove(&scratch.join(format!("cut-{number}")));
         }
         Ok(hunted)
+    }
+
+    fn conf_too_soon(&self, scenario: &'static Scenario) -> Result<Hunted, Unusable> {
+        let mut world = self.world()?;
+        let (name, before) = world.prepare(scenario)?;
+        let id = before.ok_or_else(|| Unusable(format!("{}: no container", scenario.name)))?.id;
+        let conf = world.prefix.area_dir(&id).join("ve.conf");
+        let text = std::fs::read_to_string(&conf)?;
+        let kept: String =
+            text.split_inclusive('\n').filter(|line| !line.starts_with("DISTRIBUTION")).collect();
+        store::atomic::replace(&conf, kept.as_bytes(), 0o600).map_err(std::io::Error::other)?;
+        let before = Before::of(&world.prefix, &name)?;
+        let mut command = world.command(scenario, &name);
+        let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+            let text = seen.describe();
+            let is_live = !seen.is_after && text.starts_with("rename") && text.ends_with(", live)");
+            if is_live { Action::Kill } else { Action::Go }
+        })?;
+        let came = Came::of(run.exit);
+        if came != Came::Killed || kept == text {
+            return Err(Unusable(format!("{}: `live` was not renamed: {run:?}", scenario.name)));
+        }
+        let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+        let scene = Scene {
+            prefix: &world.prefix,
+            prlctl: &prlctl,
+            scenario,
+            name: &name,
+            before: Some(&before),
+            recovery: Recovery::Named,
+            runs: None,
+        };
+        let red = scene.after(came, &run.said).err().map(|violation| violation.to_string());
+        Ok(Hunted { faults: 1, red })
     }
 
     /// Another command comes, and has its time, while this one stands still.

@@ -5,7 +5,9 @@
 use std::io;
 
 use crate::hunt::{Held, Hunt};
-use Hunt::{Cuts, CutsAfterRecovery, Errors, InUse, Kills, KillsAt, Locked, Meanwhile, Steps, Weakest};
+use Hunt::{
+    ConfTooSoon, Cuts, CutsAfterRecovery, Errors, InUse, Kills, KillsAt, Locked, Meanwhile, Steps, Weakest,
+};
 
 const STOPPED: &str = "reinstall, stopped";
 const RUNNING: &str = "reinstall, running";
@@ -43,6 +45,7 @@ mutations! {
     "generations-unsynced": [Weakest(STOPPED)],
     "tried-root-unsynced": [Weakest(CONFIGURED_STOPPED), Weakest("reinstall by script, stopped")],
     "live-unsynced": [Cuts(STOPPED, "ext4-bare"), Weakest(STOPPED)],
+    "conf-before-live": [ConfTooSoon(STOPPED)],
     "live-before-the-tree": [Weakest(STOPPED)],
     "created-tree-unsynced": [Weakest("create")],
     "created-generations-unsynced": [Weakest("create")],

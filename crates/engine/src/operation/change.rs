@@ -397,6 +397,9 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
             }
         });
     }
+    if linux::mutated!("conf-before-live") {
+        follow_in_configuration(work, &area.generation(work.plan.to)?)?;
+    }
     // A death before the rename: `live` is old, and recovery reverts. After it, before the sync: either, and each is whole; recovery that
     // finds it new syncs first.
     area.point_live(work.plan.to)?;
