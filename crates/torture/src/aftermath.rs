@@ -42,6 +42,17 @@ impl Came {
     }
 }
 
+impl Came {
+    /// How it ended, for the message.
+    pub(crate) fn exit(self) -> Exit {
+        match self {
+            Came::Done => Exit::Code(0),
+            Came::Failed(code) => Exit::Code(code),
+            Came::Killed => Exit::Signal(libc::SIGKILL),
+        }
+    }
+}
+
 /// By whom the container is recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
@@ -329,17 +340,80 @@ pub fn journal(prefix: &Prefix, before: Option<&Before>) -> Option<String> {
     std::fs::read_to_string(area.path().join("operation.json")).ok()
 }
 
+/// The step that the operation was last at, as its log says: of the newest operation on that container.
+pub fn step(prefix: &Prefix, before: Option<&Before>) -> Option<String> {
+    let directory = prefix.log_dir().join("operations").join(before?.id.to_string());
+    let newest = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.path()).max()?;
+    let text = String::from_utf8_lossy(&std::fs::read(newest).ok()?).into_owned();
+    text.lines().rev().find_map(|line| line.split_once(" reroot: step ").map(|(_, step)| step.to_owned()))
+}
+
+/// Where an operation stood when the fault met it, for the message.
+#[derive(Debug, Default)]
+pub struct Stood {
+    journal: Option<String>,
+    step: Option<String>,
+}
+
+impl Stood {
+    /// To be asked before anybody recovers it.
+    pub fn now(prefix: &Prefix, before: Option<&Before>) -> Stood {
+        Stood { journal: journal(prefix, before), step: step(prefix, before) }
+    }
+}
+
 /// Everything that must be said of a failure.
-pub fn report(violation: &Violation, case: &str, run: &Run, journal: Option<&str>, repeat: &str) -> String {
+pub fn report(violation: &Violation, case: &str, run: &Run, stood: &Stood, repeat: &str) -> String {
     format!(
-        "LOST\n  invariant  {}\n  what       {}\n  case       {case}\n  command    {:?} after {} calls{}\n  said       \
+        "LOST\n  invariant  {}\n  what       {}\n  case       {case}\n  step       {}\n  command    {:?} after {} calls{}\n  said       \
          {}\n  journal    {}\n  repeat     {repeat}\n",
         violation.invariant,
-        violation.what,
+        violation.what.trim_end().replace('\n', "\n             "),
+        stood.step.as_deref().unwrap_or("none"),
         run.exit,
         run.calls,
         if run.hangs { ", killed because it did not end" } else { "" },
         run.said.trim_end().replace('\n', "\n             "),
-        journal.unwrap_or("none").trim_end().replace('\n', "\n             "),
+        stood.journal.as_deref().unwrap_or("none").trim_end().replace('\n', "\n             "),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_told_with_all_that_is_needed_to_look_into_it() {
+        let violation =
+            Violation::new("no file of an old root is lost", "generation 1: root/marker: is missing");
+        let run = Run {
+            exit: Exit::Signal(9),
+            calls: 77,
+            said: "Creating generation 2 ...\n".to_owned(),
+            hangs: false,
+        };
+        let stood = Stood {
+            journal: Some("{\n  \"operation\": \"reinstall\"\n}\n".to_owned()),
+            step: Some("commit".to_owned()),
+        };
+        let point = crate::fault::Point {
+            scenario: crate::fault::scenario("reinstall, stopped").unwrap(),
+            victim: crate::trace::Victim::Command,
+            recovers: None,
+            call: 77,
+            fault: crate::fault::Fault::KillAfter,
+        };
+        let case = format!("{point}, renameat(live)");
+        let text = report(&violation, &case, &run, &stood, &point.repeat(5));
+        let wanted = "LOST\n  \
+            invariant  no file of an old root is lost\n  \
+            what       generation 1: root/marker: is missing\n  \
+            case       reinstall, stopped: kill-after at call 77, renameat(live)\n  \
+            step       commit\n  \
+            command    Signal(9) after 77 calls\n  \
+            said       Creating generation 2 ...\n  \
+            journal    {\n               \"operation\": \"reinstall\"\n             }\n  \
+            repeat     torture one 'reinstall, stopped' --call 77 --fault kill-after --seed 5\n";
+        assert_eq!(text, wanted);
+    }
 }

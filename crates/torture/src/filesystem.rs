@@ -9,7 +9,7 @@ use store::Prefix;
 use testkit::judge::{Before, Effect, Runs, Verdict, Violation};
 use testkit::{Ran, RealHost};
 
-use crate::aftermath::{Came, Recovery, Scene, journal, report};
+use crate::aftermath::{Came, Recovery, Scene, Stood, report};
 use crate::dice::Dice;
 use crate::disk::{Cut, Disk, FileSystem};
 use crate::scenario::{Kind, SCENARIOS, Scenario};
@@ -148,14 +148,15 @@ impl CutWorld {
         let scene =
             CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot: false, is_deep: true };
         let judged = match self.judge(&mut instant, &scene, &run.said) {
-            Ok(Verdict::Old) => {
-                Err((Violation::new("what was done once stays done", "a recovery had found it done"), None))
-            }
+            Ok(Verdict::Old) => Err((
+                Violation::new("what was done once stays done", "a recovery had found it done"),
+                Stood::default(),
+            )),
             other => other,
         };
-        let lost = judged.err().map(|(violation, found)| {
+        let lost = judged.err().map(|(violation, stood)| {
             let case = format!("{}: power cut on {} {}", scenario.name, self.disk.name(), instant.at);
-            report(&violation, &case, &run, found.as_deref(), "torture mutations")
+            report(&violation, &case, &run, &stood, "torture mutations")
         });
         self.world.forget_container()?;
         Ok((u64::from(lost.is_none()), lost.into_iter().collect()))
@@ -187,22 +188,24 @@ impl CutWorld {
             let scene = CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot, is_deep };
             let judged = self.judge(&mut instant, &scene, &said);
             let case = format!("{}: power cut on {} {}", scenario.name, self.disk.name(), instant.at);
-            match (judged, &seen_new) {
+            let judged = match (judged, &seen_new) {
                 (Ok(Verdict::Old), Some(earlier)) => {
                     let what = format!("it was there {earlier}");
-                    let violation = Violation::new("what was done once stays done", what);
-                    lost.push(format!("LOST\n  {violation}\n  case {case}\n  repeat {repeat}\n"));
+                    Err((Violation::new("what was done once stays done", what), Stood::default()))
                 }
-                (Ok(verdict), _) => {
+                (judged, _) => judged,
+            };
+            match judged {
+                Ok(verdict) => {
                     survived += 1;
                     if verdict == Verdict::New && !matches!(scenario.kind, Kind::Start | Kind::Stop) {
-                        seen_new = Some(instant.at);
+                        seen_new = Some(instant.at.clone());
                     }
                 }
-                (Err((violation, found)), _) => {
+                Err((violation, stood)) => {
                     let run =
-                        trace::Run { exit: linux::Exit::Signal(9), calls, said: said.clone(), hangs: false };
-                    lost.push(report(&violation, &case, &run, found.as_deref(), repeat));
+                        trace::Run { exit: instant.came.exit(), calls, said: said.clone(), hangs: false };
+                    lost.push(report(&violation, &case, &run, &stood, repeat));
                 }
             }
         }
@@ -268,8 +271,9 @@ impl CutWorld {
         instant: &mut Instant,
         scene: &CutScene<'_>,
         said: &str,
-    ) -> Result<Verdict, (Violation, Option<String>)> {
-        let broken = |what: String| (Violation::new("the host comes up after a power cut", what), None);
+    ) -> Result<Verdict, (Violation, Stood)> {
+        let broken =
+            |what: String| (Violation::new("the host comes up after a power cut", what), Stood::default());
         let point = instant.cut.mount().map_err(|error| broken(error.to_string()))?.to_owned();
         let below = self.world.prefix.root().strip_prefix(self.disk.point()).unwrap_or(Path::new("prefix"));
         let after = AfterACut {
@@ -307,12 +311,13 @@ pub(crate) struct AfterACut<'a> {
 
 impl AfterACut<'_> {
     /// Boots it, recovers it, and judges.
-    pub(crate) fn judge(&self, scene: &CutScene<'_>) -> Result<Verdict, (Violation, Option<String>)> {
-        let broken = |what: String| (Violation::new("the host comes up after a power cut", what), None);
+    pub(crate) fn judge(&self, scene: &CutScene<'_>) -> Result<Verdict, (Violation, Stood)> {
+        let broken =
+            |what: String| (Violation::new("the host comes up after a power cut", what), Stood::default());
         reboot(self.former, self.directory).map_err(|error| broken(error.to_string()))?;
         let host = RealHost::existing(self.program, self.directory.parent().unwrap_or(self.directory));
         let prefix = Prefix::new(self.directory).map_err(|error| broken(error.to_string()))?;
-        let found = journal(&prefix, scene.before);
+        let stood = Stood::now(&prefix, scene.before);
         let prlctl = |words: &[&str]| -> Ran { host.run(words) };
         let after = Scene {
             prefix: &prefix,
@@ -329,7 +334,7 @@ impl AfterACut<'_> {
             }
             Ok(verdict)
         });
-        judged.map_err(|violation| (violation, found))
+        judged.map_err(|violation| (violation, stood))
     }
 }
 

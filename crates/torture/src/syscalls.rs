@@ -9,7 +9,7 @@ use std::process::Command;
 use testkit::Ran;
 use testkit::judge::{Effect, Runs, Verdict, Violation};
 
-use crate::aftermath::{Came, Recovery, Scene, journal, report};
+use crate::aftermath::{Came, Recovery, Scene, Stood, report};
 use crate::death::{Death, deaths, die};
 use crate::dice::Dice;
 use crate::fault::{Fault, Point};
@@ -147,7 +147,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
     let came = if point.recovers.is_some() { Came::Killed } else { Came::of(run.exit) };
     // The one call that was made to fail was in the start of the old root, and the recovery has said so: it is done, and locks nothing.
     let is_told = point.recovers.is_some() && run.said.contains(&format!("cannot start `{name}`"));
-    let found = journal(&world.prefix, before.as_ref());
+    let stood = Stood::now(&world.prefix, before.as_ref());
     let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
     let scene = Scene {
         prefix: &world.prefix,
@@ -170,7 +170,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
         return match judged {
             Ok(_) => Ok(Survived::NotReached),
             Err(violation) => {
-                Ok(Survived::Lost(report(&violation, &format!("{point}, not reached"), &run, None, "")))
+                Ok(Survived::Lost(report(&violation, &format!("{point}, not reached"), &run, &stood, "")))
             }
         };
     };
@@ -190,7 +190,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
         }
         Err(violation) => {
             let case = format!("{point}, {at}; recovered {:?}", scene.recovery);
-            let text = report(&violation, &case, &run, found.as_deref(), &point.repeat(seed));
+            let text = report(&violation, &case, &run, &stood, &point.repeat(seed));
             Ok(Survived::Lost(text))
         }
     }
