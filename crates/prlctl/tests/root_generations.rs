@@ -1,6 +1,10 @@
 //! `generation-list`, `generation-switch` and `generation-delete`.
 
+use std::process::Stdio;
+
+use store::Prefix;
 use testkit::RealHost;
+use testkit::judge::{Before, Effect, Runs, Verdict, Violation, judge};
 
 /// A host with a running container `web01` that has been reinstalled so often; generation n has n in `/root/number`.
 fn with_roots(count: u32) -> Option<RealHost> {
@@ -211,4 +215,49 @@ fn root_a_process_that_merely_sits_in_old_does_not_keep_a_root_from_being_delete
             assert_eq!(chain(&host), "2 1");
         }
     }
+}
+
+/// All files of all roots, as they are now.
+fn look(host: &RealHost) -> Result<(Prefix, Before), Violation> {
+    let unusable = |error: &dyn std::fmt::Display| Violation::new("the test itself", error.to_string());
+    let prefix = Prefix::new(host.prefix()).map_err(|error| unusable(&error))?;
+    let before = Before::of(&prefix, "web01")?;
+    Ok((prefix, before))
+}
+
+#[test]
+fn root_ten_reinstalls_in_a_row_keep_every_root_whole_one_behind_the_other() {
+    let Some(host) = with_roots(1) else { return };
+    // A second start writes what a first one does: from here on a root changes no more by itself.
+    host.ok(["restart", "web01"]);
+    for number in 2..=11 {
+        let (prefix, before) = look(&host).unwrap();
+        host.ok(["reinstall", "web01"]);
+        let effect = Effect::Reinstall { discards: false };
+        assert_eq!(judge(&prefix, &before, effect, Runs::Yes), Ok(Verdict::New), "reinstall {number}");
+        host.exec("web01", &format!("echo {number} > /root/number"));
+    }
+    assert_eq!(chain(&host), "11 10 9 8 7 6 5 4 3 2 1");
+    host.exec("web01", "echo x > /old/x && rm /old/x");
+    // In the middle, while it runs, killed at each end of the commit: the child is linked past it before it goes.
+    for (number, place, then) in
+        [(6, "before", "11 10 9 8 7 6 5 4 3 2 1"), (6, "after", "11 10 9 8 7 5 4 3 2 1")]
+    {
+        let (prefix, before) = look(&host).unwrap();
+        let point = format!("generation-delete/commit/{place}:kill");
+        let mut command = host.prlctl();
+        command.args(["generation-delete", "web01", &number.to_string()]).env("REROOT_FAULT", point);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().unwrap();
+        assert!(!status.success(), "{place}: {status}");
+        host.ok(["recover", "web01"]);
+        let wanted = if place == "before" { Verdict::Old } else { Verdict::New };
+        assert_eq!(judge(&prefix, &before, Effect::Forget(number), Runs::Yes), Ok(wanted), "{place}");
+        assert_eq!(chain(&host), then, "{place}");
+    }
+    let (prefix, before) = look(&host).unwrap();
+    host.ok(["generation-delete", "web01", "3"]);
+    assert_eq!(judge(&prefix, &before, Effect::Forget(3), Runs::Yes), Ok(Verdict::New));
+    host.ok(["restart", "web01"]);
+    assert_eq!(chain(&host), "11 10 9 8 7 5 4 2 1");
 }
