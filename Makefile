@@ -41,7 +41,7 @@ test: setup ## run every test that can run here
 		$(CARGO) test --workspace --locked --no-fail-fast; \
 	fi; code=$$?; \
 	if [ -s $(NOT_RUN) ]; then \
-		sort $(NOT_RUN); echo "$$(wc -l <$(NOT_RUN)) tests could not run here; as root on a host that may mount, they do"; \
+		sort -u $(NOT_RUN); echo "$$(sort -u $(NOT_RUN) | wc -l) tests could not run here; as root on a host that may mount, they do"; \
 	fi; \
 	exit $$code
 

@@ -281,22 +281,29 @@ impl Area {
         Ok(GenerationNumber::new(next))
     }
 
-    /// Has `area.json` say that this number has been given, durably.
-    pub(crate) fn remember_number(&self, number: GenerationNumber) -> Result<(), AreaError> {
+    /// Has `area.json` say that this number has been given, durably. `make_room` is called when there is none for
+    /// that, and what it gives is kept until it is written.
+    pub(crate) fn remember_number<Room>(
+        &self,
+        number: GenerationNumber,
+        make_room: impl FnOnce() -> Room,
+    ) -> Result<(), AreaError> {
         let mut record = self.record()?;
         if record.next_generation > number.get() {
             return Ok(());
         }
         record.next_generation = number.get().saturating_add(1);
-        match self.store_record(&record) {
-            // What is deleted gives the space back that this would need; a number that comes twice harms nobody.
-            Err(AreaError::Write(error))
-                if matches!(Errno::from_io_error(&error.source), Some(Errno::NOSPC | Errno::DQUOT)) =>
-            {
-                Ok(())
-            }
-            other => other,
+        let is_full = |result: &Result<(), AreaError>| {
+            matches!(result, Err(AreaError::Write(error))
+                if matches!(Errno::from_io_error(&error.source), Some(Errno::NOSPC | Errno::DQUOT)))
+        };
+        let mut result = self.store_record(&record);
+        if is_full(&result) {
+            let _room = make_room();
+            result = self.store_record(&record);
         }
+        // What is deleted gives the space back that this would need; a number that comes twice harms nobody.
+        if is_full(&result) { Ok(()) } else { result }
     }
 
     pub(crate) fn damaged(&self, file: impl AsRef<OsStr>, because: impl Into<String>) -> AreaError {

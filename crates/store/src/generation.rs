@@ -210,12 +210,13 @@ impl Area {
     pub fn discard_generation(&self, prefix: &Prefix, number: GenerationNumber) -> Result<(), AreaError> {
         let generations = atomic::open_directory_at(self.handle(), GENERATIONS)?;
         // Durable before the move: what it says then is all that keeps the number from being given again.
+        let make_room = || crate::reserve::release_if_full(prefix).ok();
         let is_late = linux::mutated!("number-late");
         if !is_late && !linux::mutated!("number-forgotten") {
-            self.remember_number(number)?;
+            self.remember_number(number, make_room)?;
         }
         trash::discard(prefix, generations.as_fd(), number.to_string())?;
-        if is_late { self.remember_number(number) } else { Ok(()) }
+        if is_late { self.remember_number(number, || ()) } else { Ok(()) }
     }
 }
 

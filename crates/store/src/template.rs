@@ -9,9 +9,10 @@
 //! A template is named by the digest of its tree and never changes: an update is another digest beside it, and
 //! generations go on with theirs. Whoever publishes or removes holds the template's lock.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -297,10 +298,21 @@ impl Staging {
             }
             Err(error) => return Err(error.into()),
         }
+        let before = rustix::fs::readlinkat(&named, LATEST, Vec::new()).ok();
         atomic::replace_symlink_at(named.as_fd(), LATEST, &record.digest)?;
         // Of the version as of the link to it: both are names in there.
-        if !linux::mutated!("latest-unsynced") {
-            atomic::fsync_dir(named.as_fd())?;
+        if !linux::mutated!("latest-unsynced")
+            && let Err(error) = atomic::fsync_dir(named.as_fd())
+        {
+            // Whoever is told that it has failed must not find it done; as good as can be, on a disk that has just refused to write.
+            let _ = match before {
+                Some(digest) => {
+                    atomic::replace_symlink_at(named.as_fd(), LATEST, OsStr::from_bytes(digest.as_bytes()))
+                }
+                None => atomic::remove_file_at(named.as_fd(), LATEST),
+            };
+            let _ = atomic::fsync_dir(named.as_fd());
+            return Err(error.into());
         }
         if is_late {
             rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;

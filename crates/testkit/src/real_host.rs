@@ -320,7 +320,11 @@ fn unique() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn can_run(program: &Path) -> Result<(), String> {
+/// Whether containers can run here; what is missing if not.
+///
+/// # Errors
+/// The features that `prlctl info` misses, in one line.
+pub fn can_run(program: &Path) -> Result<(), String> {
     let output =
         Command::new(program).arg0("prlctl").arg("info").output().map_err(|error| error.to_string())?;
     if output.status.success() {
@@ -328,6 +332,13 @@ fn can_run(program: &Path) -> Result<(), String> {
     }
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Err(text.lines().filter(|line| line.contains("MISSING")).map(str::trim).collect::<Vec<_>>().join("; "))
+}
+
+/// Writes a unit test down as not run.
+pub fn unit_test_not_run_here(because: &str) {
+    // …/target/debug/deps/NAME-0123456789abcdef: like a program, it has the build directory two above its own.
+    let test = std::env::current_exe().expect("a test has a path");
+    not_run(&scratch(test.parent().expect("it lies in a directory")), because);
 }
 
 /// Writes a test down as not run; `program` is the one under test.

@@ -121,8 +121,9 @@ fn cut(name: &str) {
     let missing = [format!("mkfs.{tool}"), "mkfs.xfs".to_owned()].into_iter().find(|tool| {
         !["/usr/sbin", "/sbin", "/usr/bin"].iter().any(|at| std::path::Path::new(at).join(tool).exists())
     });
-    if let Some(missing) = missing {
-        testkit::real_host::not_run_here(&program(), &format!("there is no {missing}"));
+    let missing = missing.map(|tool| format!("there is no {tool}"));
+    if let Some(missing) = missing.or_else(|| testkit::real_host::can_run(&program()).err()) {
+        testkit::real_host::not_run_here(&program(), &missing);
         return;
     }
     whole(sweep::power_cuts(&slice(24, 2), file_system).expect("the host works without a cut"), 8);

@@ -17,9 +17,9 @@ const BUSYBOX: &str = "/bin/busybox";
 /// A root in a temporary directory, or a loud word about why there is none.
 fn busybox_root() -> Option<(tempfile::TempDir, PathBuf, BuiltTemplate)> {
     if !rustix::process::geteuid().is_root() || !Path::new(BUSYBOX).exists() {
-        eprintln!(
-            "NOT RUN: needs root and {BUSYBOX}: `sudo apt-get install busybox-static`, then run the tests with sudo"
-        );
+        testkit::real_host::unit_test_not_run_here(&format!(
+            "it needs root and {BUSYBOX}: `sudo apt-get install busybox-static`, then run the tests with sudo"
+        ));
         return None;
     }
     let directory = tempfile::tempdir().unwrap();
