@@ -57,6 +57,10 @@ impl RealRuntime {
         }
     }
 
+    fn connect(&self, id: &ContainerId) -> RuntimeResult<Option<Session>> {
+        Session::connect(&self.prefix, id).map_err(monitor_error)
+    }
+
     fn other(error: &dyn std::error::Error) -> RuntimeError {
         RuntimeError {
             because: runtime::monitor::describe(error),
@@ -211,7 +215,7 @@ impl Runtime for RealRuntime {
         if run.is_systemd {
             let sessions = self.sessions.borrow();
             let own = sessions.get(id);
-            let connected = if own.is_none() { Session::connect(&self.prefix, id) } else { None };
+            let connected = if own.is_none() { self.connect(id)? } else { None };
             let session = own.or(connected.as_ref()).ok_or_else(|| RuntimeError {
                 because: "its monitor was killed: nobody can tell whether it is up".to_owned(),
                 console: String::new(),
@@ -250,7 +254,7 @@ impl Runtime for RealRuntime {
     fn settle(&self, id: &ContainerId) -> RuntimeResult<()> {
         match self.sessions.borrow().get(id) {
             Some(session) => session.settle().map_err(monitor_error),
-            None => match Session::connect(&self.prefix, id) {
+            None => match self.connect(id)? {
                 Some(session) => session.settle().map_err(monitor_error),
                 None => Ok(()),
             },
@@ -260,7 +264,8 @@ impl Runtime for RealRuntime {
     fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()> {
         let Some(state) = state::running(&self.prefix, id) else { return Ok(()) };
         let own = self.sessions.borrow_mut().remove(id);
-        if let Some(session) = own.or_else(|| Session::connect(&self.prefix, id)) {
+        let session = if own.is_some() { own } else { self.connect(id)? };
+        if let Some(session) = session {
             let signals = self.signals.borrow();
             match session.stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
                 // Somebody who has been killed since had told it to stop: it was at its end, and has left without looking who else wants something.
@@ -342,7 +347,7 @@ impl Runtime for RealRuntime {
             clones.push(mounts::clone_mount(&point).map_err(|error| mount_error(&error))?);
         }
         let sessions = self.sessions.borrow();
-        let connected = Session::connect(&self.prefix, id);
+        let connected = self.connect(id)?;
         match sessions.get(id).or(connected.as_ref()) {
             Some(session) => session.replace_old(&clones).map_err(monitor_error),
             None => Ok(vec!["its monitor was killed: /old changes at the next start".to_owned()]),
@@ -479,7 +484,8 @@ impl Runtime for RealRuntime {
     }
 
     fn is_stopping(&self, id: &ContainerId) -> bool {
-        Session::connect(&self.prefix, id).is_some_and(|session| session.is_stopping())
+        Session::connect(&self.prefix, id)
+            .is_ok_and(|session| session.is_some_and(|session| session.is_stopping()))
     }
 
     fn run_outside(

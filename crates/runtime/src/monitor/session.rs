@@ -187,16 +187,26 @@ impl Newborn {
 
 impl Session {
     /// Speaks to the monitor of a container that runs; `None` when it has none (it was killed).
-    pub fn connect(prefix: &Prefix, id: &ContainerId) -> Option<Session> {
+    ///
+    /// # Errors
+    /// [`MonitorError::Lost`] where nobody can tell whether it has one.
+    pub fn connect(prefix: &Prefix, id: &ContainerId) -> Result<Option<Session>, MonitorError> {
         let socket =
             rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .ok()?;
-        short_path(&prefix.run_dir_of(id).join(SOCKET), |path| {
+                .map_err(|errno| MonitorError::Lost { source: errno.into() })?;
+        let connected = short_path(&prefix.run_dir_of(id).join(SOCKET), |path| {
             rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
             Ok(())
-        })
-        .ok()?;
-        Some(Session { channel: Channel::new(socket) })
+        });
+        match connected {
+            Ok(()) => Ok(Some(Session { channel: Channel::new(socket) })),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(MonitorError::Lost { source }),
+        }
     }
 
     /// Ends the probation.
