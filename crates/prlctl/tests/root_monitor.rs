@@ -269,3 +269,18 @@ fn root_an_init_that_ignores_its_stop_is_killed_after_the_time_out() {
     host.write("etc/vz/vz.conf", "STOP_TIMEOUT=\"1\"\n", 0o644);
     host.ok(["stop", "web01"]);
 }
+
+#[test]
+fn root_a_start_that_cannot_be_recorded_has_failed() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.started("web01");
+    host.ok(["stop", "web01"]);
+    // Where the record is written before it gets its name.
+    let in_the_way = host.path(&format!("run/vz/{}/state.json.new", uuid(&host)));
+    std::fs::create_dir_all(&in_the_way).unwrap();
+    host.run(["start", "web01"]).failed(3, &["cannot start `web01`", "cannot record the start"]);
+    assert_eq!(host.ok(["status", "web01"]), "CT web01 exist stopped\n");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "echo yes"), "yes");
+}

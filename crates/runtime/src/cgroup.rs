@@ -275,6 +275,15 @@ impl Cgroups {
         Ok(())
     }
 
+    /// Makes the container's groups in the v1 hierarchies: with one of them in it, the group of all stays when the last other container ends, which
+    /// the runtime library does not reckon with.
+    ///
+    /// # Errors
+    /// [`CgroupError::File`].
+    pub fn hold_legacy(&self) -> Result<(), CgroupError> {
+        self.legacy_groups().try_for_each(|path| ensure_directory(&path))
+    }
+
     /// A handle on the group for scripts, empty and new, to be born in.
     ///
     /// Never the one of a script that was killed: at least Linux 6.18 kills what is cloned into a group to which `cgroup.kill` was ever written,

@@ -122,6 +122,7 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     if cgroups.is_hybrid() && !is_first {
         cgroups.enter_container().map_err(words("enter the control group"))?;
     }
+    cgroups.hold_legacy().map_err(words("make the control groups"))?;
     let built = ContainerBuilder::new(id, SyscallType::default())
         .with_root_path(runtime.path.join("state"))
         .and_then(|builder| {

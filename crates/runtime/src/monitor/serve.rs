@@ -153,7 +153,12 @@ impl Monitor {
                 root: &self.root,
                 old: &self.old,
             };
-            let running = match start(&place, &mut self.console, is_first) {
+            // One that nobody knows of would be started a second time, on the same root.
+            let started = start(&place, &mut self.console, is_first).and_then(|running| {
+                let recorded = self.record(&running);
+                recorded.map(|()| running).map_err(|error| format!("cannot record the start: {error}"))
+            });
+            let running = match started {
                 Ok(running) => running,
                 Err(because) => {
                     self.console.note(&format!("cannot start: {because}"));
@@ -164,7 +169,6 @@ impl Monitor {
                 }
             };
             self.is_up = false;
-            self.record(&running);
             for warning in &running.warnings {
                 self.console.note(warning);
             }
@@ -190,10 +194,9 @@ impl Monitor {
         Ok(())
     }
 
-    fn record(&mut self, running: &Running) {
-        let Some(monitor) = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get()) else {
-            return;
-        };
+    fn record(&self, running: &Running) -> io::Result<()> {
+        let monitor = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get())
+            .ok_or_else(|| io::Error::other("this process is not in /proc"))?;
         let state = RuntimeState {
             format: 1,
             boot_id: crate::kernel::boot_id(),
@@ -206,9 +209,7 @@ impl Monitor {
             is_systemd: self.launch.is_systemd,
             started: jiff::Timestamp::now(),
         };
-        if let Err(error) = state::record(&self.prefix, &self.launch.id, &state) {
-            self.console.note(&format!("cannot record the start: {error}"));
-        }
+        state::record(&self.prefix, &self.launch.id, &state)
     }
 
     /// Until init has ended.
