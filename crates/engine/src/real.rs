@@ -62,11 +62,11 @@ impl RealRuntime {
     }
 
     fn other(error: &dyn std::error::Error) -> RuntimeError {
-        RuntimeError {
-            because: runtime::monitor::describe(error),
-            console: String::new(),
-            kind: RuntimeErrorKind::Other,
-        }
+        RealRuntime::because(runtime::monitor::describe(error))
+    }
+
+    fn because(because: String) -> RuntimeError {
+        RuntimeError { because, console: String::new(), kind: RuntimeErrorKind::Other }
     }
 
     /// How a plain init ended that has just been executed, if it did before it waited for anything. A systemd tells when it is up, another init
@@ -233,8 +233,7 @@ impl Runtime for RealRuntime {
         let signals = self.signals.borrow();
         let waited = running.child().wait_for(limit, signals.as_ref().map(AsFd::as_fd));
         if waited.is_err() {
-            let _ = running.child().kill();
-            let _ = running.wait();
+            let _ = running.child().end(KILLING);
         }
         match waited.map_err(|error| wait_error(&error))? {
             Some(exit) if exit.is_success() => Ok(()),
@@ -244,8 +243,7 @@ impl Runtime for RealRuntime {
                 kind: RuntimeErrorKind::NotUp,
             }),
             None => {
-                let _ = running.child().kill();
-                let _ = running.wait();
+                let _ = running.child().end(KILLING);
                 Err(monitor_error(MonitorError::NotUp { limit }))
             }
         }
@@ -278,7 +276,9 @@ impl Runtime for RealRuntime {
         // Its monitor was killed: what that would have done.
         if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {
             if !limit.is_zero() {
-                let _ = signal_by_number(init.as_fd(), state.stop_signal);
+                // What could not be asked to stop is not waited for.
+                signal_by_number(init.as_fd(), state.stop_signal)
+                    .map_err(|error| RealRuntime::other(&error))?;
                 let timeout =
                     Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
                 let signals = self.signals.borrow();
@@ -306,9 +306,17 @@ impl Runtime for RealRuntime {
         if let Some(monitor) = living_monitor(&self.prefix, id)
             && let Some(pidfd) = monitor.open().map_err(|error| RealRuntime::other(&error))?
         {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-            let timeout = Timespec { tv_sec: KILLING.as_secs() as i64, tv_nsec: 0 };
-            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
+            match rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                // It lives on: whoever waited for its end would wait for all of `LEAVING`, with the container locked.
+                Err(error) => {
+                    let error = std::io::Error::from(error);
+                    return Err(RealRuntime::because(format!(
+                        "its monitor (pid {}) cannot be killed: {error}",
+                        monitor.pid
+                    )));
+                }
+            }
         }
         wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
         let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
@@ -538,8 +546,7 @@ impl Runtime for RealRuntime {
         let interrupt = signals.as_ref().map(AsFd::as_fd);
         let exit = Lines::new(output).until_end(running.child(), wanted.limit, interrupt, sink);
         if !matches!(exit, Ok(Some(_))) {
-            let _ = running.child().kill();
-            let _ = running.wait();
+            let _ = running.child().end(KILLING);
         }
         exit.map_err(|error| wait_error(&error))
     }

@@ -105,6 +105,15 @@ impl Child {
         }
     }
 
+    /// Kills it and waits at most `limit` for its end; `None` when that has passed: what is frozen, or in a disk that does not answer, dies later.
+    ///
+    /// # Errors
+    /// As in pidfd_send_signal(2), and then it is not waited for; as in waitid(2).
+    pub fn end(&self, limit: Duration) -> io::Result<Option<Exit>> {
+        self.kill()?;
+        self.wait_for(limit, None)
+    }
+
     /// Waits at most `limit` for its end; `None` when that has passed.
     ///
     /// # Errors

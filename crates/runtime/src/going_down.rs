@@ -132,8 +132,7 @@ fn ask(prefix: &Prefix, id: &ContainerId) -> Said {
             said.extend_from_slice(&line[..line.len().min(64)]);
         });
         if !matches!(exit, Ok(Some(_))) {
-            let _ = running.child().kill();
-            let _ = running.wait();
+            let _ = running.child().end(ANSWER);
         }
         Ok(said)
     };

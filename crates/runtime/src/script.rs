@@ -111,8 +111,8 @@ pub fn run(
     // Its daemons die with it, and with a script that has to be killed goes everything that it was doing.
     cgroups.kill_script(KILLING)?;
     if !matches!(result, Ok(Some(_))) {
-        drop(child.kill());
-        child.wait()?;
+        // Mostly to reap it: with its group it is dead, unless it had moved itself elsewhere.
+        child.end(KILLING)?;
     }
     cgroups.remove_empty();
     match result {

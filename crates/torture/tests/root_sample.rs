@@ -115,6 +115,71 @@ fn crash_a_reinstall_killed_while_the_container_stops_brings_it_back() {
     assert_eq!(judge(&world.prefix, &before, effect, Runs::Yes), Ok(Verdict::Old));
 }
 
+/// Once it waited for that monitor's end for five and a half minutes, with the container locked.
+#[test]
+fn crash_a_reinstall_that_cannot_kill_its_monitor_ends_at_once_and_is_undone_later() {
+    let scenario = fault::scenario("reinstall, badly configured, running").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let (name, before) = world.prepare(scenario).unwrap();
+    let before = before.unwrap();
+    let mut command = world.command(scenario, &name);
+    let mut killed = 0;
+    let began = Instant::now();
+    let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+        if !seen.is_after && seen.describe().starts_with("pidfd_send_signal") {
+            killed += 1;
+        }
+        // The first that is killed is the child that has made the user namespace of the new root's mount, the second the monitor.
+        if !seen.is_after && killed == 2 { Action::Fail(libc::EPERM) } else { Action::Go }
+    })
+    .unwrap();
+    assert!(killed >= 2, "{run:?}");
+    assert!(!run.hangs && began.elapsed() < testkit::patience(30), "{:?}: {run:?}", began.elapsed());
+    assert!(matches!(run.exit, linux::Exit::Code(code) if code != 0), "{run:?}");
+    for words in [
+        ") cannot be killed: Operation not permitted",
+        "could not be put back by itself",
+        &format!("prlctl recover {name}"),
+    ] {
+        assert!(run.said.contains(words), "{}", run.said);
+    }
+    let recovered = world.host.run(["recover", &name]);
+    assert_eq!(recovered.code, 0, "{recovered}");
+    let effect = Effect::Reinstall { discards: false };
+    assert_eq!(judge(&world.prefix, &before, effect, Runs::Yes), Ok(Verdict::Old));
+}
+
+/// Once the monitor sent it once: refused, all of the time to stop passed, and then the container was killed.
+#[test]
+fn crash_a_container_is_asked_to_stop_again_when_the_signal_was_refused() {
+    let scenario = fault::scenario("reinstall, configured, stopped").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let (name, _) = world.prepare(scenario).unwrap();
+    let mut command = world.command(scenario, &name);
+    let (mut refused, mut sent) = (0, 0);
+    let began = Instant::now();
+    let run = trace::run(&mut command, Victim::Monitor, world.scratch(), &mut |seen| {
+        if seen.is_after || !seen.describe().starts_with("pidfd_send_signal") {
+            return Action::Go;
+        }
+        if refused == 3 {
+            sent += 1;
+            return Action::Go;
+        }
+        refused += 1;
+        Action::Fail(libc::ENOMEM)
+    })
+    .unwrap();
+    assert_eq!((run.exit, refused, sent), (linux::Exit::Code(0), 3, 1), "{run:?}");
+    assert!(began.elapsed() < testkit::patience(30), "{:?}: {run:?}", began.elapsed());
+}
+
 fn cut(name: &str) {
     let file_system: &'static FileSystem = file_system(name).expect("it is one of those");
     let tool = if name.starts_with("ext4") { "ext4" } else { name };

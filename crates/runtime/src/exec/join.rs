@@ -94,18 +94,19 @@ pub fn join(
     let text = match read_until_closed(report) {
         Ok(text) => text,
         Err(error) => {
-            drop(visitor.kill());
-            drop(visitor.wait());
+            drop(visitor.end(JOINING));
             return Err(error);
         }
     };
-    visitor.wait()?;
+    if visitor.wait_for(JOINING, None)?.is_none() {
+        return Err(ExecError::Stuck { limit: JOINING });
+    }
     let pid = text.lines().find_map(|line| line.strip_prefix('P')?.parse::<i32>().ok());
     let child = pid.map(Child::of).transpose()?;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix('X') {
             if let Some(child) = &child {
-                child.wait()?;
+                child.wait_for(JOINING, None)?;
             }
             let (code, because) = rest.split_once(' ').unwrap_or(("126", rest));
             return Err(ExecError::NotExecuted {
@@ -115,7 +116,7 @@ pub fn join(
         }
         if let Some(because) = line.strip_prefix('J') {
             if let Some(child) = &child {
-                child.wait()?;
+                child.wait_for(JOINING, None)?;
             }
             return Err(ExecError::NotJoined { because: because.trim_start_matches("125 ").to_owned() });
         }

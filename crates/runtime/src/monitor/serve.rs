@@ -349,12 +349,10 @@ impl Monitor {
     /// To process 1 of a pid namespace a signal for which it has no handler is lost: pid_namespaces(7). One that has only just been executed
     /// gets it as soon as it has one.
     fn ask_to_stop(&mut self, running: &Running) {
-        if hears(running.init.pid, self.launch.stop_signal) {
-            self.signal_at = None;
-            drop(linux::signal_by_number(running.pidfd.as_fd(), self.launch.stop_signal));
-        } else {
-            self.signal_at = Some(Instant::now() + BETWEEN_LOOKS);
-        }
+        let is_told = hears(running.init.pid, self.launch.stop_signal)
+            && linux::signal_by_number(running.pidfd.as_fd(), self.launch.stop_signal).is_ok();
+        // A signal that was refused is sent again: without it all of the time to stop would pass, and then the container be killed.
+        self.signal_at = (!is_told).then(|| Instant::now() + BETWEEN_LOOKS);
     }
 
     /// The command that was trying this root out has died before it settled: nobody waits for the next command.
