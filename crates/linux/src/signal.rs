@@ -127,6 +127,44 @@ static LAST_WORDS: [AtomicPtr<u8>; SPEAKING] = [const { AtomicPtr::new(std::ptr:
 static LAST_WORDS_LENGTH: [AtomicUsize; SPEAKING] = [const { AtomicUsize::new(0) }; SPEAKING];
 static LAST_WORDS_TO: AtomicI32 = AtomicI32::new(2);
 
+/// How many of the signals have come that [`count_signals`] was told of.
+static COUNTED: AtomicUsize = AtomicUsize::new(0);
+
+/// From now on the first of `signals` that comes is only counted, for [`counted_signals`]; the second ends this process at once, with 128 and its number.
+///
+/// Nothing is blocked, and what is executed knows nothing of it: execve(2) resets handlers, unlike the mask.
+///
+/// # Errors
+/// As in sigaction(2).
+pub fn count_signals(signals: &[i32]) -> io::Result<()> {
+    for &signal in signals {
+        // SAFETY: `sigaction` is plain numbers, for which zero is valid; the handler has the signature for flags without SA_SIGINFO, and calls
+        // nothing but what signal-safety(7) allows.
+        let result = unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = count_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
+            action.sa_flags = libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+        };
+        if result != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// How many have come since [`count_signals`].
+pub fn counted_signals() -> usize {
+    COUNTED.load(Ordering::SeqCst)
+}
+
+extern "C" fn count_signal(signal: libc::c_int) {
+    if COUNTED.fetch_add(1, Ordering::SeqCst) > 0 {
+        // SAFETY: _exit(2) takes a number and does not return; a handler may call it.
+        unsafe { libc::_exit(128 + signal) }
+    }
+}
+
 /// From now on each of `signals`, standard ones, which are unblocked, ends this process at once, whatever it is doing: it writes its words to the
 /// descriptor `to` and exits with 128 and the signal's number. No destructor runs.
 ///

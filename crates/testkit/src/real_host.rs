@@ -4,17 +4,23 @@
 //! containers cannot run at all, [`RealHost::new`] says what is missing, loudly, writes the test down as not run, and gives none.
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use runtime::state::ProcessIdentity;
 use rustix::mount::UnmountFlags;
 
 /// Tests that could not run are listed in this file of the build's directory, a line each; `make test` counts them.
 pub const NOT_RUN: &str = "tests-not-run.txt";
+
+/// How long the containers of a host that goes may take to stop; then they are killed all the same.
+const STOPPING: Duration = Duration::from_secs(60);
 
 /// A host of its own for one test.
 #[derive(Debug)]
@@ -41,7 +47,9 @@ impl RealHost {
             not_run(&scratch, &because);
             return None;
         }
-        let directory = scratch.join(format!("host-{}-{}", std::process::id(), unique()));
+        // Tests that were killed have dropped nothing: whoever comes next does.
+        sweep(&scratch);
+        let directory = scratch.join(format!("{}-{}", mark("host"), unique()));
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -67,7 +75,7 @@ impl RealHost {
             not_run(&scratch(&program), &because);
             return None;
         }
-        let directory = directory.join(format!("host-{}-{}", std::process::id(), unique()));
+        let directory = directory.join(format!("{}-{}", mark("host"), unique()));
         let host = RealHost { program, directory, image: None };
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -179,7 +187,7 @@ impl RealHost {
         let path = self.path(below);
         let parent = path.parent().expect("a file has a directory");
         std::fs::create_dir_all(parent).expect("make a directory");
-        let mut file = std::fs::File::create(&path).expect("make a file");
+        let mut file = File::create(&path).expect("make a file");
         file.write_all(text.as_bytes()).expect("write a file");
         file.set_permissions(std::fs::Permissions::from_mode(mode)).expect("set a mode");
     }
@@ -224,7 +232,7 @@ impl RealHost {
     /// Makes a template in the shared store unless it is there, one test at a time; what making it said, if it was made.
     fn make_shared(&self, shared: &Path, name: &str) -> Option<Ran> {
         std::fs::create_dir_all(shared).expect("make the shared store");
-        let lock = std::fs::File::create(shared.join("lock")).expect("make a lock");
+        let lock = File::create(shared.join("lock")).expect("make a lock");
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock the shared store");
         if shared.join("vz/template").join(name).join("latest").exists() {
             return None;
@@ -251,19 +259,68 @@ impl RealHost {
 
 impl Drop for RealHost {
     fn drop(&mut self) {
-        drop(self.prlctl().args(["stop", "--all", "--kill", "--lock-wait", "30"]).output());
+        drop(Ran::within(self.prlctl().args(["stop", "--all", "--kill", "--lock-wait", "30"]), STOPPING));
         // What a killed command has left, its monitor first: it would start its container again.
         kill_groups(&self.prefix());
-        for point in mounts_below(&self.directory).iter().rev() {
-            let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);
-        }
-        let parent = self.directory.parent().map(Path::to_owned).unwrap_or_default();
-        if let Ok(parent) = std::fs::File::open(parent)
-            && let Some(name) = self.directory.file_name()
-        {
-            drop(tree::remove_entry(std::os::fd::AsFd::as_fd(&parent), name));
-        }
+        remove(&self.directory);
     }
+}
+
+/// Everything of it, mounts first.
+fn remove(directory: &Path) {
+    for point in mounts_below(directory).iter().rev() {
+        let _ = rustix::mount::unmount(point, UnmountFlags::DETACH);
+    }
+    let parent = directory.parent().map(Path::to_owned).unwrap_or_default();
+    if let Ok(parent) = File::open(parent)
+        && let Some(name) = directory.file_name()
+    {
+        drop(tree::remove_entry(std::os::fd::AsFd::as_fd(&parent), name));
+    }
+}
+
+/// What a directory of this process is to be called, `<kind>-<pid>-<start time>`, so that [`sweep`] knows when nobody can need it any more.
+pub fn mark(kind: &str) -> String {
+    let pid = std::process::id();
+    let start = ProcessIdentity::of(pid as i32).map_or(0, |own| own.start_time);
+    format!("{kind}-{pid}-{start}")
+}
+
+/// The process that has marked a directory of that name.
+fn owner(name: &str) -> Option<ProcessIdentity> {
+    let mut parts = ["host-", "torture-"].iter().find_map(|kind| name.strip_prefix(kind))?.split('-');
+    let owner = ProcessIdentity { pid: parts.next()?.parse().ok()?, start_time: parts.next()?.parse().ok()? };
+    // Something follows the mark.
+    parts.next().filter(|_| owner.start_time > 0).map(|_| owner)
+}
+
+/// Removes from `scratch` what processes that were killed have left there: hosts, with what runs on them, their control groups and their mounts, and the
+/// disks that they lie on. Returns how many directories that were.
+pub fn sweep(scratch: &Path) -> usize {
+    let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten();
+    let mut found = 0;
+    for entry in entries {
+        let name = entry.file_name();
+        if owner(&name.to_string_lossy()).is_none_or(|owner| owner.is_alive()) {
+            continue;
+        }
+        found += 1;
+        let directory = entry.path();
+        let mut looked_at = vec![directory.clone()];
+        // …/prefix, …/mounted/prefix, and on a disk …/disk/host-…/prefix.
+        for _ in 0..3 {
+            looked_at.iter().for_each(|one| kill_groups(&one.join("prefix")));
+            looked_at = looked_at
+                .iter()
+                .flat_map(|one| std::fs::read_dir(one).into_iter().flatten())
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path())
+                .collect();
+        }
+        remove(&directory);
+    }
+    found
 }
 
 /// What a command did.
@@ -289,6 +346,45 @@ impl Ran {
         }
     }
 
+    /// Runs `command` to its end, but kills it after `limit`: then its code is 137, and the last that it said is that it did not end. What it leaves
+    /// behind is not waited for, though that holds its output.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn within(command: &mut Command, limit: Duration) -> io::Result<Ran> {
+        let said = [memory()?, memory()?];
+        let mut child = command
+            .stdout(Stdio::from(said[0].try_clone()?))
+            .stderr(Stdio::from(said[1].try_clone()?))
+            .spawn()?;
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            match child.try_wait()? {
+                Some(status) => break Some(status),
+                None if Instant::now() >= deadline => break None,
+                None => std::thread::park_timeout(Duration::from_millis(1)),
+            }
+        };
+        let is_killed = status.is_none();
+        let status = match status {
+            Some(status) => status,
+            None => {
+                child.kill()?;
+                child.wait()?
+            }
+        };
+        let read = |file: &File| -> io::Result<Vec<u8>> {
+            let mut bytes = vec![0; file.metadata()?.len() as usize];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        let mut ran = Ran::of(Output { status, stdout: read(&said[0])?, stderr: read(&said[1])? });
+        if is_killed {
+            ran.stderr.push_str(&format!("(killed: it did not end within {limit:?})\n"));
+        }
+        Ok(ran)
+    }
+
     /// It failed with this code, and said each of these on stderr.
     #[track_caller]
     pub fn failed(&self, code: i32, said: &[&str]) {
@@ -303,6 +399,11 @@ impl std::fmt::Display for Ran {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "exit code {}\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr)
     }
+}
+
+/// A file without a name, which is where its end is, whoever else writes to it.
+fn memory() -> io::Result<File> {
+    Ok(rustix::fs::memfd_create("said", rustix::fs::MemfdFlags::CLOEXEC)?.into())
 }
 
 fn scratch(program: &Path) -> PathBuf {
@@ -351,11 +452,8 @@ fn not_run(scratch: &Path, because: &str) {
     let line = format!("NOT RUN: {name}: {because}\n");
     std::io::stderr().lock().write_all(line.as_bytes()).expect("write to stderr");
     std::fs::create_dir_all(scratch).expect("make the scratch directory");
-    let mut file = std::fs::File::options()
-        .append(true)
-        .create(true)
-        .open(scratch.join(NOT_RUN))
-        .expect("open the list");
+    let mut file =
+        File::options().append(true).create(true).open(scratch.join(NOT_RUN)).expect("open the list");
     file.write_all(line.as_bytes()).expect("write the list");
 }
 
@@ -385,20 +483,21 @@ fn kill_groups(prefix: &Path) {
     let group = format!("reroot-{}", prefix.short_hash());
     let root = Path::new("/sys/fs/cgroup");
     let trees = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
-    for tree in trees.chain([root.to_owned()]) {
-        let group = tree.join(&group);
-        if !group.is_dir() {
-            continue;
-        }
+    let groups: Vec<PathBuf> =
+        trees.chain([root.to_owned()]).map(|tree| tree.join(&group)).filter(|group| group.is_dir()).collect();
+    // All are killed before any is removed: on a hybrid host only the group of the v2 tree kills, and those of the others are busy until then.
+    for group in &groups {
         drop(
-            std::fs::File::options()
+            File::options()
                 .write(true)
                 .open(group.join("cgroup.kill"))
                 .and_then(|mut file| file.write_all(b"1")),
         );
+    }
+    for group in &groups {
         let deadline = Instant::now() + crate::patience(10);
         // rmdir says EBUSY while a killed process is on its way out.
-        while group.is_dir() && !remove_groups(&group) && Instant::now() < deadline {
+        while group.is_dir() && !remove_groups(group) && Instant::now() < deadline {
             std::thread::park_timeout(Duration::from_millis(5));
         }
     }
@@ -411,4 +510,46 @@ fn remove_groups(group: &Path) -> bool {
         }
     }
     std::fs::remove_dir(group).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_end_is_killed_and_has_said_what_it_said() {
+        let mut command = Command::new("sh");
+        // Somebody else has its output, and lives on.
+        command.args(["-c", "echo out; echo err >&2; sleep 8 & exec sleep 600"]);
+        let began = Instant::now();
+        let ran = Ran::within(&mut command, Duration::from_millis(300)).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!((ran.code, ran.stdout.as_str()), (137, "out\n"));
+        assert_eq!(ran.stderr, "err\n(killed: it did not end within 300ms)\n");
+    }
+
+    #[test]
+    fn what_a_living_process_has_marked_stays_and_what_a_dead_one_has_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let pid = std::process::id();
+        let start = ProcessIdentity::of(pid as i32).unwrap().start_time;
+        let (own, other) = (format!("{}-0", mark("host")), format!("{}-xfs-1", mark("torture")));
+        // The number of a process that lives, which was another's.
+        let dead = [format!("host-{pid}-{}-0", start + 1), format!("torture-{pid}-{}-ext4-1", start + 1)];
+        let strange = [format!("host-{pid}-0"), format!("other-{pid}-1-0"), "host-x-1-0".to_owned()];
+        let kept: Vec<&String> = [&own, &other].into_iter().chain(&strange).collect();
+        for name in kept.iter().copied().chain(&dead) {
+            std::fs::create_dir_all(scratch.path().join(name).join("prefix/vz")).unwrap();
+        }
+        assert_eq!(sweep(scratch.path()), 2);
+        assert!(kept.iter().all(|name| scratch.path().join(name).join("prefix/vz").exists()));
+        assert!(dead.iter().all(|name| !scratch.path().join(name).exists()));
+    }
+
+    #[test]
+    fn what_ends_in_time_is_as_ever() {
+        let mut command = Command::new("sh");
+        let ran = Ran::within(command.args(["-c", "echo out; exit 3"]), Duration::from_secs(60)).unwrap();
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (3, "out\n", ""));
+    }
 }

@@ -11,6 +11,7 @@
 //! there; each name is given once. At the end all of it stands still, and is judged like after any other fault.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +24,7 @@ use testkit::Ran;
 use testkit::judge::{Runs, Still, leftovers, trash_empties, whole};
 
 use crate::dice::Dice;
-use crate::sweep::{Done, Slice, Tally};
+use crate::sweep::{Done, Slice, Tally, is_interrupted};
 use crate::world::{Unusable, World};
 
 /// Containers that live as long as the host.
@@ -70,7 +71,11 @@ struct Model {
 pub fn rounds(slice: &Slice) -> Result<Option<Done>, Unusable> {
     let mut tally = Tally::default();
     let mut round = slice.from;
-    while Instant::now() < slice.until && tally.faults() < slice.at_most && tally.lost.is_empty() {
+    while Instant::now() < slice.until
+        && tally.faults() < slice.at_most
+        && tally.lost.is_empty()
+        && !is_interrupted()
+    {
         let Some(world) = World::new(&slice.program.to_string_lossy(), &slice.directory)? else {
             return Ok(None);
         };
@@ -126,7 +131,7 @@ fn one_round(world: &World, seed: u64, round: u64, workers: usize) -> Result<Mod
     }
     for name in (0..CONTAINERS).map(fixed).chain((0..PASSING).map(passing)) {
         if store::registry::find(&world.prefix, &name).is_ok() {
-            world.host.run(["delete", &name, "--force", "--lock-wait", "60"]);
+            world.run(&["delete", &name, "--force", "--lock-wait", "60"]);
         }
     }
     Ok(model)
@@ -191,7 +196,12 @@ fn run(world: &World, wish: &Wish, lifetime: Option<Duration>, model: &Mutex<Mod
         }
     }
     let mut command = world.host.prlctl();
-    command.args(&wish.words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .process_group(0)
+        .args(&wish.words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     if !["list", "recover"].contains(&wish.words[0].as_str()) {
         command.args(["--lock-wait", "60"]);
     }
@@ -260,7 +270,7 @@ fn within(command: &mut Command, lifetime: Option<Duration>) -> std::io::Result<
 
 /// Everything recovered, and nothing left to recover.
 fn stands_still(world: &World, model: &Model) -> Result<(), String> {
-    let recovered = world.host.run(["recover"]);
+    let recovered = world.run(&["recover"]);
     if recovered.code != 0 {
         return Err(format!("the recovery: {recovered}"));
     }
@@ -305,7 +315,7 @@ fn stands_still(world: &World, model: &Model) -> Result<(), String> {
     }
     trash_empties(&world.prefix).map_err(|violation| violation.to_string())?;
     let still = Still::of(&world.prefix);
-    let again = world.host.run(["recover"]);
+    let again = world.run(&["recover"]);
     if again.code != 0 || !again.stderr.is_empty() {
         return Err(format!("the second recovery: {again}"));
     }

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -185,7 +186,8 @@ impl Drop for Cut {
 }
 
 fn succeed(command: &mut Command) -> io::Result<()> {
-    let output = command.output()?;
+    // Not in our process group, which ^C ends.
+    let output = command.process_group(0).output()?;
     if output.status.success() {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use crate::dice::Dice;
 use crate::disk::{Cut, Disk, FileSystem};
 use crate::scenario::{Kind, SCENARIOS, Scenario};
 use crate::trace::{self, Action, Victim};
-use crate::world::{Unusable, World};
+use crate::world::{Unusable, World, ended};
 
 /// So many instants of one operation.
 const CUTS: usize = 7;
@@ -318,7 +318,7 @@ impl AfterACut<'_> {
         let host = RealHost::existing(self.program, self.directory.parent().unwrap_or(self.directory));
         let prefix = Prefix::new(self.directory).map_err(|error| broken(error.to_string()))?;
         let stood = Stood::now(&prefix, scene.before);
-        let prlctl = |words: &[&str]| -> Ran { host.run(words) };
+        let prlctl = |words: &[&str]| -> Ran { ended(host.prlctl().args(words)) };
         let after = Scene {
             prefix: &prefix,
             prlctl: &prlctl,

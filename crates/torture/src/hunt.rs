@@ -3,6 +3,7 @@
 //! A hunt ends at the first thing that does not hold: it is red, and the mutation is caught. Without a mutation every hunt must come to its end.
 
 use std::path::Path;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use linux::Exit;
@@ -20,7 +21,7 @@ use crate::sweep;
 use crate::syscalls::{Survived, measure, survive};
 use crate::trace::{self, Action, Victim};
 use crate::weakest::{self, Weakest};
-use crate::world::{Unusable, World};
+use crate::world::{Unusable, World, ended};
 
 /// How long a command that may have to wait for a lock is left to itself.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -120,6 +121,18 @@ pub struct Field<'a> {
     pub until: Instant,
 }
 
+/// Waits for it, and kills it if it does not end.
+fn end_of(child: &mut Child) -> std::io::Result<ExitStatus> {
+    let deadline = Instant::now() + trace::LONGEST;
+    loop {
+        match child.try_wait()? {
+            Some(status) => return Ok(status),
+            None if Instant::now() >= deadline => child.kill()?,
+            None => std::thread::park_timeout(BETWEEN_LOOKS),
+        }
+    }
+}
+
 fn known(name: &str) -> Result<&'static Scenario, Unusable> {
     scenario(name).ok_or_else(|| Unusable(format!("there is no scenario `{name}`")))
 }
@@ -156,7 +169,7 @@ impl Field<'_> {
     }
 
     fn is_over(&self) -> bool {
-        Instant::now() >= self.until
+        Instant::now() >= self.until || sweep::is_interrupted()
     }
 
     /// Every call, in an order that the seed says.
@@ -225,10 +238,10 @@ impl Field<'_> {
             tried += 1;
             world.forget_container()?;
             let (name, before) = world.prepare(scenario)?;
-            let ran = Ran::of(world.command(scenario, &name).env("REROOT_FAULT", point).output()?);
+            let ran = ended(world.command(scenario, &name).env("REROOT_FAULT", point));
             let came =
                 Came::of(if ran.code > 128 { Exit::Signal(ran.code - 128) } else { Exit::Code(ran.code) });
-            let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+            let prlctl = |words: &[&str]| -> Ran { world.run(words) };
             let scene = Scene {
                 prefix: &world.prefix,
                 prlctl: &prlctl,
@@ -251,7 +264,8 @@ impl Field<'_> {
     fn cuts(&self, scenario: &'static Scenario, on: &str, is_recovered: bool) -> Result<Hunted, Unusable> {
         let file_system =
             file_system(on).ok_or_else(|| Unusable(format!("there is no filesystem `{on}`")))?;
-        let directory = sweep::scratch(self.program).join(format!("torture-{}-hunt", std::process::id()));
+        let directory =
+            sweep::scratch(self.program).join(format!("{}-hunt", testkit::real_host::mark("torture")));
         let program = self.program.to_string_lossy();
         let mut world = CutWorld::new(&program, file_system, &directory)?
             .ok_or_else(|| Unusable("containers cannot run here".to_owned()))?;
@@ -364,7 +378,7 @@ impl Field<'_> {
         if came != Came::Killed || kept == text {
             return Err(Unusable(format!("{}: `live` was not renamed: {run:?}", scenario.name)));
         }
-        let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+        let prlctl = |words: &[&str]| -> Ran { world.run(words) };
         let scene = Scene {
             prefix: &world.prefix,
             prlctl: &prlctl,
@@ -402,13 +416,13 @@ impl Field<'_> {
         let Some(mut other) = other else {
             return Err(Unusable(format!("{}: no call is `{at}`: {run:?}", scenario.name)));
         };
-        let code = other.wait()?.code();
+        let code = end_of(&mut other)?.code();
         let came = Came::of(run.exit);
         let red = |what: String| Ok(Hunted { faults: 1, red: Some(what) });
         if came != Came::Done {
             return red(format!("it came to {came:?}, the other to {code:?}: {}", run.said));
         }
-        let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+        let prlctl = |words: &[&str]| -> Ran { world.run(words) };
         let scene = Scene {
             prefix: &world.prefix,
             prlctl: &prlctl,
@@ -451,7 +465,7 @@ impl Field<'_> {
         }
         let is_done = child.try_wait()?.is_some_and(|status| status.success());
         drop(lock);
-        child.wait()?;
+        end_of(&mut child)?;
         let red = is_done.then(|| "it was done although another had the lock".to_owned());
         Ok(Hunted { faults: 1, red })
     }
@@ -461,10 +475,10 @@ impl Field<'_> {
         let (name, _) = world.prepare(known("undo, running")?)?;
         world.ok(&["exec", &name, "mkdir -p /root/kept && mount -o bind /old /root/kept"])?;
         let words: Vec<&str> = words.iter().map(|&word| if word == "CT" { &name } else { word }).collect();
-        let ran = world.host.run(&words);
+        let ran = world.run(&words);
         // What is in the trash goes.
         testkit::judge::trash_empties(&world.prefix)?;
-        let seen = world.host.run(["exec", &name, "cat /root/kept/root/number"]);
+        let seen = world.run(&["exec", &name, "cat /root/kept/root/number"]);
         let is_whole = seen.code == 0 && seen.stdout.trim() == "1";
         let red = (!is_whole).then(|| format!("what is in use was deleted: {ran}\nseen inside: {seen}"));
         Ok(Hunted { faults: 1, red })

@@ -22,6 +22,9 @@ const PAGE: &str = "docs/promises.md";
 const MUTATIONS_PAGE: &str = "docs/mutations.md";
 /// Operations wait for the kernel more than they compute.
 const WORKERS: usize = 6;
+/// HUP INT TERM: the first has a run end with its present batch, what was survived is written down, and the next run goes on there; the second ends it
+/// at once.
+const ENDING: [i32; 3] = [1, 2, 15];
 /// Of the filesystems under a power cut.
 const CUT_WORKERS: usize = 3;
 
@@ -182,25 +185,37 @@ fn run(wanted: &Wanted) -> Result<bool, Unusable> {
     let mut shares: u32 = chosen.iter().map(|(_, share)| share).sum();
     let end = Instant::now() + wanted.slice;
     let mut is_whole = true;
+    // What is ignored stays so: nohup(1), and whatever a shell without job control runs in the background.
+    let heeded: Vec<i32> = ENDING.into_iter().filter(|&signal| !linux::is_ignored(signal)).collect();
+    linux::count_signals(&heeded)?;
+    let program = program()?;
+    let (memory, beside) = sweep::scratches(&program);
+    let left = [memory, beside].iter().map(|scratch| testkit::real_host::sweep(scratch)).sum::<usize>();
+    if left > 0 {
+        say(&format!("removed what runs that were killed have left: {left} directories"));
+    }
     for (name, share) in chosen {
+        if sweep::is_interrupted() {
+            say(&format!("interrupted: {name} is not begun"));
+            continue;
+        }
         let rest = end.saturating_duration_since(Instant::now());
         let until = Instant::now() + rest * share / shares.max(1);
         shares -= share;
-        is_whole &= run_one(name, wanted, until)?;
+        is_whole &= run_one(name, wanted, &program, until)?;
     }
     Ok(is_whole)
 }
 
-fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable> {
+fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Result<bool, Unusable> {
     let lines = ledger::read(Path::new(LEDGER))?;
     let fresh = wanted.seed.unwrap_or_else(|| jiff::Timestamp::now().as_second().unsigned_abs());
     let (seed, last) = ledger::resume(&lines, name, wanted.seed).unwrap_or((fresh, 0));
-    let program = program()?;
     let file_system = torture::disk::file_system(name);
     let workers = if file_system.is_some() { CUT_WORKERS } else { WORKERS };
     let slice = Slice {
-        directory: sweep::scratch(&program),
-        program,
+        directory: sweep::scratch(program),
+        program: program.to_owned(),
         seed,
         from: wanted.from.unwrap_or(last),
         until,
@@ -230,7 +245,9 @@ fn run_one(name: &str, wanted: &Wanted, until: Instant) -> Result<bool, Unusable
         tally.cuts,
         tally.lost.len()
     ));
-    if wanted.from.is_none() {
+    // One that was interrupted while it was still counting calls has nothing to tell.
+    let is_nothing = sweep::is_interrupted() && to == slice.from;
+    if wanted.from.is_none() && !is_nothing {
         let line = Line {
             sweep: name.to_owned(),
             day: ledger::today(),

@@ -7,6 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use testkit::real_host::mark;
+
 use crate::disk::FileSystem;
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
@@ -87,6 +89,11 @@ struct Shared {
     failure: Option<Unusable>,
 }
 
+/// Somebody wants this run to end: with the batch that it is at.
+pub fn is_interrupted() -> bool {
+    linux::counted_signals() > 0
+}
+
 /// Does a slice of one of the sweeps over system calls; `None` where containers cannot run.
 ///
 /// # Errors
@@ -126,11 +133,8 @@ pub fn power_cuts(slice: &Slice, file_system: &'static FileSystem) -> Result<Opt
         for worker in 0..slice.workers {
             let (shared, is_able) = (&shared, &is_able);
             scope.spawn(move || {
-                let directory = slice.directory.join(format!(
-                    "torture-{}-{}-{worker}",
-                    std::process::id(),
-                    file_system.name
-                ));
+                let directory =
+                    slice.directory.join(format!("{}-{}-{worker}", mark("torture"), file_system.name));
                 match cut_operations(slice, file_system, &directory, shared) {
                     Ok(true) => {}
                     Ok(false) => is_able.store(false, Ordering::Relaxed),
@@ -176,7 +180,8 @@ fn next(slice: &Slice, shared: &Mutex<Shared>) -> Result<Option<u64>, Unusable> 
     let is_enough = shared.tally.lost.len() >= ENOUGH
         || shared.tally.faults() >= slice.at_most
         || shared.failure.is_some()
-        || Instant::now() >= slice.until;
+        || Instant::now() >= slice.until
+        || is_interrupted();
     if is_enough {
         return Ok(None);
     }
@@ -214,12 +219,16 @@ fn work(slice: &Slice, batches: &[Vec<Point>], shared: &Mutex<Shared>) -> Result
     Ok(())
 }
 
+/// Where hosts may lie: in memory, and beside the program.
+pub fn scratches(program: &Path) -> (PathBuf, PathBuf) {
+    let memory = PathBuf::from("/dev/shm");
+    let beside = program.ancestors().nth(2).unwrap_or(&memory).join("test-hosts");
+    (memory, beside)
+}
+
 /// Where hosts of a sweep lie that need no filesystem of their own: in memory, where there is enough of it.
 pub fn scratch(program: &Path) -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    let is_roomy = rustix::fs::statvfs(memory).is_ok_and(|found| found.f_bavail * found.f_frsize > 2 << 30);
-    if is_roomy {
-        return memory.to_owned();
-    }
-    program.ancestors().nth(2).unwrap_or(memory).join("test-hosts")
+    let (memory, beside) = scratches(program);
+    let is_roomy = rustix::fs::statvfs(&memory).is_ok_and(|found| found.f_bavail * found.f_frsize > 2 << 30);
+    if is_roomy { memory } else { beside }
 }

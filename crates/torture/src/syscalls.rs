@@ -69,6 +69,9 @@ pub fn plan(world: &mut World, sweep: Sweep, seed: u64) -> Result<Vec<Vec<Point>
         sweep.runs(scenario).into_iter().map(move |(victim, recovers)| (scenario, victim, recovers))
     });
     for (scenario, victim, recovers) in runs {
+        if crate::sweep::is_interrupted() {
+            return Ok(Vec::new());
+        }
         let calls = measure(world, scenario, victim, recovers)?;
         let mut points = Vec::new();
         for call in 1..=calls {
@@ -148,7 +151,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
     // The one call that was made to fail was in the start of the old root, and the recovery has said so: it is done, and locks nothing.
     let is_told = point.recovers.is_some() && run.said.contains(&format!("cannot start `{name}`"));
     let stood = Stood::now(&world.prefix, before.as_ref());
-    let prlctl = |words: &[&str]| -> Ran { world.host.run(words) };
+    let prlctl = |words: &[&str]| -> Ran { world.run(words) };
     let scene = Scene {
         prefix: &world.prefix,
         prlctl: &prlctl,

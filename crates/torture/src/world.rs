@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use testkit::{Ran, RealHost};
 
 use crate::golden;
 use crate::scenario::{Kind, Scenario, Scripts};
+use crate::trace::LONGEST;
 
 /// A container is used for so many faults, as long as it stays on its old roots.
 const USES: u32 = 40;
@@ -97,7 +99,12 @@ impl World {
     /// # Errors
     /// [`Unusable`].
     pub fn make_template(&self) -> Result<(), Unusable> {
-        must(Ran::of(self.host.vzpkg().args(["create", "cache", "busybox"]).output()?)).map(drop)
+        must(ended(self.host.vzpkg().args(["create", "cache", "busybox"]))).map(drop)
+    }
+
+    /// Runs `prlctl`, which is killed if it does not end.
+    pub fn run(&self, words: &[&str]) -> Ran {
+        ended(self.host.prlctl().args(words))
     }
 
     /// Runs `prlctl`, which must succeed.
@@ -105,7 +112,7 @@ impl World {
     /// # Errors
     /// [`Unusable`].
     pub fn ok(&self, words: &[&str]) -> Result<Ran, Unusable> {
-        must(self.host.run(words))
+        must(self.run(words))
     }
 
     /// Makes the host what `scenario` begins with. Returns the container's name, and the container unless there is none yet.
@@ -117,7 +124,7 @@ impl World {
             self.forget_container()?;
             let is_there = self.prefix.template_dir().join("busybox/latest").exists();
             if scenario.kind == Kind::MakeTemplate && is_there {
-                must(Ran::of(self.host.vzpkg().args(["remove", "cache", "busybox"]).output()?))?;
+                must(ended(self.host.vzpkg().args(["remove", "cache", "busybox"])))?;
             } else if scenario.kind == Kind::RemoveTemplate && !is_there {
                 self.make_template()?;
             }
@@ -174,7 +181,12 @@ impl World {
         let area = Area::open(&self.prefix, &id).map_err(|error| Unusable(error.to_string()))?;
         let delta = area.generation_dir(GenerationNumber::new(number)).join("delta");
         if number == 1 {
-            let status = Command::new("cp").arg("-a").arg(self.golden.join(".")).arg(&delta).status()?;
+            let status = Command::new("cp")
+                .process_group(0)
+                .arg("-a")
+                .arg(self.golden.join("."))
+                .arg(&delta)
+                .status()?;
             if !status.success() {
                 return Err(Unusable(format!("cp -a: {status}")));
             }
@@ -226,9 +238,20 @@ impl World {
     /// The command of a scenario.
     pub fn command(&self, scenario: &Scenario, name: &str) -> Command {
         let mut command = if scenario.is_of_templates() { self.host.vzpkg() } else { self.host.prlctl() };
-        command.args(scenario.words.iter().map(|word| if *word == "CT" { name } else { word }));
+        command
+            .process_group(0)
+            .args(scenario.words.iter().map(|word| if *word == "CT" { name } else { word }));
         command
     }
+}
+
+/// The end of a command, which comes, and not by the ^C that is meant for the run: whoever waits for one that hangs hangs too, and never says so.
+pub(crate) fn ended(command: &mut Command) -> Ran {
+    Ran::within(command.process_group(0), LONGEST).unwrap_or_else(|error| Ran {
+        code: 127,
+        stdout: String::new(),
+        stderr: format!("{command:?}: {error}\n"),
+    })
 }
 
 fn must(ran: Ran) -> Result<Ran, Unusable> {
