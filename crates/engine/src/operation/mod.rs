@@ -21,6 +21,7 @@ pub mod forget;
 mod log;
 pub mod make_template;
 pub mod reinstall;
+mod settle;
 pub mod switch;
 
 use runtime::kernel::boot_id;

@@ -128,7 +128,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             distribution: Some(template.record.distribution.clone()),
             has_machine_id: template.record.systemd,
         }),
-        templates: super::change::installed_templates(container)?,
+        templates: super::settle::installed_templates(container)?,
         last_script: None,
         scripts,
         report: Vec::new(),

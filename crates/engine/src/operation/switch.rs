@@ -97,7 +97,7 @@ pub fn switch(
         discards: false,
         is_tried: container.is_running(),
         making: None,
-        templates: super::change::installed_templates(container)?,
+        templates: super::settle::installed_templates(container)?,
         last_script: None,
         scripts: Scripts::default(),
         report: Vec::new(),
