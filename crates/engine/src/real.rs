@@ -1,5 +1,7 @@
 //! Containers that really run: [`Runtime`] by way of the crate `runtime`.
 
+mod errors;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,11 +12,12 @@ use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::going_down::{self, Pulse};
 use runtime::keeper::Keeper;
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
-use runtime::mounts::{self, MountError};
+use runtime::mounts;
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store::{ContainerId, GenerationNumber, IdRange, Prefix};
 
+use self::errors::{because, exec_error, monitor_error, mount_error, other, wait_error};
 use crate::runtime::{
     InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink, Start,
 };
@@ -31,6 +34,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 const RESTS: u32 = 2;
 /// One that has not rested by then is busy with something, and lives.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+/// A longer chain is not attached to its end: one packet to a monitor carries so many descriptors.
+const DEEPEST: usize = 100;
 
 /// See the module.
 #[derive(Debug)]
@@ -59,14 +65,6 @@ impl RealRuntime {
 
     fn connect(&self, id: &ContainerId) -> RuntimeResult<Option<Session>> {
         Session::connect(&self.prefix, id).map_err(monitor_error)
-    }
-
-    fn other(error: &dyn std::error::Error) -> RuntimeError {
-        RealRuntime::because(runtime::monitor::describe(error))
-    }
-
-    fn because(because: String) -> RuntimeError {
-        RuntimeError { because, console: String::new(), kind: RuntimeErrorKind::Other }
     }
 
     /// How a plain init ended that has just been executed, if it did before it waited for anything. A systemd tells when it is up, another init
@@ -100,60 +98,6 @@ impl RealRuntime {
         }
         Ok(clones)
     }
-}
-
-/// A longer chain is not attached to its end: one packet to a monitor carries so many descriptors.
-const DEEPEST: usize = 100;
-
-fn mount_error(error: &MountError) -> RuntimeError {
-    let kind = match error {
-        MountError::Busy { .. } => RuntimeErrorKind::Busy,
-        MountError::FileSystem { .. } => RuntimeErrorKind::FileSystem,
-        MountError::Call { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            RuntimeErrorKind::NoSpace
-        }
-        MountError::Call { .. } => RuntimeErrorKind::Other,
-    };
-    RuntimeError { kind, ..RealRuntime::other(error) }
-}
-
-fn monitor_error(error: MonitorError) -> RuntimeError {
-    let because = runtime::monitor::describe(&error);
-    let kind = match error {
-        MonitorError::Interrupted => RuntimeErrorKind::Interrupted,
-        MonitorError::NotUp { .. } => RuntimeErrorKind::NotUp,
-        MonitorError::NotStarted { .. }
-        | MonitorError::Ended { .. }
-        | MonitorError::Refused { .. }
-        | MonitorError::Lost { .. }
-        | MonitorError::Leaving { .. }
-        | MonitorError::Cgroup(_) => RuntimeErrorKind::Other,
-    };
-    let mut console = String::new();
-    if let MonitorError::NotStarted { console: said, .. } | MonitorError::Ended { console: said, .. } = error
-    {
-        console = said;
-    }
-    RuntimeError { because, console, kind }
-}
-
-/// Of a wait that a signal may end.
-fn wait_error(error: &std::io::Error) -> RuntimeError {
-    if error.kind() == std::io::ErrorKind::Interrupted {
-        return monitor_error(MonitorError::Interrupted);
-    }
-    RealRuntime::other(error)
-}
-
-fn exec_error(error: &ExecError) -> RuntimeError {
-    let kind = match error {
-        ExecError::NotRunning => RuntimeErrorKind::NotRunning,
-        ExecError::NotExecuted { .. } => RuntimeErrorKind::NotUp,
-        ExecError::NotJoined { .. } | ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
-            RuntimeErrorKind::Other
-        }
-    };
-    RuntimeError { kind, ..RealRuntime::other(error) }
 }
 
 impl Runtime for RealRuntime {
@@ -225,7 +169,7 @@ impl Runtime for RealRuntime {
             return session.wait_until_up(limit, signals.as_ref().map(AsFd::as_fd)).map_err(monitor_error);
         }
         // A plain init is alive and executes: the shell is what every script needs.
-        let null = exec::null().map_err(|error| RealRuntime::other(&error))?;
+        let null = exec::null().map_err(|error| other(&error))?;
         let streams = Streams::Descriptors([null.as_fd(); 3]);
         let request =
             Request { program: Program::Shell(":".into()), environment: exec::environment(), streams };
@@ -274,11 +218,10 @@ impl Runtime for RealRuntime {
             }
         }
         // Its monitor was killed: what that would have done.
-        if let Some(init) = state.init.open().map_err(|error| RealRuntime::other(&error))? {
+        if let Some(init) = state.init.open().map_err(|error| other(&error))? {
             if !limit.is_zero() {
                 // What could not be asked to stop is not waited for.
-                signal_by_number(init.as_fd(), state.stop_signal)
-                    .map_err(|error| RealRuntime::other(&error))?;
+                signal_by_number(init.as_fd(), state.stop_signal).map_err(|error| other(&error))?;
                 let timeout =
                     Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
                 let signals = self.signals.borrow();
@@ -304,14 +247,14 @@ impl Runtime for RealRuntime {
         mounts::sweep_layers(&self.prefix, id);
         // The monitor first: it would start the container again, or its recovery. Also one that has not come to record a start yet.
         if let Some(monitor) = living_monitor(&self.prefix, id)
-            && let Some(pidfd) = monitor.open().map_err(|error| RealRuntime::other(&error))?
+            && let Some(pidfd) = monitor.open().map_err(|error| other(&error))?
         {
             match rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 // It lives on: whoever waited for its end would wait for all of `LEAVING`, with the container locked.
                 Err(error) => {
                     let error = std::io::Error::from(error);
-                    return Err(RealRuntime::because(format!(
+                    return Err(because(format!(
                         "its monitor (pid {}) cannot be killed: {error}",
                         monitor.pid
                     )));
@@ -319,9 +262,9 @@ impl Runtime for RealRuntime {
             }
         }
         wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
-        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
-        cgroups.kill_container(KILLING).map_err(|error| RealRuntime::other(&error))?;
-        cgroups.remove_container().map_err(|error| RealRuntime::other(&error))?;
+        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| other(&error))?;
+        cgroups.kill_container(KILLING).map_err(|error| other(&error))?;
+        cgroups.remove_container().map_err(|error| other(&error))?;
         state::forget(&self.prefix, id);
         Ok(())
     }
@@ -442,7 +385,7 @@ impl Runtime for RealRuntime {
             mounts::host_point(&self.prefix, id, root.number),
         ] {
             if mounts::is_mounted(&point) {
-                return tree::Root::open(&point).map_err(|error| RealRuntime::other(&error));
+                return tree::Root::open(&point).map_err(|error| other(&error));
             }
         }
         let view = mounts::read_view(&root.layers).map_err(|error| mount_error(&error))?;
@@ -453,7 +396,7 @@ impl Runtime for RealRuntime {
         if self.keepers.borrow().contains_key(id) || linux::mutated!("no-keeper") {
             return Ok(());
         }
-        let keeper = Keeper::start(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
+        let keeper = Keeper::start(&self.prefix, id).map_err(|error| other(&error))?;
         self.keepers.borrow_mut().insert(*id, keeper);
         Ok(())
     }
@@ -468,7 +411,7 @@ impl Runtime for RealRuntime {
         // What is ignored, as under nohup(1), would be told by the reader all the same, since it is blocked.
         let heeded: Vec<i32> =
             ENDING_SIGNALS.into_iter().filter(|&signal| !linux::is_ignored(signal)).collect();
-        let reader = SignalReader::new(&heeded).map_err(|error| RealRuntime::other(&error))?;
+        let reader = SignalReader::new(&heeded).map_err(|error| other(&error))?;
         *self.signals.borrow_mut() = Some(reader);
         Ok(())
     }
@@ -516,13 +459,13 @@ impl Runtime for RealRuntime {
             if matches!(error, script::ScriptError::Interrupted) {
                 return monitor_error(MonitorError::Interrupted);
             }
-            RealRuntime::other(&error)
+            other(&error)
         })
     }
 
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {
-        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| RealRuntime::other(&error))?;
-        cgroups.kill_script(KILLING).map_err(|error| RealRuntime::other(&error))
+        let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| other(&error))?;
+        cgroups.kill_script(KILLING).map_err(|error| other(&error))
     }
 
     fn run_inside(
@@ -531,7 +474,7 @@ impl Runtime for RealRuntime {
         wanted: &InnerScript<'_>,
         sink: Sink<'_>,
     ) -> RuntimeResult<Option<Exit>> {
-        let other = |error: std::io::Error| RealRuntime::other(&error);
+        let other = |error: std::io::Error| other(&error);
         let null = exec::null().map_err(other)?;
         let (output, written) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| other(error.into()))?;
