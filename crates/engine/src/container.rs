@@ -46,6 +46,22 @@ impl Container<'_> {
         self.runtime().running(self.id()).is_some()
     }
 
+    /// Whether it can be told if it runs: a container that runs and is taken for a stopped one would be ended, or started twice on one root.
+    ///
+    /// # Errors
+    /// [`Code::Damaged`].
+    pub fn check_runtime_record(&self) -> Result<()> {
+        runtime::state::check(&self.host.prefix, self.id()).map_err(|error| {
+            Failure::new(Code::Damaged, format!("nobody can tell whether `{}` runs", self.name))
+                .because(format!(
+                    "{} cannot be used: {error}",
+                    runtime::state::path(&self.host.prefix, self.id()).display()
+                ))
+                .unchanged()
+                .hint(format!("`prlctl stop {} --kill` ends whatever runs of it", self.name))
+        })
+    }
+
     /// The template under a generation.
     ///
     /// # Errors

@@ -155,7 +155,9 @@ impl Host {
     /// # Errors
     /// [`Failure`].
     pub fn open_unrecovered(&self, id: &ContainerId, words: &str) -> Result<Container<'_>> {
-        self.open_by(id, words, Area::open)
+        let container = self.open_by(id, words, Area::open)?;
+        container.check_runtime_record()?;
+        Ok(container)
     }
 
     /// Opens a container exclusively to stop it. That its records are damaged is no reason not to: what runs must be stopped before they can be

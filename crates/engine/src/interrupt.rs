@@ -17,6 +17,31 @@ impl Host {
         self.observer.borrow_mut().last_words(&failure);
     }
 
+    /// Says what there is to say should a signal end the process while it brings to an end what another had left under way.
+    pub(crate) fn recovering(&self, name: &str, is_kept: bool) {
+        let (state, hint) = if is_kept {
+            (
+                "another process brings it to its end",
+                format!("`prlctl recover {name}` waits until that is done"),
+            )
+        } else {
+            (
+                "it is not at its end, and it may be that the container does not run",
+                format!("`prlctl recover {name}` goes on"),
+            )
+        };
+        let failure = Failure::new(Code::Interrupted(0), format!("`{name}` has not been recovered"))
+            .because("a signal has interrupted it")
+            .state(state)
+            .hint(hint);
+        self.observer.borrow_mut().last_words(&failure);
+    }
+
+    /// The command itself begins, or goes on to its next container.
+    pub(crate) fn recovered(&self) {
+        self.not_begun(&format!("`{}` has not been done", self.command));
+    }
+
     /// From here on a signal that asks this process to end is told by [`Host::unless_interrupted`], and ends the waits for stops and boots.
     ///
     /// # Errors

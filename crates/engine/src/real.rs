@@ -63,6 +63,15 @@ impl RealRuntime {
         }
     }
 
+    /// Kills all of the container, its monitor first.
+    fn end_all(&self, id: &ContainerId, keeps_mounts: bool) -> RuntimeResult<()> {
+        self.kill(id)?;
+        if !keeps_mounts {
+            mounts_of_container::unmount_all(&self.prefix, id);
+        }
+        Ok(())
+    }
+
     fn connect(&self, id: &ContainerId) -> RuntimeResult<Option<Session>> {
         Session::connect(&self.prefix, id).map_err(monitor_error)
     }
@@ -204,7 +213,16 @@ impl Runtime for RealRuntime {
     }
 
     fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()> {
-        let Some(state) = state::running(&self.prefix, id) else { return Ok(()) };
+        let Some(state) = state::running(&self.prefix, id) else {
+            return match state::check(&self.prefix, id) {
+                Ok(()) => Ok(()),
+                Err(_) if limit.is_zero() => self.end_all(id, keeps_mounts),
+                Err(error) => Err(because(format!(
+                    "{} cannot be used: {error}",
+                    state::path(&self.prefix, id).display()
+                ))),
+            };
+        };
         let own = self.sessions.borrow_mut().remove(id);
         let session = if own.is_some() { own } else { self.connect(id)? };
         if let Some(session) = session {
@@ -212,6 +230,10 @@ impl Runtime for RealRuntime {
             match session.stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
                 // Somebody who has been killed since had told it to stop: it was at its end, and has left without looking who else wants something.
                 Err(MonitorError::Lost { .. }) if state::running(&self.prefix, id).is_none() => return Ok(()),
+                // It hangs: what it was to do at the end of its time is done here. Were it left, it would stop the container when it wakes.
+                Err(MonitorError::Lost { source }) if source.kind() == std::io::ErrorKind::TimedOut => {
+                    return self.end_all(id, keeps_mounts);
+                }
                 // It was killed.
                 Err(MonitorError::Lost { .. }) if !state.monitor.is_alive() => {}
                 stopped => return stopped.map(drop).map_err(monitor_error),

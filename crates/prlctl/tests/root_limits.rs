@@ -226,7 +226,7 @@ fn root_hostname_hosts_and_resolver_are_set() {
     host.ok(["restart", "web01"]);
     assert_eq!(
         host.exec("web01", "grep -v localhost /etc/hosts"),
-        "192.0.2.9 db\n192.0.2.7 shop.example.com\n127.0.1.1\tdepot"
+        "192.0.2.9 db\n192.0.2.7 shop.example.com\n127.0.1.1\tdepot\t# prlctl"
     );
     // Without a key: named after the container, and its resolver is its own.
     host.started("Web_02");

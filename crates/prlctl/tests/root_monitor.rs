@@ -284,3 +284,52 @@ fn root_a_start_that_cannot_be_recorded_has_failed() {
     host.ok(["start", "web01"]);
     assert_eq!(host.exec("web01", "echo yes"), "yes");
 }
+
+#[test]
+fn root_a_container_of_which_nobody_can_tell_whether_it_runs_is_left_alone() {
+    let Some(host) = new_host() else { return };
+    let init = Pid::from_raw(pid(&host, "init")).unwrap();
+    let record = host.path("run/vz").join(uuid(&host)).join("state.json");
+    let text = std::fs::read(&record).unwrap();
+    host.write(&format!("run/vz/{}/state.json", uuid(&host)), "{", 0o600);
+    for words in [
+        &["reinstall", "web01", "--dry-run"][..],
+        &["reinstall", "web01"],
+        &["delete", "web01"],
+        &["delete", "web01", "--force"],
+        &["start", "web01"],
+        &["restart", "web01"],
+        &["recover", "web01"],
+        &["mount", "web01"],
+    ] {
+        let ran = host.run(words);
+        ran.failed(85, &["nobody can tell whether `web01` runs", "`prlctl stop web01 --kill` ends"]);
+        assert!(rustix::process::test_kill_process(init).is_ok(), "{ran}");
+    }
+    host.write(&format!("run/vz/{}/state.json", uuid(&host)), &String::from_utf8(text).unwrap(), 0o600);
+    assert_eq!(host.exec("web01", "echo yes"), "yes");
+    host.write(&format!("run/vz/{}/state.json", uuid(&host)), "{", 0o600);
+    host.ok(["stop", "web01", "--kill"]);
+    host.wait_until("its init is dead", || {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", init.as_raw_nonzero())).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "echo yes"), "yes");
+}
+
+#[test]
+fn root_a_container_whose_monitor_hangs_is_ended_all_the_same() {
+    let Some(host) = new_host() else { return };
+    let hang = || kill_process(Pid::from_raw(pid(&host, "monitor")).unwrap(), Signal::STOP).unwrap();
+    hang();
+    host.ok(["stop", "web01", "--kill"]);
+    assert!(is_state(&host, "stopped"));
+    let id = uuid(&host);
+    let of_container = host.mounts().into_iter().filter(|at| at.to_string_lossy().contains(&id));
+    assert_eq!(of_container.collect::<Vec<_>>(), Vec::<std::path::PathBuf>::new());
+    host.ok(["start", "web01"]);
+    hang();
+    host.ok(["delete", "web01", "--force"]);
+}

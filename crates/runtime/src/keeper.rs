@@ -17,6 +17,20 @@ use crate::cgroup::{CgroupError, Cgroups};
 /// How long a keeper may take to end that was told so.
 const HEARING: Duration = Duration::from_secs(5);
 
+/// How many keepers in a row have become the recovery that this process is.
+const DEPTH: &str = "REROOT_KEEPERS";
+/// A recovery that dies again and again dies of itself: somebody has to look.
+const DEEPEST: u32 = 3;
+
+fn depth() -> u32 {
+    std::env::var(DEPTH).ok().and_then(|depth| depth.parse().ok()).unwrap_or(0)
+}
+
+/// Whether this process, a recovery, may have a keeper of its own.
+pub fn is_worth_another() -> bool {
+    depth() < DEEPEST
+}
+
 /// What can go wrong with a keeper.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
@@ -66,6 +80,7 @@ impl Keeper {
                 .env_clear()
                 .env("PATH", crate::spec::PATH)
                 .env("REROOT_PREFIX", prefix.root())
+                .env(DEPTH, (depth() + 1).to_string())
                 .envs(linux::mutation::environment())
                 .exec();
             127

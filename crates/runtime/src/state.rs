@@ -117,6 +117,18 @@ pub fn recorded(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
     (state.format == 1 && state.prefix == prefix.root() && state.boot_id == boot_id()).then_some(state)
 }
 
+/// Whether it can be told if the container runs: that there is no record says that it does not, one that cannot be read says nothing.
+///
+/// # Errors
+/// Why it cannot.
+pub fn check(prefix: &Prefix, id: &ContainerId) -> io::Result<()> {
+    match std::fs::read(path(prefix, id)) {
+        Ok(text) => serde_json::from_slice::<RuntimeState>(&text).map(drop).map_err(io::Error::from),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes the record: whole or not at all, but not synced, since it dies with the host.
 ///
 /// # Errors
@@ -137,6 +149,7 @@ pub fn forget(prefix: &Prefix, id: &ContainerId) {
     drop(std::fs::remove_file(path(prefix, id)));
 }
 
-fn path(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+/// Where it is.
+pub fn path(prefix: &Prefix, id: &ContainerId) -> PathBuf {
     prefix.run_dir_of(id).join("state.json")
 }

@@ -376,6 +376,20 @@ pub fn resume<P: DeserializeOwned>(
     let log = OperationLog::open(container, kind.name);
     let mut work = Work { container, journal, plan, log, what: String::new(), is_committed: false };
     work.log.note("recovery");
+    // What has been brought down to be brought back must not stay down because this process is killed too.
+    let is_kept = work.journal.was_running
+        && work.is_this_boot()
+        && runtime::keeper::is_worth_another()
+        && container.runtime().keep(container.id()).is_ok();
+    container.host.recovering(&container.name, is_kept);
+    let result = bring_to_an_end(kind, work);
+    container.runtime().dismiss_keeper(container.id());
+    container.host.recovered();
+    result
+}
+
+fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<String> {
+    let container = work.container;
     let _released = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
         // What the rename has made visible may not be durable yet: before anything leans on it.

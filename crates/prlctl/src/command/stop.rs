@@ -18,7 +18,7 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
     let Some(words) = &arguments.container else { return stop_all(&host, arguments) };
     host.not_begun(&format!("cannot stop `{}`", tree::escaped(words.as_bytes())));
     let container = host.open_to_stop(words)?;
-    if !container.is_running() {
+    if !container.is_running() && container.check_runtime_record().is_ok() {
         return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
             .because("it does not run")
             .unchanged()

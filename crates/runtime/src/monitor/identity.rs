@@ -27,10 +27,7 @@ pub fn apply(root: &Root, ids: IdRange, hostname: &str, resolver: Option<&str>) 
             warnings.push(format!("{path} in the container is left as it is: {error}"));
         }
     };
-    // Before /etc/hostname is written, which tells the name of the last start: a death between leaves that, and the next start does both.
-    let before = root.read_file(Path::new("/etc/hostname"), LARGEST).ok().flatten();
-    let before = before.map(|file| String::from_utf8_lossy(file.bytes.trim_ascii()).into_owned());
-    write("/etc/hosts", &|found| hosts(found, hostname, before.as_deref()));
+    write("/etc/hosts", &|found| hosts(found, hostname));
     write("/etc/hostname", &|found| {
         (found.trim_ascii() != hostname.as_bytes()).then(|| format!("{hostname}\n").into_bytes())
     });
@@ -42,16 +39,20 @@ pub fn apply(root: &Root, ids: IdRange, hostname: &str, resolver: Option<&str>) 
     warnings
 }
 
+/// What ends a line that a start has written. Without it nobody could tell that line from one that the container's owner, or an installer, wrote.
+const MARK: &str = "\t# prlctl\n";
+
 /// The line that a start writes.
 fn line(hostname: &str) -> String {
-    format!("127.0.1.1\t{hostname}\n")
+    format!("127.0.1.1\t{hostname}{MARK}")
 }
 
-/// The file with a line for the container's own name, and without the one of the name that it had before; `None` if it is so already. Any line that
-/// is not to the letter what a start has written is somebody else's.
-fn hosts(found: &[u8], hostname: &str, before: Option<&str>) -> Option<Vec<u8>> {
-    let former = before.filter(|before| !before.is_empty() && *before != hostname).map(line);
-    let is_former = |one: &[u8]| former.as_ref().is_some_and(|former| one == former.as_bytes());
+/// The file with a line for the container's own name, and without those that starts have written of other names; `None` if it is so already.
+fn hosts(found: &[u8], hostname: &str) -> Option<Vec<u8>> {
+    let own = line(hostname);
+    let is_former = |one: &[u8]| {
+        one.starts_with(b"127.0.1.1\t") && one.ends_with(MARK.as_bytes()) && one != own.as_bytes()
+    };
     let kept: Vec<u8> = found
         .split_inclusive(|&byte| byte == b'\n')
         .filter(|one| !is_former(one))
@@ -87,26 +88,25 @@ mod tests {
 
     #[test]
     fn adds_the_name_once() {
-        let first = hosts(b"127.0.0.1 localhost", "web01", None).unwrap();
-        assert_eq!(first, b"127.0.0.1 localhost\n127.0.1.1\tweb01\n");
-        assert_eq!(hosts(&first, "web01", Some("web01")), None);
+        let first = hosts(b"127.0.0.1 localhost", "web01").unwrap();
+        assert_eq!(first, b"127.0.0.1 localhost\n127.0.1.1\tweb01\t# prlctl\n");
+        assert_eq!(hosts(&first, "web01"), None);
     }
 
     #[test]
     fn a_name_in_a_comment_is_no_name() {
-        assert!(hosts(b"127.0.0.1 localhost # web01\n", "web01", None).is_some());
+        assert!(hosts(b"127.0.0.1 localhost # web01\n", "web01").is_some());
     }
 
     #[test]
-    fn replaces_the_line_of_the_last_start_and_no_other() {
-        let found = b"127.0.0.1 localhost\n127.0.1.1\tweb01\n127.0.1.1 web01\n192.0.2.1\tweb01\n";
-        let new = hosts(found, "shop", Some("web01")).unwrap();
-        let wanted = "127.0.0.1 localhost\n127.0.1.1 web01\n192.0.2.1\tweb01\n127.0.1.1\tshop\n";
+    fn replaces_the_line_of_a_start_and_no_other() {
+        let found = b"127.0.0.1 localhost\n127.0.1.1\tweb01\t# prlctl\n127.0.1.1\tweb01\n192.0.2.1\tweb01\t# prlctl\n";
+        let new = hosts(found, "shop").unwrap();
+        let wanted =
+            "127.0.0.1 localhost\n127.0.1.1\tweb01\n192.0.2.1\tweb01\t# prlctl\n127.0.1.1\tshop\t# prlctl\n";
         assert_eq!(String::from_utf8_lossy(&new), wanted);
-        assert_eq!(hosts(&new, "shop", Some("web01")), None);
+        assert_eq!(hosts(&new, "shop"), None);
         // The new name is there by somebody's hand: the old line goes all the same.
-        assert_eq!(hosts(b"127.0.1.1\tweb01\n::1 shop\n", "shop", Some("web01")).unwrap(), b"::1 shop\n");
-        // A name that no start has written.
-        assert_eq!(hosts(b"::1 shop\n127.0.1.1\tother\n", "shop", Some("web01")), None);
+        assert_eq!(hosts(b"127.0.1.1\tweb01\t# prlctl\n::1 shop\n", "shop").unwrap(), b"::1 shop\n");
     }
 }

@@ -21,6 +21,8 @@ use crate::state::ProcessIdentity;
 
 /// How long a monitor may take to answer what costs it nothing.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How long one may take to kill its container.
+const HEARING: Duration = Duration::from_secs(5);
 /// How long left-over processes of an earlier run may take to die.
 const KILLING: Duration = Duration::from_secs(10);
 /// How long a start may take until init is executed.
@@ -278,7 +280,7 @@ impl Session {
         interrupt: Option<BorrowedFd<'_>>,
     ) -> Result<End, MonitorError> {
         self.channel.send(&Request::Stop { limit: limit.as_millis() as u64, keeps_mounts }, &[])?;
-        let until = deadline(limit + ANSWER * 2);
+        let until = deadline(if limit.is_zero() { HEARING } else { limit + ANSWER * 2 });
         loop {
             match self.next_unless(until, interrupt)? {
                 Event::Ended { how, .. } => return Ok(how),
@@ -292,9 +294,13 @@ impl Session {
         }
     }
 
-    /// A stop has been asked for, by whomever, and is under way.
+    /// A stop has been asked for, by whomever, and is under way; or may be, as far as one that does not answer can know.
     pub fn is_stopping(&self) -> bool {
-        self.ask(&Request::IsStopping, &[]).is_ok()
+        match self.ask(&Request::IsStopping, &[]) {
+            Ok(_) => true,
+            Err(MonitorError::Lost { source }) => source.kind() == io::ErrorKind::TimedOut,
+            Err(_) => false,
+        }
     }
 
     fn ask(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Vec<String>, MonitorError> {
