@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use store::{Area, AreaError, Conf, ContainerId, Journal, Lock, LockError, LockName, Prefix};
+use store::{Area, AreaError, Conf, ContainerId, ContainerName, Journal, Lock, LockError, LockName, Prefix};
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
@@ -128,6 +128,12 @@ impl Host {
     pub fn open(&self, words: &str) -> Result<Container<'_>> {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
+        if words
+            .parse::<ContainerName>()
+            .is_ok_and(|name| container.area.name().is_ok_and(|own| own == Some(name)))
+        {
+            crate::names::is_its_alone(&container)?;
+        }
         crate::recover::recover(&container)?;
         crate::names::warn_of_no_name(&container);
         if let Err(failure) = crate::names::put_right(&container, false) {

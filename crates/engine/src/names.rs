@@ -43,7 +43,7 @@ pub fn warn_of_no_name(container: &Container<'_>) {
     }
 }
 
-/// Refuses a name that another container claims too: where something is deleted, nobody knows whose it is meant to be.
+/// Refuses a name that another container claims too: nobody knows which one is meant.
 ///
 /// # Errors
 /// [`Code::BadName`].

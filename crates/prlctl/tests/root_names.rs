@@ -52,11 +52,13 @@ fn root_a_name_that_was_edited_is_put_right_by_whoever_notices() {
     );
     host.run(["create", "db01", "--ostemplate", "busybox"]).failed(137, &["the name `db01` is taken"]);
     assert!(host.ok(["status", "db01"]).contains("running"), "it is still whose it was");
-    host.ok(["stop", "db01", "--kill"]);
-    host.run(["delete", "db01"]).failed(
-        137,
-        &["two containers are called `db01`", &uuids[0], &uuids[1], "state: nothing was changed", "hint: "],
-    );
+    for command in ["stop", "restart", "reinstall", "delete"] {
+        host.run([command, "db01"]).failed(
+            137,
+            &["two containers are called `db01`", &uuids[0], &uuids[1], "state: nothing was changed", "hint: "],
+        );
+    }
+    host.ok(["stop", &uuids[0], "--kill"]);
     host.ok(["status", &uuids[1]]);
     rename(&host, &db, "last");
     host.ok(["recover"]);
