@@ -55,7 +55,13 @@ fn root_a_name_that_was_edited_is_put_right_by_whoever_notices() {
     for command in ["stop", "restart", "reinstall", "delete"] {
         host.run([command, "db01"]).failed(
             137,
-            &["two containers are called `db01`", &uuids[0], &uuids[1], "state: nothing was changed", "hint: "],
+            &[
+                "two containers are called `db01`",
+                &uuids[0],
+                &uuids[1],
+                "state: nothing was changed",
+                "hint: ",
+            ],
         );
     }
     host.ok(["stop", &uuids[0], "--kill"]);

@@ -1,6 +1,6 @@
 //! `prlctl delete`, and the emptying of the trash that it leaves to the background
 
-use engine::Result;
+use engine::{Code, Result};
 use serde_json::json;
 
 use super::{done, empty_trash_later, host, named_in_full};
@@ -13,7 +13,14 @@ use crate::arguments::Delete;
 pub fn run(arguments: &Delete) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot delete `{}`", tree::escaped(arguments.container.as_bytes())));
-    let container = host.open(&arguments.container)?;
+    // No other is offered for one that is not there: it might be pasted.
+    let container = host.open(&arguments.container).map_err(|failure| {
+        if failure.code == Code::UnknownContainer {
+            failure.hint("`prlctl list -a` shows all there are")
+        } else {
+            failure
+        }
+    })?;
     let id = *container.id();
     named_in_full(&container, &arguments.container)?;
     host.step("delete", "Removing the CT...");
