@@ -89,7 +89,8 @@ pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()
     Ok(area.discard_generation(&container.host.prefix, number)?)
 }
 
-fn discard_doomed(container: &Container<'_>) {
+/// Deletes what was to be deleted when the container stops, which it has.
+pub fn discard_doomed(container: &Container<'_>) {
     let Ok(generations) = container.area.generations() else { return };
     for (number, record) in generations {
         if record.is_ok_and(|record| record.state == GenerationState::Doomed)

@@ -106,6 +106,7 @@ impl Scene<'_> {
     /// The first [`Violation`].
     pub fn after(&self, came: Came, said: &str) -> Judged<Verdict> {
         self.recover()?;
+        self.stop_what_is_doomed()?;
         let verdict = self.verdict(came, said)?;
         let wanted = match came {
             // Nothing that fails by itself is ever done.
@@ -149,6 +150,24 @@ impl Scene<'_> {
             Recovery::Boot => &["recover", "--boot"],
         };
         self.must_recover(words)
+    }
+
+    /// A root that a container without a monitor still has at its `/old` is deleted when that stops, as was said: so it is restarted.
+    fn stop_what_is_doomed(&self) -> Judged<()> {
+        let Some(before) = self.before else { return Ok(()) };
+        let Some(state) = runtime::state::running(self.prefix, &before.id) else { return Ok(()) };
+        let records = |error: store::AreaError| Violation::new("every record can be read", error.to_string());
+        let area = store::Area::open(self.prefix, &before.id).map_err(records)?;
+        let is_doomed = area
+            .generations()
+            .map_err(records)?
+            .into_iter()
+            .any(|(_, record)| record.is_ok_and(|record| record.state == store::GenerationState::Doomed));
+        if state.monitor.is_alive() || !is_doomed {
+            return Ok(());
+        }
+        let ran = (self.prlctl)(&["restart", self.name]);
+        if ran.code == 0 { Ok(()) } else { Err(Violation::new(RECOVERS, format!("prlctl restart: {ran}"))) }
     }
 
     fn must_recover(&self, words: &[&str]) -> Judged<()> {

@@ -70,7 +70,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
             "Old Container file system has been moved to /old: generation {}; `prlctl reinstall {} --undo` goes back to it",
             result.old, container.name
         ));
-    } else {
+    } else if !container.area.generation_dir(result.old).exists() {
         host.note("the old root has been deleted");
     }
     drop(container);

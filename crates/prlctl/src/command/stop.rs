@@ -59,6 +59,7 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
             },
         )?;
     }
+    engine::recover::discard_doomed(&container);
     host.step("start", "Starting the CT...");
     container.start().map_err(|failure| {
         // Whatever it says of the start: by now the container has been stopped.
