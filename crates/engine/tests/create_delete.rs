@@ -198,6 +198,20 @@ fn a_stopped_container_is_deleted_with_its_names() {
 }
 
 #[test]
+fn a_deletion_leaves_no_link_whatever_an_editor_has_made_of_the_name() {
+    let host = TestHost::new();
+    for (number, name) in ["a/b", "\"", "web03"].into_iter().enumerate() {
+        let id = host.create("web01");
+        registry::link_name(&host.prefix, &format!("old{number}").parse().unwrap(), &id).unwrap();
+        let conf = host.prefix.area_dir(&id).join("ve.conf");
+        let text = std::fs::read_to_string(&conf).unwrap();
+        std::fs::write(&conf, text.replace("NAME=\"web01\"", &format!("NAME=\"{name}\""))).unwrap();
+        delete(&host, &id.to_string(), false).unwrap();
+        assert_eq!(links(&host), Vec::<String>::new(), "NAME=\"{name}\"");
+    }
+}
+
+#[test]
 fn a_running_container_is_only_deleted_by_force() {
     let host = TestHost::new();
     let id = host.create_running("web01");

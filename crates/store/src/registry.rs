@@ -227,7 +227,7 @@ pub fn unlink_name(prefix: &Prefix, name: &ContainerName, id: &ContainerId) -> R
     unlink(&prefix.names_dir(), name.as_str(), id)
 }
 
-/// Removes every name that points to `id`, which is no container yet: what a deletion that died has left must not mean the next one of that UUID.
+/// Removes every name that points to `id`, which is no container any more, or not yet: what a deletion has left must not mean the next one of that UUID.
 pub fn unlink_names_of(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError> {
     let directory = prefix.names_dir();
     let handle = atomic::open_directory(&directory)?;

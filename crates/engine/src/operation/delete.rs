@@ -42,7 +42,6 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     };
     container.runtime().wait_until_gone_unless_interrupted(&id).map_err(busy)?;
     container.runtime().unmount_all(&id).map_err(busy)?;
-    let name = container.area.name().ok().flatten();
 
     let _lock = host.lock_host()?;
     fault::here("delete", "discard", Place::Before)?;
@@ -52,7 +51,8 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a
     // container and the next sweep removes.
     store::trash::discard(&host.prefix, private.as_fd(), id.to_string())?;
-    let unlinked = name.map_or(Ok(()), |name| registry::unlink_name(&host.prefix, &name, &id));
+    // By what they point to, not by NAME: an editor may have made that another one, or none that can be used.
+    let unlinked = registry::unlink_names_of(&host.prefix, &id);
     if let Err(error) = unlinked.and_then(|()| registry::unlink_conf(&host.prefix, &id)) {
         // It has happened, and an error would say that it has not.
         host.warning(&format!("it is deleted, and `prlctl recover` removes its links: {}", describe(&error)));
