@@ -205,7 +205,7 @@ fn a_deletion_leaves_no_link_whatever_an_editor_has_made_of_the_name() {
         registry::link_name(&host.prefix, &format!("old{number}").parse().unwrap(), &id).unwrap();
         let conf = host.prefix.area_dir(&id).join("ve.conf");
         let text = std::fs::read_to_string(&conf).unwrap();
-        std::fs::write(&conf, text.replace("NAME=\"web01\"", &format!("NAME=\"{name}\""))).unwrap();
+        put(&conf, text.replace("NAME=\"web01\"", &format!("NAME=\"{name}\"")).as_bytes());
         delete(&host, &id.to_string(), false).unwrap();
         assert_eq!(links(&host), Vec::<String>::new(), "NAME=\"{name}\"");
     }
