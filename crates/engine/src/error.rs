@@ -208,7 +208,7 @@ impl std::error::Error for Failure {}
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// An error with no room left on the disk somewhere in its chain is that, whatever was being done.
-fn code_of(error: &(dyn std::error::Error + 'static), otherwise: Code) -> Code {
+pub(crate) fn code_of(error: &(dyn std::error::Error + 'static), otherwise: Code) -> Code {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<std::io::Error>()
@@ -362,7 +362,11 @@ impl From<TemplateError> for Failure {
                     format!("`vzpkg create cache NAME` makes one; there are: {}", crate::template::known())
                 })
             }
-            _ => Failure::new(code_of(&error, Code::UnknownTemplate), "the template cannot be used")
+            // Nothing is wrong with any template then.
+            _ if code_of(&error, Code::UnknownTemplate) == Code::NoSpace => {
+                system("cannot write below /vz/template", &error).unchanged()
+            }
+            _ => Failure::new(Code::UnknownTemplate, "the template cannot be used")
                 .caused_by(&error)
                 .unchanged()
                 .hint("`vzpkg list` shows the templates of this host, and `vzpkg create cache NAME` makes one again"),

@@ -1,46 +1,99 @@
 //! Room enough for what is going to be written, asked before anything is.
 
-use rustix::fs::{Mode, OFlags};
+use std::path::Path;
 
-use crate::error::{Code, Failure, Result, system};
-use crate::host::Container;
+use rustix::fs::{Mode, OFlags, StatVfs};
+
+use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
+use crate::host::{Container, Host};
+
+/// What is going to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// Who needs it, for people: `a new root`.
+    pub who: &'static str,
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: u64,
+}
 
 /// A staged generation and the records around it: a few files and directories.
-const BYTES: u64 = 1024 * 1024;
-const INODES: u64 = 64;
+const ROOT: Need = Need { who: "a new root", bytes: 1024 * 1024, inodes: 64 };
 /// What a script will write is known by nobody; less than this is not even worth beginning.
-const BYTES_FOR_SCRIPT: u64 = 16 * 1024 * 1024;
+const ROOT_BY_SCRIPT: Need = Need { bytes: 16 * 1024 * 1024, ..ROOT };
+/// An area with its first generation.
+const CONTAINER: Need = Need { who: "a new container", bytes: 1024 * 1024, inodes: 64 };
+/// Its name and its configuration: two links, each with a block of its own where the path is long, and directories that may grow.
+const LINKS: Need = Need { who: "a new container", bytes: 64 * 1024, inodes: 8 };
 
 /// Refuses with figures when the filesystem of `/vz` has not room enough for a new root.
 ///
 /// # Errors
 /// [`Code::NoSpace`].
 pub fn check(container: &Container<'_>, is_by_script: bool) -> Result<()> {
-    let path = container.host.prefix.private_dir();
-    let found = rustix::fs::statvfs(&path).map_err(|error| {
+    let need = if is_by_script { ROOT_BY_SCRIPT } else { ROOT };
+    let hint = "make room there; `prlctl generation-list` shows old roots that may go";
+    check_at(&container.host.prefix.private_dir(), need, hint)
+}
+
+/// Refuses with figures when there is not room enough for a new container.
+///
+/// # Errors
+/// [`Code::NoSpace`].
+pub fn check_create(host: &Host) -> Result<()> {
+    check_at(&host.prefix.private_dir(), CONTAINER, MAKE_ROOM)?;
+    let links = host.prefix.names_dir();
+    let hint =
+        format!("make room there: `df -h {0}` and `df -i {0}` tell how much there is", links.display());
+    check_at(&links, LINKS, &hint)
+}
+
+/// Refuses with figures when the filesystem of the templates has not room enough for one.
+///
+/// # Errors
+/// [`Code::NoSpace`].
+pub fn check_template(host: &Host, need: Need) -> Result<()> {
+    check_at(&host.prefix.template_dir(), need, MAKE_ROOM)
+}
+
+fn check_at(path: &Path, need: Need, hint: &str) -> Result<()> {
+    let found = rustix::fs::statvfs(path).map_err(|error| {
         system(format!("cannot ask for the free space of {}", path.display()), &std::io::Error::from(error))
     })?;
-    let bytes = if is_by_script { BYTES_FOR_SCRIPT } else { BYTES };
-    let free = found.f_bfree * found.f_frsize;
-    // A filesystem that makes inodes as it needs them says that it has none.
-    let has_inodes = found.f_files == 0 || found.f_ffree >= INODES;
-    if free >= bytes && has_inodes {
+    if fits(&found, need) {
         return Ok(());
     }
     Err(Failure::new(Code::NoSpace, format!("the filesystem of {} is full", path.display()))
-        .because(format!(
-            "a new root needs {} KiB and {INODES} inodes, there are {} KiB and {} inodes",
-            bytes / 1024,
-            free / 1024,
-            found.f_ffree
-        ))
+        .because(figures(&found, need))
         .unchanged()
-        .hint("make room there; `prlctl generation-list` shows old roots that may go"))
+        .hint(hint))
+}
+
+fn fits(found: &StatVfs, need: Need) -> bool {
+    // A filesystem that makes inodes as it needs them says that it has none.
+    let has_inodes = found.f_files == 0 || found.f_ffree >= need.inodes;
+    found.f_bfree * found.f_frsize >= need.bytes && has_inodes
+}
+
+fn figures(found: &StatVfs, need: Need) -> String {
+    let inodes = if found.f_files == 0 {
+        "no limit of inodes".to_owned()
+    } else {
+        format!("{} inodes", found.f_ffree)
+    };
+    format!(
+        "{} needs {} KiB and {} inodes, there are {} KiB and {inodes}",
+        need.who,
+        need.bytes / 1024,
+        need.inodes,
+        found.f_bfree * found.f_frsize / 1024
+    )
 }
 
 /// What a start writes in `/run/vz/<uuid>`: records, mount points, the bundle.
 const RUN_BYTES: usize = 64 * 1024;
-const RUN_INODES: u64 = 32;
+const RUN: Need = Need { who: "a start", bytes: RUN_BYTES as u64, inodes: 32 };
 
 /// Refuses when what a start writes below `/run` would not fit there: asked before a container is stopped that is to run again. It is written for a
 /// trial, which in memory costs nothing; what a filesystem says of itself is not what a quota or a read-only mount lets one write.
@@ -50,7 +103,13 @@ const RUN_INODES: u64 = 32;
 pub fn check_run(container: &Container<'_>) -> Result<()> {
     let directory = container.host.prefix.run_dir_of(container.id());
     let refused = |error: &std::io::Error| {
-        system(format!("cannot write below {}", directory.display()), error).unchanged().hint(format!(
+        let mut failure = system(format!("cannot write below {}", directory.display()), error);
+        if failure.code == Code::NoSpace
+            && let Ok(found) = rustix::fs::statvfs(&directory)
+        {
+            failure = failure.because(figures(&found, RUN));
+        }
+        failure.unchanged().hint(format!(
             "make room there, without which `{}` could not start again: `df -h {1}` and `df -i {1}` tell how much there is",
             container.name,
             container.host.prefix.run_dir().display()
@@ -67,7 +126,7 @@ pub fn check_run(container: &Container<'_>) -> Result<()> {
     let _ = rustix::fs::unlink(&trial);
     written.map_err(|error| refused(&error))?;
     let found = rustix::fs::statvfs(&directory).map_err(|error| refused(&error.into()))?;
-    if found.f_files != 0 && found.f_ffree < RUN_INODES {
+    if found.f_files != 0 && found.f_ffree < RUN.inodes {
         return Err(refused(&rustix::io::Errno::NOSPC.into()));
     }
     Ok(())

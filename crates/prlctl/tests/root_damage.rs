@@ -336,6 +336,42 @@ fn root_a_full_filesystem_refuses_with_figures_and_changes_nothing() {
     four_lines(&ran);
     assert_eq!(records(&area), before);
     assert_eq!(host.exec("web01", "cat /root/number"), "1", "it still runs");
+    let create = ["create", "web02", "--ostemplate", "busybox"];
+    let ran = host.run(create);
+    ran.failed(
+        46,
+        &[
+            "error: cannot create `web02`\n",
+            "a new container needs 1024 KiB and 64 inodes, there are ",
+            "state: nothing was changed",
+            "hint: make room",
+        ],
+    );
+    let ran = Ran::of(host.vzpkg().args(["create", "cache", "busybox"]).output().unwrap());
+    ran.failed(
+        46,
+        &[
+            "error: cannot make template `busybox`\n",
+            "the template while it is made needs 8192 KiB and 1000 inodes, there are ",
+            "state: nothing was changed",
+            "hint: make room",
+        ],
+    );
+    assert_eq!(std::fs::read_dir(host.path("etc/vz/names")).unwrap().count(), 1);
+    let run = host.path("run/ballast");
+    fill(&run, 0);
+    let ran = host.run(["restart", "web01"]);
+    ran.failed(
+        46,
+        &[
+            "error: cannot restart `web01`\n",
+            "cannot write below ",
+            "a start needs 64 KiB and 32 inodes, there are 0 KiB and ",
+            "state: nothing was changed",
+            "hint: make room",
+        ],
+    );
+    std::fs::remove_file(run).unwrap();
     // Enough for the default one, not for a script.
     fill(&host.path("ballast"), 6 << 20);
     host.script("etc/vz/conf/vps.reinstall", "#!/bin/sh\nexit 0\n");

@@ -107,6 +107,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
                 .hint("leave --uuid out for a new one"),
         ));
     }
+    crate::space::check_create(host)?;
     discard_staged(host, &id)?;
     registry::unlink_names_of(&host.prefix, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)

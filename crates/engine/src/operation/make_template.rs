@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
 
-use crate::error::{Code, Failure, Result, system};
+use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
 use crate::host::Host;
+use crate::space::{self, Need};
 use crate::template::{BuiltTemplate, DebianRelease, RecipeError, adopt_debian, build_busybox, build_debian};
 
 /// Where Debian's package `busybox-static` has it.
@@ -32,18 +33,25 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
             .unchanged()
             .hint("name one of these")
     })?;
-    template::sweep(&host.prefix)?;
+    let within = |failure: Failure| failure.within(what.clone());
+    template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
+    space::check_template(host, recipe.need(built_root.is_some())).map_err(within)?;
     host.heed_signals(&what)?;
     let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left");
-    let staging = template::staging(&host.prefix, name)?;
+    let staging = template::staging(&host.prefix, name).map_err(|error| within(error.into()))?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
     let built = fill(host, &staging, recipe, built_root, &log_path).map_err(|error| {
-        host.or_interrupted(
-            Failure::new(Code::UnknownTemplate, what.clone())
-                .caused_by(&error)
-                .unchanged()
-                .hint(format!("all that was said is in {}", log_path.display())),
-        )
+        let code = if error.is_said_to_be_full() {
+            Code::NoSpace
+        } else {
+            crate::error::code_of(&error, Code::UnknownTemplate)
+        };
+        let failure = Failure::new(code, what.clone()).caused_by(&error).unchanged();
+        host.or_interrupted(if code == Code::NoSpace {
+            failure.hint(MAKE_ROOM)
+        } else {
+            failure.hint(format!("all that was said is in {}", log_path.display()))
+        })
     })?;
     unless_interrupted()?;
     host.step("digest", "Computing the template's digest...");
@@ -71,7 +79,7 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
         entries: digest.entries,
         systemd: built.systemd,
     };
-    let template = staging.publish(record)?;
+    let template = staging.publish(record).map_err(|error| within(error.into()))?;
     drop(lock);
     Ok(template)
 }
@@ -87,6 +95,19 @@ impl Recipe {
         match name.as_str() {
             crate::template::BUSYBOX => Some(Recipe::Busybox),
             other => DebianRelease::from_template_name(other).map(Recipe::Debian),
+        }
+    }
+
+    /// Twice or more what the root comes to (busybox 2 MiB and 320 inodes, Debian 230 MiB and 11,000): while a Debian is made, its packages and the
+    /// archive's lists lie in it too. A root that somebody hands over is moved.
+    fn need(self, is_made: bool) -> Need {
+        const MIB: u64 = 1024 * 1024;
+        match self {
+            _ if is_made => Need { who: "a template that is taken over", bytes: MIB, inodes: 64 },
+            Recipe::Busybox => Need { who: "the template while it is made", bytes: 8 * MIB, inodes: 1_000 },
+            Recipe::Debian(_) => {
+                Need { who: "the template while it is made", bytes: 600 * MIB, inodes: 30_000 }
+            }
         }
     }
 }

@@ -158,6 +158,8 @@ pub(super) fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)
+        // What it says is also read: `RecipeError::is_said_to_be_full`.
+        .env("LC_ALL", "C.UTF-8")
         .spawn()
         .map_err(run)?;
     let mut running = Running { child };

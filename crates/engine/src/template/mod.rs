@@ -93,6 +93,11 @@ fn last_words(said: &[String]) -> String {
 }
 
 impl RecipeError {
+    /// A program has ended and said that there was no room: of that there is no error but its words, which are asked for in English.
+    pub fn is_said_to_be_full(&self) -> bool {
+        matches!(self, Self::Failed { said, .. } if said.iter().any(|line| line.contains("No space left on device")))
+    }
+
     fn write(what: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Write { what, path: path.to_owned(), source }
     }

@@ -43,9 +43,11 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     host.not_begun(&format!("cannot restart `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     // What the start needs, before the stop.
-    container.check_restart()?;
-    space::check_run(&container)?;
-    container.release_view()?;
+    let what = format!("cannot restart `{}`", container.name);
+    let within = |failure: Failure| failure.within(what.clone());
+    container.check_restart().map_err(within)?;
+    space::check_run(&container).map_err(within)?;
+    container.release_view().map_err(within)?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
         stop_heeding(&container, limit(&host, arguments.kill, arguments.timeout), true).map_err(
