@@ -20,7 +20,7 @@ pub use ids::with_filesystem_ids;
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
 pub use process::{
-    CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork,
+    CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork, idle_io,
     inherited_descriptor, lift_limits, reap_any, spawn,
 };
 pub use signal::{

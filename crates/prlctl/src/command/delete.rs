@@ -33,13 +33,15 @@ pub fn run(arguments: &Delete) -> Result<u8> {
     ))
 }
 
-/// Empties the trash, at the lowest priority there is.
+/// Empties the trash, at the lowest priority there is, of the processor and of the disk.
 ///
 /// # Errors
 /// [`engine::Failure`].
 pub fn empty_trash() -> Result<u8> {
     let host = host(0, false)?;
+    // Either is only a courtesy; a kernel without the one has the other.
     let _ = rustix::process::nice(19);
+    let _ = linux::idle_io();
     let removed = store::trash::empty(&host.prefix)?;
     for left in removed.left {
         host.warning(&format!("{} is a mount point and stays", tree::escaped_path(&left)));
