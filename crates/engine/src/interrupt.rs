@@ -1,4 +1,5 @@
-//! A signal that asks a command to end which has no journal: `create`, `delete`, `start`, `stop`, `restart`, `vzpkg`.
+//! A signal that asks a command to end which has no journal: `create`, `delete`, `start`, `stop`, `restart`, `vzpkg`; and one of which a death is as
+//! good an end as any, [`Host::ends_anywhere`]: `mount`, `umount`, `recover`.
 //!
 //! Until a command has begun, [`Host::not_begun`] has words ready that the signal itself says. From [`Host::heed_signals`] on it is asked for
 //! where the command can still be taken back ([`Host::unless_interrupted`]); what has happened by then stays so, and returns 0. Operations with a
@@ -6,6 +7,19 @@
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
+
+/// What a second signal may leave, which ends the process before the first one was dealt with.
+#[derive(Debug, Clone, Copy)]
+pub enum Second<'a> {
+    /// Something half made under no name yet, which the next sweep removes.
+    HalfMade,
+    /// Nothing: it was only asked whether to begin.
+    Nothing,
+    /// A container of this name, which is whole and runs or does not.
+    Container(&'a str),
+    /// Several of these.
+    Containers,
+}
 
 impl Host {
     /// Says what there is to say should a signal end the process while it waits for a lock: it has not begun yet.
@@ -30,7 +44,12 @@ impl Host {
                 format!("`prlctl recover {name}` goes on"),
             )
         };
-        let failure = Failure::new(Code::Interrupted(0), format!("`{name}` has not been recovered"))
+        self.ends_anywhere(&format!("`{name}` has not been recovered"), state, &hint);
+    }
+
+    /// Says what there is to say should a signal end the process from here on, which it may anywhere: what it leaves is what any death leaves.
+    pub fn ends_anywhere(&self, what: &str, state: &str, hint: &str) {
+        let failure = Failure::new(Code::Interrupted(0), what)
             .because("a signal has interrupted it")
             .state(state)
             .hint(hint);
@@ -56,8 +75,8 @@ impl Host {
     ///
     /// # Errors
     /// [`Code::Interrupted`].
-    pub fn unless_interrupted(&self, what: &str, state: &str) -> Result<()> {
-        match self.interruption(what) {
+    pub fn unless_interrupted(&self, what: &str, state: &str, second: Second<'_>) -> Result<()> {
+        match self.interruption(what, second) {
             Some(signal) => Err(Failure::new(Code::Interrupted(signal), what)
                 .because(because(signal))
                 .state(state)
@@ -67,20 +86,35 @@ impl Host {
     }
 
     /// What has failed may have been ended by a signal: then that is why.
-    pub fn or_interrupted(&self, mut failure: Failure) -> Failure {
-        if let Some(signal) = self.interruption(&failure.what) {
+    pub fn or_interrupted(&self, mut failure: Failure, second: Second<'_>) -> Failure {
+        if let Some(signal) = self.interruption(&failure.what, second) {
             failure.code = Code::Interrupted(signal);
             failure.because.insert(0, because(signal));
         }
         failure
     }
 
-    fn interruption(&self, what: &str) -> Option<i32> {
+    fn interruption(&self, what: &str, second: Second<'_>) -> Option<i32> {
         let signal = self.runtime.interruption()?;
+        let (state, hint) = match second {
+            Second::HalfMade => (
+                "what was made so far may still be there".to_owned(),
+                "`prlctl recover` takes it away".to_owned(),
+            ),
+            Second::Nothing => ("nothing was changed".to_owned(), self.begins_again()),
+            Second::Container(name) => (
+                format!("`{name}` runs, is stopping or is stopped; nothing in it was changed"),
+                format!("`prlctl status {name}` tells which"),
+            ),
+            Second::Containers => (
+                "each CT runs, is stopping or is stopped; nothing in them was changed".to_owned(),
+                "`prlctl list -a` tells which".to_owned(),
+            ),
+        };
         let again = Failure::new(Code::Interrupted(signal), what)
             .because("a second signal came before the first one was dealt with")
-            .state("what was made so far may still be there")
-            .hint("`prlctl recover` takes it away");
+            .state(state)
+            .hint(hint);
         let text = format!("{}: ending it; a second signal ends it at once", signal_word(signal));
         self.observer.borrow_mut().interrupted(&text, &again);
         Some(signal)

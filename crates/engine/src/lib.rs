@@ -18,7 +18,7 @@ mod container;
 pub mod error;
 pub mod fault;
 pub mod host;
-mod interrupt;
+pub mod interrupt;
 pub mod names;
 pub mod operation;
 pub mod real;

@@ -24,8 +24,8 @@ pub use process::{
     inherited_descriptor, lift_limits, reap_any, spawn,
 };
 pub use signal::{
-    SignalReader, count_signals, counted_signals, default_signals, end_at, is_ignored, signal_by_number,
-    signal_number, unblock_signals, with_signals_unblocked,
+    SignalReader, count_signals, counted_signals, default_signals, end_at, end_silently, is_ignored,
+    signal_by_number, signal_number, unblock_signals, with_signals_unblocked,
 };
 pub use trace::{
     Follow, Stop, TracedCall, Until, detach_traced, forge_traced_call, resume_traced, set_traced_options,

@@ -202,6 +202,14 @@ pub fn end_at(signals: &[(i32, String)], to: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes [`end_at`] back: each of `signals` has its default action again, unless it is ignored.
+pub fn end_silently(signals: &[i32]) {
+    for &signal in signals.iter().filter(|&&signal| !is_ignored(signal)) {
+        // SAFETY: SIG_DFL installs no code; for a number that is none the call fails without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 extern "C" fn end_with_last_words(signal: libc::c_int) {
     let index = usize::try_from(signal).unwrap_or(0).min(SPEAKING - 1);
     // The length first: a null pointer has the length 0.

@@ -315,6 +315,39 @@ fn root_a_signal_while_a_lock_is_waited_for_says_that_nothing_has_begun() {
 }
 
 #[test]
+fn root_a_signal_while_the_lock_of_a_container_is_waited_for_is_told_by_every_command() {
+    let Some(host) = with_container() else { return };
+    let id: store::ContainerId = host.area("web01").file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let prefix = store::Prefix::new(host.prefix()).unwrap();
+    let held =
+        store::Lock::exclusive(&prefix, store::LockName::Container(id), Duration::ZERO, "another").unwrap();
+    let begun = "state: nothing of it had begun\n";
+    for (words, what, state) in [
+        (&["mount", "web01", "--lock-wait", "60"][..], "cannot mount `web01`", begun),
+        (&["umount", "web01", "--lock-wait", "60"], "cannot unmount `web01`", begun),
+        (&["restart", "web01", "--lock-wait", "60"], "cannot restart `web01`", begun),
+        (&["exec", "web01", "true"], "cannot execute in `web01`", begun),
+        (&["enter", "web01"], "cannot execute in `web01`", begun),
+        (&["recover", "web01"], "cannot recover `web01`", "is left to the next command\n"),
+    ] {
+        let child = host.prlctl().args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let tasks = format!("/proc/{}/task", child.id());
+        host.wait_until("it waits", || std::fs::read_dir(&tasks).unwrap().count() == 2);
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let ran = Ran::of(child.wait_with_output().unwrap());
+        ran.failed(130, &[&format!("error: {what}\n"), "because: a signal", state, "hint: `prlctl "]);
+    }
+    drop(held);
+    // What is executed has the signal, and not this process's words.
+    let mut command = host.prlctl();
+    command.args(["exec", "web01", "echo runs >&2; exec sleep 1000"]);
+    let exec = Begun::until(&mut command, "runs");
+    exec.send(Signal::TERM);
+    let ran = exec.end();
+    assert_eq!((ran.code, ran.stderr.as_str()), (143, "runs\n"), "{ran}");
+}
+
+#[test]
 fn root_a_signal_while_a_stop_is_waited_for_says_that_it_goes_on() {
     for (words, state, hint) in [
         (&["stop", "web01"], "`web01` is still stopping\n", "`prlctl stop web01 --kill` ends it at once"),
@@ -332,7 +365,8 @@ fn root_a_signal_while_a_stop_is_waited_for_says_that_it_goes_on() {
         stop.send(Signal::TERM);
         let ran = stop.end();
         assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-        ran.failed(143, &["because: SIGTERM has interrupted it\n", &format!("state: {state}"), hint]);
+        let first = format!("error: cannot {} `web01`\n  because: SIGTERM has interrupted it\n", words[0]);
+        ran.failed(143, &[&first, &format!("state: {state}"), hint]);
         kill_process(init, Signal::CONT).unwrap();
         host.wait_until("it is stopped", || host.ok(["status", "web01"]).contains(" stopped"));
         host.ok(["start", "web01"]);

@@ -17,6 +17,7 @@ use super::change::template_name;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
+use crate::interrupt::Second;
 
 /// What the user has asked for.
 #[derive(Debug, Clone)]
@@ -128,7 +129,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     });
     let result = result
         .and_then(|()| fault::here("create", "publish", Place::Before))
-        .and_then(|()| host.unless_interrupted(what, "nothing of it is left"));
+        .and_then(|()| host.unless_interrupted(what, "nothing of it is left", Second::HalfMade));
     if let Err(failure) = result {
         let _ = registry::unlink_name(&host.prefix, &options.name, &id);
         let _ = registry::unlink_conf(&host.prefix, &id);

@@ -9,6 +9,7 @@ use store::registry;
 use crate::error::{Code, Failure, Result};
 use crate::fault::{self, Place};
 use crate::host::Container;
+use crate::interrupt::Second;
 
 /// Deletes a container. One that runs is refused, unless `is_forced`, which kills it.
 ///
@@ -27,7 +28,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
                 .hint(format!("`prlctl stop {0}` first, or `prlctl delete {0} --force`", container.name)));
         }
         container.stop(Duration::ZERO, false).map_err(|failure| {
-            let failure = host.or_interrupted(failure);
+            let failure = host.or_interrupted(failure, Second::Container(&container.name));
             if failure.state.is_none() { failure.state("nothing was deleted") } else { failure }
         })?;
     }
@@ -38,6 +39,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
                 .because(error.because)
                 .state(whole.clone())
                 .hint("leave its directories on the host and try again"),
+            Second::Container(&container.name),
         )
     };
     container.runtime().wait_until_gone_unless_interrupted(&id).map_err(busy)?;
@@ -45,7 +47,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
 
     let _lock = host.lock_host()?;
     fault::here("delete", "discard", Place::Before)?;
-    host.unless_interrupted(&what, &whole)?;
+    host.unless_interrupted(&what, &whole, Second::Container(&container.name))?;
     let _released = store::reserve::release_if_full(&host.prefix);
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
     // The commit. A death before it: the container is whole. After it: it is gone, and its names point at nothing, which nobody takes for a

@@ -12,6 +12,7 @@ use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, tem
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
 use crate::host::Host;
+use crate::interrupt::Second;
 use crate::space::{self, Need};
 use crate::template::{BuiltTemplate, DebianRelease, RecipeError, adopt_debian, build_busybox, build_debian};
 
@@ -37,7 +38,7 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
     space::check_template(host, recipe.need(built_root.is_some())).map_err(within)?;
     host.heed_signals(&what)?;
-    let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left");
+    let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left", Second::HalfMade);
     let staging = template::staging(&host.prefix, name).map_err(|error| within(error.into()))?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
     let built = fill(host, &staging, recipe, built_root, &log_path).map_err(|error| {
@@ -47,11 +48,12 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
             crate::error::code_of(&error, Code::UnknownTemplate)
         };
         let failure = Failure::new(code, what.clone()).caused_by(&error).unchanged();
-        host.or_interrupted(if code == Code::NoSpace {
+        let failure = if code == Code::NoSpace {
             failure.hint(MAKE_ROOM)
         } else {
             failure.hint(format!("all that was said is in {}", log_path.display()))
-        })
+        };
+        host.or_interrupted(failure, Second::HalfMade)
     })?;
     unless_interrupted()?;
     host.step("digest", "Computing the template's digest...");
@@ -174,7 +176,7 @@ pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
     // Nobody may begin to use it while we ask who does.
     let _host = host.lock_host()?;
     host.heed_signals(&what)?;
-    host.unless_interrupted(&what, "nothing was changed")?;
+    host.unless_interrupted(&what, "nothing was changed", Second::Nothing)?;
     template::remove(&host.prefix, name).map_err(|error| {
         if matches!(error, store::TemplateError::InUse { .. }) {
             return Failure::new(Code::BadValue, what)

@@ -1,6 +1,6 @@
 //! `prlctl mount` and `prlctl umount`
 
-use engine::{Code, Failure, Result};
+use engine::{Code, Container, Failure, Result};
 use serde_json::json;
 
 use super::{done, host};
@@ -12,7 +12,9 @@ use crate::arguments::{Mount, Named};
 /// [`Failure`].
 pub fn mount(arguments: &Mount) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot mount `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
+    ends_anywhere(&container, "mount");
     let point = engine::view::mount(&container)?;
     Ok(done(
         arguments.common.json,
@@ -27,7 +29,9 @@ pub fn mount(arguments: &Mount) -> Result<u8> {
 /// [`Failure`].
 pub fn umount(arguments: &Named) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot unmount `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
+    ends_anywhere(&container, "unmount");
     if !engine::view::unmount(&container)? {
         return Err(Failure::new(Code::NotMounted, format!("cannot unmount `{}`", container.name))
             .because("it is not mounted")
@@ -39,4 +43,14 @@ pub fn umount(arguments: &Named) -> Result<u8> {
         "The CT has been successfully unmounted.",
         json!({ "result": "unmounted" }),
     ))
+}
+
+/// Whichever call it is that a signal comes before: one of these is made, or undone, by the next `mount`, `umount` or `start`.
+fn ends_anywhere(container: &Container<'_>, verb: &str) {
+    let name = &container.name;
+    container.host.ends_anywhere(
+        &format!("cannot {verb} `{name}`"),
+        &format!("`{name}` may be mounted; nothing in it was changed"),
+        &format!("`prlctl mount {name}` mounts it, and `prlctl umount {name}` unmounts it"),
+    );
 }

@@ -21,6 +21,16 @@ const LOCK_WAIT: u64 = 60;
 /// [`engine::Failure`]; of several, the last.
 pub fn run(arguments: &Recover) -> Result<u8> {
     let host = host(LOCK_WAIT, arguments.json)?;
+    let whom = arguments
+        .container
+        .as_ref()
+        .map_or_else(|| "all CTs".to_owned(), |words| format!("`{}`", tree::escaped(words.as_bytes())));
+    // Also in the middle of it: a recovery that has died is recovered like what it was recovering.
+    host.ends_anywhere(
+        &format!("cannot recover {whom}"),
+        "what was under way and is not at its end yet is left to the next command",
+        &format!("`{}` goes on with it", host.command),
+    );
     if let Some(words) = &arguments.container {
         if arguments.rebuild {
             return rebuild(&host, words, arguments.json);

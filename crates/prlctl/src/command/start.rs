@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::interrupt::Second;
 use engine::{Code, Failure, Result};
 use serde_json::json;
 
@@ -23,6 +24,7 @@ pub fn run(arguments: &Start) -> Result<u8> {
             .hint(format!("`prlctl restart {}` stops it and starts it again", container.name)));
     }
     let what = format!("cannot start `{}`", container.name);
+    let second = Second::Container(&container.name);
     host.heed_signals(&what)?;
     host.step("start", "Starting the CT...");
     // What it wrote in its last run may take minutes to reach the disk.
@@ -35,9 +37,14 @@ pub fn run(arguments: &Start) -> Result<u8> {
                     container.name
                 ))
                 .hint(format!("`prlctl start {}` waits for that", container.name)),
+            second,
         )
     })?;
-    host.unless_interrupted(&what, &format!("`{}` is stopped, nothing in it was changed", container.name))?;
+    host.unless_interrupted(
+        &what,
+        &format!("`{}` is stopped, nothing in it was changed", container.name),
+        second,
+    )?;
     container.start()?;
     if arguments.wait {
         container.runtime().wait_until_up(container.id(), Duration::from_secs(arguments.timeout)).map_err(
@@ -49,10 +56,11 @@ pub fn run(arguments: &Start) -> Result<u8> {
                     failure = failure.because(format!("its console said:\n{}", error.console));
                 }
                 let state = if container.is_running() { "it runs, but is not up" } else { "it is stopped" };
-                host.or_interrupted(failure.state(format!("`{}`: {state}", container.name)).hint(format!(
+                let failure = failure.state(format!("`{}`: {state}", container.name)).hint(format!(
                     "its console is logged in {}",
                     runtime::monitor::log_path(&host.prefix, container.id()).display()
-                )))
+                ));
+                host.or_interrupted(failure, second)
             },
         )?;
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::interrupt::Second;
 use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
@@ -25,7 +26,8 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
             .hint(format!("`prlctl start {}` starts it", container.name)));
     }
     host.step("stop", "Stopping the CT...");
-    stop_heeding(&container, limit(&host, arguments.kill, arguments.timeout), false)?;
+    let what = format!("cannot stop `{}`", container.name);
+    stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), false)?;
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -48,20 +50,31 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     container.check_restart().map_err(within)?;
     space::check_run(&container).map_err(within)?;
     container.release_view().map_err(within)?;
+    host.heed_signals(&what)?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
-        stop_heeding(&container, limit(&host, arguments.kill, arguments.timeout), true).map_err(
+        stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), true).map_err(
             |failure| {
                 if !matches!(failure.code, Code::Interrupted(_)) {
                     return failure;
                 }
+                let (state, hint) = if container.is_running() {
+                    ("is still stopping", "waits for its end and starts it")
+                } else {
+                    ("is stopped", "starts it")
+                };
                 failure
-                    .state(format!("`{}` is still stopping, and nobody starts it again", container.name))
-                    .hint(format!("`prlctl restart {}` waits for its end and starts it", container.name))
+                    .state(format!("`{}` {state}, and nobody starts it again", container.name))
+                    .hint(format!("`prlctl restart {}` {hint}", container.name))
             },
         )?;
     }
     engine::recover::discard_doomed(&container);
+    host.unless_interrupted(
+        &what,
+        &format!("`{}` is stopped, nothing in it was changed", container.name),
+        Second::Container(&container.name),
+    )?;
     host.step("start", "Starting the CT...");
     container.start().map_err(|failure| {
         // Whatever it says of the start: by now the container has been stopped.
@@ -74,13 +87,17 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     ))
 }
 
-/// A signal ends the wait; what has been asked to stop goes on stopping.
-fn stop_heeding(container: &Container<'_>, limit: Duration, keeps_mounts: bool) -> Result<()> {
+/// A signal ends the wait; what has been asked to stop goes on stopping. `what` cannot be done then.
+fn stop_heeding(container: &Container<'_>, what: &str, limit: Duration, keeps_mounts: bool) -> Result<()> {
     let host = container.host;
-    host.heed_signals(&format!("cannot stop `{}`", container.name))?;
+    host.heed_signals(what)?;
     container.stop(limit, keeps_mounts).map_err(|failure| {
         let state = if container.is_running() { "is still stopping" } else { "is stopped" };
-        host.or_interrupted(failure.state(format!("`{}` {state}", container.name)))
+        let failure = if failure.what == what { failure } else { failure.within(what) };
+        host.or_interrupted(
+            failure.state(format!("`{}` {state}", container.name)),
+            Second::Container(&container.name),
+        )
     })
 }
 
@@ -100,10 +117,12 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
         host.unless_interrupted(
             "cannot stop all CTs",
             &format!("{} are stopped, the others run", stopped.len()),
+            Second::Containers,
         )?;
         let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
             host.step("stop", &format!("Stopping the CT {}...", container.name));
-            stop_heeding(&container, limit(host, arguments.kill, arguments.timeout), false)
+            let what = format!("cannot stop `{}`", container.name);
+            stop_heeding(&container, &what, limit(host, arguments.kill, arguments.timeout), false)
         });
         match result {
             Ok(()) => stopped.push(id.to_string()),
