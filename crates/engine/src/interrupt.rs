@@ -56,9 +56,13 @@ impl Host {
         self.observer.borrow_mut().last_words(&failure);
     }
 
-    /// The command itself begins, or goes on to its next container.
-    pub(crate) fn recovered(&self) {
-        self.not_begun(&format!("`{}` has not been done", self.command));
+    /// The command itself begins, or `recover` goes on to its next container: what was recovered so far stays so.
+    pub(crate) fn recovered(&self, name: &str) {
+        self.ends_anywhere(
+            &format!("`{}` has not been done", self.command),
+            &format!("`{name}` has been recovered, and nothing else was under way"),
+            &self.begins_again(),
+        );
     }
 
     /// From here on a signal that asks this process to end is told by [`Host::unless_interrupted`], and ends the waits for stops and boots.

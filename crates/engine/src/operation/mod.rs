@@ -384,7 +384,9 @@ pub fn resume<P: DeserializeOwned>(
     container.host.recovering(&container.name, is_kept);
     let result = bring_to_an_end(kind, work);
     container.runtime().dismiss_keeper(container.id());
-    container.host.recovered();
+    if result.is_ok() {
+        container.host.recovered(&container.name);
+    }
     result
 }
 

@@ -110,7 +110,8 @@ fn unmount_left(container: &Container<'_>, live: GenerationNumber) -> Result<()>
     Ok(())
 }
 
-/// What is installed in the root that was live is remembered with it, for when it is live again. Before `ve.conf` forgets it.
+/// What is installed in the root that was live is remembered with it, for when it is live again. A death before or
+/// after it, or between it and `ve.conf`, has it done again: the journal knows what it was.
 fn remember_templates(work: &ChangeWork<'_>) -> Result<()> {
     let area = &work.container.area;
     if work.plan.discards || !area.generation_dir(work.plan.from).exists() {
