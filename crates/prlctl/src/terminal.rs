@@ -58,9 +58,10 @@ fn with_terminal(
     let mut environment = exec::environment();
     environment.push(("TERM".to_owned(), std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned())));
     let mut relay = Relay::new()?;
-    let running = exec::execute(prefix, id, &Request { program, environment, streams: Streams::Terminal })?;
-    drop(lock);
     let (input, output) = (std::io::stdin(), std::io::stdout());
+    let streams = Streams::Terminal(input.as_fd());
+    let running = exec::execute(prefix, id, &Request { program, environment, streams })?;
+    drop(lock);
     if let Some(terminal) = &running.terminal {
         relay.follow_window(input.as_fd().try_clone_to_owned()?, terminal.try_clone()?);
         relay.input(input.as_fd().try_clone_to_owned()?, terminal.try_clone()?);

@@ -196,6 +196,13 @@ fn root_exec_has_a_terminal_of_the_container_when_there_is_one() {
     assert_eq!(code, 3, "{seen}");
     assert!(seen.starts_with("/dev/pts/"), "{seen}");
     assert!(seen.contains("\r\n33 101\r\n"), "{seen}");
+    // However soon it asks: never a window of no size.
+    for _ in 0..10 {
+        let mut command = host.prlctl();
+        command.args(["exec", "web01", "--without-shell", "stty", "size"]);
+        let (code, seen) = Terminal::run(&command, 33, 101).ends();
+        assert_eq!((code, seen.as_str()), (0, "33 101\r\n"));
+    }
     // Only stdin is one: then nothing of the host's terminal reaches the container, and bytes go through unchanged.
     let mut command = Command::new("sh");
     command.args([

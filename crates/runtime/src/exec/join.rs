@@ -23,7 +23,7 @@ use rustix::thread::{
 };
 use store::{ContainerId, Prefix};
 
-use super::terminal::open_in_container;
+use super::terminal::{copy_window_size, open_in_container};
 use super::{ExecError, Request, Streams};
 use crate::cgroup::Cgroups;
 use crate::monitor::describe;
@@ -125,7 +125,7 @@ pub fn join(
         child.ok_or_else(|| ExecError::NotJoined { because: "the container ended meanwhile".to_owned() })?;
     let terminal = match request.streams {
         Streams::Descriptors(_) => None,
-        Streams::Terminal => crate::monitor::Channel::new(terminal).receive_descriptor()?,
+        Streams::Terminal(_) => crate::monitor::Channel::new(terminal).receive_descriptor()?,
     };
     Ok((child, terminal))
 }
@@ -154,8 +154,10 @@ fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<
             rustix::stdio::dup2_stdout(&output).map_err(named("stdout"))?;
             rustix::stdio::dup2_stderr(&error).map_err(named("stderr"))?;
         }
-        Streams::Terminal => {
+        Streams::Terminal(like) => {
             let (outer, inner) = open_in_container().map_err(|error| format!("terminal: {error}"))?;
+            // Here and not where the relay begins: by then the program may have asked, and been told 0 × 0.
+            copy_window_size(like, &inner);
             crate::monitor::Channel::new(
                 terminal_to.try_clone_to_owned().map_err(|error| error.to_string())?,
             )

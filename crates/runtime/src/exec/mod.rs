@@ -62,8 +62,9 @@ pub enum ExecError {
 pub enum Streams<'fd> {
     /// To these three descriptors; none may be a terminal of the host, which a hostile program could type into.
     Descriptors([BorrowedFd<'fd>; 3]),
-    /// To a new pseudo-terminal of the container's own, whose other side comes back.
-    Terminal,
+    /// To a new pseudo-terminal of the container's own, whose other side comes back. Its window is as large as that of this terminal
+    /// before the program can ask.
+    Terminal(BorrowedFd<'fd>),
 }
 
 /// What to run.

@@ -55,7 +55,7 @@ impl Relay {
         self.pairs.push(Pair { from, to: Some(to), is_output: true });
     }
 
-    /// The size of the window of terminal `from` is kept at terminal `to`.
+    /// The size of the window of terminal `from` is kept at terminal `to`; also one that it got since `to` was made.
     pub fn follow_window(&mut self, from: OwnedFd, to: OwnedFd) {
         copy_window_size(&from, &to);
         self.window = Some((from, to));
