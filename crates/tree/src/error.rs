@@ -23,7 +23,7 @@ pub enum TreeError {
     #[error("`{}` goes through a symlink, which is not followed in a root of two layers", shown(.path))]
     SymlinkOnTheWay { path: PathBuf },
 
-    #[error("`{}` was renamed by overlayfs: it can be looked at in a mounted root only", shown(.path))]
+    #[error("`{}` was renamed from a place where there is no directory", shown(.path))]
     Redirected { path: PathBuf },
 
     #[error("`{}` is not a usable path: {because}", shown(.path))]

@@ -13,8 +13,10 @@
 //! (`sync_small_tree`). Each sync on the way would be one more commit of the filesystem's own journal.
 
 use crate::error::TreeError;
-use crate::node::{self, Facts};
+use crate::merged::{Found, Merged, OPAQUE, StepError};
+use crate::node;
 use crate::root::{self, FileBytes, Kind, Root};
+use crate::transfer;
 use crate::write::{self, Durable, Owned};
 use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
@@ -26,9 +28,6 @@ use std::path::{Component, Path, PathBuf};
 
 /// As many as the kernel follows in one path.
 const SYMLINKS: u32 = 40;
-const OPAQUE: &CStr = c"trusted.overlay.opaque";
-const REDIRECT: &CStr = c"trusted.overlay.redirect";
-
 const DURABLE: Durable = Durable::WithTheTree;
 
 /// A root of one or two layers that is not mounted.
@@ -36,22 +35,6 @@ const DURABLE: Durable = Durable::WithTheTree;
 pub struct LayeredRoot {
     upper: Root,
     lower: Option<Root>,
-}
-
-/// A directory as both layers have it; either may lack it.
-#[derive(Debug)]
-struct Merged {
-    upper: Option<OwnedFd>,
-    lower: Option<OwnedFd>,
-}
-
-/// What a name in a merged directory is.
-#[derive(Debug)]
-enum Found {
-    Missing,
-    Directory(Merged, Facts),
-    /// Anything else, held, in whichever layer it is.
-    Node(OwnedFd, Facts),
 }
 
 impl LayeredRoot {
@@ -62,33 +45,53 @@ impl LayeredRoot {
 
     /// What `path` is; its last component is not followed. `None`: nothing is there.
     pub fn kind(&self, path: &Path) -> Result<Option<Kind>, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.kind(path) };
-        kind_of(self.find(lower, path)?, path)
+        if self.lower.is_none() {
+            return self.upper.kind(path);
+        }
+        kind_of(self.find(path)?, path)
     }
 
     /// What `path` leads to, symlinks followed inside this root.
     pub fn kind_followed(&self, path: &Path) -> Result<Option<Kind>, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.kind_followed(path) };
-        kind_of(self.find_followed(lower, path)?, path)
+        if self.lower.is_none() {
+            return self.upper.kind_followed(path);
+        }
+        kind_of(self.find_followed(path)?, path)
     }
 
     /// Reads a regular file of at most `limit` bytes. `None`: nothing there. In two layers a symlink is
     /// not followed, and so is not a regular file.
     pub fn read_file(&self, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.read_file(path, limit) };
-        read_found(self.find(lower, path)?, path, limit)
+        if self.lower.is_none() {
+            return self.upper.read_file(path, limit);
+        }
+        read_found(self.find(path)?, path, limit)
     }
 
     /// As `read_file`, symlinks followed inside this root.
     pub fn read_file_followed(&self, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.read_file(path, limit) };
-        read_found(self.find_followed(lower, path)?, path, limit)
+        if self.lower.is_none() {
+            return self.upper.read_file(path, limit);
+        }
+        read_found(self.find_followed(path)?, path, limit)
     }
 
     /// Whether `path`, followed inside this root, is a regular file that somebody may execute.
     pub fn has_executable(&self, path: &Path) -> Result<bool, TreeError> {
         let kind = self.kind_followed(path)?;
         Ok(matches!(kind, Some(Kind::File { mode, .. }) if mode & 0o111 != 0))
+    }
+
+    /// The names in a directory, symlinks followed inside this root, sorted. `None`: no directory is there.
+    pub fn names(&self, path: &Path) -> Result<Option<Vec<OsString>>, TreeError> {
+        let Found::Directory(merged, _) = self.resolve(path)?.1 else { return Ok(None) };
+        let mut names = Vec::new();
+        for name in merged.names().map_err(|error| TreeError::io("list", path, error))? {
+            if !matches!(self.step(&merged, &name).map_err(|error| error.at(path))?, Found::Missing) {
+                names.push(OsString::from_vec(name.into_bytes()));
+            }
+        }
+        Ok(Some(names))
     }
 
     /// Replaces or makes a file in the upper layer; whatever but a directory may be there.
@@ -101,26 +104,30 @@ impl LayeredRoot {
         gid: u32,
     ) -> Result<(), TreeError> {
         let owned = Owned { mode, uid, gid };
-        let Some(lower) = &self.lower else { return self.upper.replace(path, bytes, owned, DURABLE) };
+        if self.lower.is_none() {
+            return self.upper.replace(path, bytes, owned, DURABLE);
+        }
         let name = root::last_component(path)?;
-        if let Found::Directory(_, facts) = self.find(lower, path)? {
+        if let Found::Directory(_, facts) = self.find(path)? {
             return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
         }
-        let parent = self.upper_parent(lower, path)?;
+        let parent = self.upper_parent(path)?;
         root::replace_held(parent.as_fd(), &name, bytes, owned, DURABLE, path)
     }
 
     /// Makes a directory in the upper layer. `false`: one was there, in either layer.
     pub fn make_directory(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> Result<bool, TreeError> {
         let owned = Owned { mode, uid, gid };
-        let Some(lower) = &self.lower else { return self.upper.make(path, owned, DURABLE) };
-        match self.find(lower, path)? {
+        if self.lower.is_none() {
+            return self.upper.make(path, owned, DURABLE);
+        }
+        match self.find(path)? {
             Found::Directory(..) => return Ok(false),
             Found::Node(_, facts) => return root::existing_directory(&facts, path),
             Found::Missing => {}
         }
         let name = root::last_component(path)?;
-        let parent = self.upper_parent(lower, path)?;
+        let parent = self.upper_parent(path)?;
         let failed = |error| TreeError::io("make the directory", path, error);
         let whiteout = node::try_hold(&parent, &name).map_err(failed)?.is_some();
         let made = if whiteout {
@@ -136,8 +143,10 @@ impl LayeredRoot {
 
     /// Removes whatever but a directory is at `path`. `false`: nothing was there.
     pub fn remove_file(&self, path: &Path) -> Result<bool, TreeError> {
-        let Some(lower) = &self.lower else { return self.upper.remove(path, DURABLE) };
-        match self.find(lower, path)? {
+        if self.lower.is_none() {
+            return self.upper.remove(path, DURABLE);
+        }
+        match self.find(path)? {
             Found::Missing => return Ok(false),
             Found::Directory(_, facts) => {
                 return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
@@ -145,40 +154,53 @@ impl LayeredRoot {
             Found::Node(..) => {}
         }
         let name = root::last_component(path)?;
-        let parent = self.upper_parent(lower, path)?;
-        let hides = self.lower_has(lower, path)?;
+        let parent = self.upper_parent(path)?;
+        let hides = self.lower_has(path)?;
         replace_by_whiteout(parent.as_fd(), &name, hides)
             .map_err(|error| TreeError::io("remove", path, error))?;
         Ok(true)
     }
 
-    fn top(&self, lower: &Root) -> Result<Merged, TreeError> {
-        let failed = |error: std::io::Error| TreeError::io("open", Path::new("/"), error);
-        let upper = self.upper.handle().try_clone_to_owned().map_err(failed)?;
-        let lower = lower.handle().try_clone_to_owned().map_err(failed)?;
-        Ok(Merged { upper: Some(upper), lower: Some(lower) })
+    fn lower_top(&self) -> Option<BorrowedFd<'_>> {
+        self.lower.as_ref().map(Root::handle)
     }
 
-    fn top_found(&self, lower: &Root) -> Result<Found, TreeError> {
+    /// What `name` in `directory`, one of this root's, is.
+    pub(crate) fn step(&self, directory: &Merged, name: &CStr) -> Result<Found, StepError> {
+        directory.step(name, self.lower_top())
+    }
+
+    pub(crate) fn top(&self) -> Result<Merged, TreeError> {
+        let failed = |error: std::io::Error| TreeError::io("open", Path::new("/"), error);
+        let upper = self.upper.handle().try_clone_to_owned().map_err(failed)?;
+        let lower = self.lower.as_ref().map(|lower| lower.handle().try_clone_to_owned());
+        Ok(Merged { upper: Some(upper), lower: lower.transpose().map_err(failed)? })
+    }
+
+    fn top_found(&self) -> Result<Found, TreeError> {
         let facts = node::facts(self.upper.handle())
             .map_err(|error| TreeError::io("look at", Path::new("/"), error))?;
-        Ok(Found::Directory(self.top(lower)?, facts))
+        Ok(Found::Directory(self.top()?, facts))
     }
 
     /// Step by step; a symlink on the way is refused.
-    fn find(&self, lower: &Root, path: &Path) -> Result<Found, TreeError> {
-        let mut found = self.top_found(lower)?;
+    pub(crate) fn find(&self, path: &Path) -> Result<Found, TreeError> {
+        let mut found = self.top_found()?;
         let mut gone = PathBuf::from("/");
         for name in names_of(path)? {
             let Some(merged) = directory_on_the_way(found, &gone)? else { return Ok(Found::Missing) };
             gone.push(OsStr::from_bytes(name.to_bytes()));
-            found = merged.step(&name).map_err(|error| error.at(&gone))?;
+            found = self.step(&merged, &name).map_err(|error| error.at(&gone))?;
         }
         Ok(found)
     }
 
-    /// Step by step; a symlink puts its target before what is left of the path.
-    fn find_followed(&self, lower: &Root, path: &Path) -> Result<Found, TreeError> {
+    fn find_followed(&self, path: &Path) -> Result<Found, TreeError> {
+        Ok(self.resolve(path)?.1)
+    }
+
+    /// Step by step; a symlink puts its target before what is left of the path. Where it leads, free of symlinks, and what is there.
+    pub(crate) fn resolve(&self, path: &Path) -> Result<(PathBuf, Found), TreeError> {
         let failed = |error: Errno| TreeError::io("look at", path, error);
         let mut left: VecDeque<OsString> = parts(path.as_os_str().as_bytes());
         // The names gone so far: `..` is gone anew from the top, which needs no trust in the handles.
@@ -194,8 +216,8 @@ impl LayeredRoot {
                 name => way.push(CString::new(name).map_err(|_| failed(Errno::INVAL))?),
             }
             let here: PathBuf = way.iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
-            match self.find(lower, &here)? {
-                Found::Missing => return Ok(Found::Missing),
+            match self.find(&here)? {
+                Found::Missing => return Ok((here, Found::Missing)),
                 Found::Node(handle, facts) if facts.is_symlink() => {
                     links += 1;
                     if links > SYMLINKS {
@@ -210,24 +232,25 @@ impl LayeredRoot {
                         left.push_front(part);
                     }
                 }
-                Found::Node(..) if !left.is_empty() => return Ok(Found::Missing),
+                Found::Node(..) if !left.is_empty() => return Ok((here, Found::Missing)),
                 Found::Node(..) | Found::Directory(..) => {}
             }
         }
         let here: PathBuf = way.iter().map(|name| OsStr::from_bytes(name.to_bytes())).collect();
-        self.find(lower, &here)
+        let found = self.find(&here)?;
+        Ok((here, found))
     }
 
     /// The upper layer's own directory that `path` is in, made there if only the lower one has it.
-    fn upper_parent(&self, lower: &Root, path: &Path) -> Result<OwnedFd, TreeError> {
+    pub(crate) fn upper_parent(&self, path: &Path) -> Result<OwnedFd, TreeError> {
         let mut names = names_of(path)?;
         names.pop();
-        let mut merged = self.top(lower)?;
+        let mut merged = self.top()?;
         let mut gone = PathBuf::from("/");
         for name in names {
             gone.push(OsStr::from_bytes(name.to_bytes()));
             let failed = |error| TreeError::io("open the directory of", path, error);
-            let found = merged.step(&name).map_err(|error| error.at(&gone))?;
+            let found = self.step(&merged, &name).map_err(|error| error.at(&gone))?;
             let Some(mut next) = directory_on_the_way(found, &gone)? else {
                 return Err(failed(Errno::NOENT));
             };
@@ -240,96 +263,20 @@ impl LayeredRoot {
     }
 
     /// Whether the lower layer would show something at `path` if the upper one did not have it.
-    fn lower_has(&self, lower: &Root, path: &Path) -> Result<bool, TreeError> {
+    fn lower_has(&self, path: &Path) -> Result<bool, TreeError> {
         let names = names_of(path)?;
         let Some((last, way)) = names.split_last() else { return Ok(false) };
-        let mut merged = self.top(lower)?;
+        let mut merged = self.top()?;
         let mut gone = PathBuf::from("/");
         for name in way {
             gone.push(OsStr::from_bytes(name.to_bytes()));
-            let found = merged.step(name).map_err(|error| error.at(&gone))?;
+            let found = self.step(&merged, name).map_err(|error| error.at(&gone))?;
             let Some(next) = directory_on_the_way(found, &gone)? else { return Ok(false) };
             merged = next;
         }
         let Some(lower) = merged.lower else { return Ok(false) };
         let found = node::try_hold(lower, last).map_err(|error| TreeError::io("look at", path, error))?;
         Ok(found.is_some())
-    }
-}
-
-/// A step's failure, before the path is known.
-enum StepError {
-    Errno(Errno),
-    Redirected,
-}
-
-impl From<Errno> for StepError {
-    fn from(error: Errno) -> StepError {
-        StepError::Errno(error)
-    }
-}
-
-impl StepError {
-    fn at(self, path: &Path) -> TreeError {
-        match self {
-            StepError::Errno(error) => TreeError::io("look at", path, error),
-            StepError::Redirected => TreeError::Redirected { path: path.to_owned() },
-        }
-    }
-}
-
-impl Merged {
-    fn step(&self, name: &CStr) -> Result<Found, StepError> {
-        let upper = match &self.upper {
-            Some(upper) => node::try_hold(upper, name)?,
-            None => None,
-        };
-        let Some((handle, facts)) = upper else { return self.step_lower(name) };
-        if facts.is_whiteout() {
-            return Ok(Found::Missing);
-        }
-        if !facts.is_directory() {
-            return Ok(Found::Node(handle, facts));
-        }
-        if node::attribute(&handle, REDIRECT)?.is_some() {
-            return Err(StepError::Redirected);
-        }
-        let is_opaque = node::attribute(&handle, OPAQUE)?.is_some_and(|value| value == b"y");
-        let lower = match self.step_lower(name)? {
-            Found::Directory(Merged { lower, .. }, _) if !is_opaque => lower,
-            Found::Directory(..) | Found::Node(..) | Found::Missing => None,
-        };
-        Ok(Found::Directory(Merged { upper: Some(handle), lower }, facts))
-    }
-
-    fn step_lower(&self, name: &CStr) -> Result<Found, StepError> {
-        let Some(lower) = &self.lower else { return Ok(Found::Missing) };
-        Ok(match node::try_hold(lower, name)? {
-            None => Found::Missing,
-            Some((handle, facts)) if facts.is_directory() => {
-                Found::Directory(Merged { upper: None, lower: Some(handle) }, facts)
-            }
-            // A template has no whiteouts of its own; overlayfs would take one at its word.
-            Some((_, facts)) if facts.is_whiteout() => Found::Missing,
-            Some((handle, facts)) => Found::Node(handle, facts),
-        })
-    }
-
-    fn is_empty(&self) -> Result<bool, Errno> {
-        let mut hidden = Vec::new();
-        if let Some(upper) = &self.upper {
-            for name in node::names(upper)? {
-                match node::try_hold(upper, &name)? {
-                    Some((_, facts)) if facts.is_whiteout() => hidden.push(name),
-                    Some(_) => return Ok(false),
-                    None => {}
-                }
-            }
-        }
-        match &self.lower {
-            Some(lower) => Ok(!node::any_name(lower, |name| !hidden.iter().any(|gone| **gone == *name))?),
-            None => Ok(true),
-        }
     }
 }
 
@@ -366,11 +313,14 @@ fn read_found(found: Found, path: &Path, limit: u64) -> Result<Option<FileBytes>
 }
 
 /// The lower layer's directory, without what is in it, in the upper one.
-fn copy_up_directory(upper: BorrowedFd<'_>, name: &CStr, model: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn copy_up_directory(
+    upper: BorrowedFd<'_>,
+    name: &CStr,
+    model: &OwnedFd,
+) -> Result<OwnedFd, Errno> {
     let facts = node::facts(model)?;
     let owned = Owned { mode: facts.mode, uid: facts.uid, gid: facts.gid };
-    let mut attributes = node::attributes(model)?;
-    attributes.retain(|(name, _)| !name.to_bytes().starts_with(b"trusted.overlay."));
+    let attributes = transfer::own_attributes(model)?;
     write::make_directory_at(upper, name, owned, &attributes, RenameFlags::NOREPLACE, DURABLE)?;
     let (handle, facts) = node::hold(upper, name)?;
     if facts.is_directory() { Ok(handle) } else { Err(Errno::NOTDIR) }

@@ -13,27 +13,32 @@
 mod built;
 mod compare;
 mod contents;
+mod copy;
 mod descent;
 mod digest;
 mod error;
 mod escape;
 mod layered;
+mod layered_walk;
 mod measure;
+mod merged;
 mod node;
 mod remove;
 mod root;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod write;
 
 pub use built::{Accepted, BuiltRootError, accept_built_root};
 pub use compare::{Snapshot, snapshot};
+pub use copy::{Copied, Copier, Except, Told};
 pub use digest::{TreeDigest, digest};
 pub use error::TreeError;
 pub use escape::{escaped, escaped_path};
 pub use layered::LayeredRoot;
-pub use measure::{Size, measure};
+pub use measure::{Measure, Size, measure};
 pub use remove::{Removed, empty_directory, remove_entry};
 pub use root::{FileBytes, Kind, Root};
 pub use sync::{sync_filesystem, sync_small_tree};

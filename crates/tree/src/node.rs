@@ -25,11 +25,14 @@ pub(crate) struct Facts {
     pub uid: u32,
     pub gid: u32,
     pub size: u64,
+    /// Bytes that it takes on the disk.
+    pub allocated: u64,
     pub links: u32,
     pub identity: Identity,
     /// Major and minor number of a device node.
     pub device: (u32, u32),
     pub modified: (i64, u32),
+    pub accessed: (i64, u32),
     pub immutable_or_append: bool,
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn facts(handle: impl AsFd) -> Result<Facts, Errno> {
         uid: found.stx_uid,
         gid: found.stx_gid,
         size: found.stx_size,
+        allocated: found.stx_blocks.saturating_mul(512),
         links: found.stx_nlink,
         identity: Identity {
             filesystem: (found.stx_dev_major, found.stx_dev_minor),
@@ -96,6 +100,7 @@ pub(crate) fn facts(handle: impl AsFd) -> Result<Facts, Errno> {
         },
         device: (found.stx_rdev_major, found.stx_rdev_minor),
         modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        accessed: (found.stx_atime.tv_sec, found.stx_atime.tv_nsec),
         immutable_or_append: found.stx_attributes.intersects(held),
     })
 }

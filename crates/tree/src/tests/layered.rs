@@ -137,15 +137,25 @@ fn root_writes_make_the_way_with_the_lower_ones_owner_mode_and_attributes() {
 }
 
 #[test]
-fn root_a_redirected_directory_is_refused() {
+fn root_a_renamed_directory_shows_what_it_was() {
     if !is_root() {
         return;
     }
     let layers = Layers::new();
-    layers.scene.file("lower/old/file", "").directory("upper/new");
-    layers.scene.attribute("upper/new", "trusted.overlay.redirect", b"old");
-    let found = layers.root().kind(Path::new("new/file"));
-    assert!(matches!(found, Err(TreeError::Redirected { .. })), "{found:?}");
+    layers.scene.file("lower/a/old/file", "").file("lower/a/old/below/deep", "").directory("upper/a/near");
+    layers.scene.directory("upper/far").directory("upper/lost").directory("upper/up");
+    layers.scene.attribute("upper/a/near", "trusted.overlay.redirect", b"old");
+    layers.scene.attribute("upper/far", "trusted.overlay.redirect", b"/a/old/below");
+    layers.scene.attribute("upper/lost", "trusted.overlay.redirect", b"/a/none");
+    layers.scene.attribute("upper/up", "trusted.overlay.redirect", b"/a/../a/old");
+    let root = layers.root();
+    for path in ["a/near/file", "a/near/below/deep", "far/deep"] {
+        assert!(matches!(root.kind(Path::new(path)).unwrap(), Some(Kind::File { .. })), "{path}");
+    }
+    for path in ["lost/file", "up/file"] {
+        let found = root.kind(Path::new(path));
+        assert!(matches!(found, Err(TreeError::Redirected { .. })), "{found:?}");
+    }
 }
 
 /// Whiteouts, opaque directories, and what we write ourselves: overlayfs must show the same.

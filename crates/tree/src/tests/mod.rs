@@ -2,6 +2,7 @@
 //!
 //! Tests named `root_*` need root (owners, devices, `chattr`, mounts); without it each says so and passes.
 
+mod copy;
 mod digest;
 mod hostile;
 mod layered;
