@@ -7,6 +7,8 @@
 //! recover     what a dead command has left is brought to an end
 //! accounts    users of an old root in a new one
 //! interrupt   signals, for commands without a journal
+//! keep        what of an old root is kept in a new one
+//! packages    what was installed by hand in an old root
 //! scripts     the host's scripts, checked before they are trusted with root
 //! template    recipes of roots
 //! runtime     what is asked of whatever runs containers; `real` is what really does
@@ -19,8 +21,10 @@ pub mod error;
 pub mod fault;
 pub mod host;
 pub mod interrupt;
+pub mod keep;
 pub mod names;
 pub mod operation;
+pub mod packages;
 pub mod real;
 pub mod recover;
 pub mod runtime;

@@ -43,8 +43,25 @@ pub struct Scripts {
 /// # Errors
 /// When it is one that must not be run as root: what is wrong with it, and what to type.
 pub fn open(path: &Path) -> Result<Option<HostScript>> {
+    let Some(script) = open_trusted(path)? else { return Ok(None) };
+    let found = fstat(&script.file)
+        .map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
+    if found.st_mode & 0o100 == 0 {
+        return Err(Failure::new(Code::BadValue, format!("`{}` cannot be run", path.display()))
+            .because("it is not executable")
+            .unchanged()
+            .hint(format!("chmod u+x {}", path.display())));
+    }
+    Ok(Some(script))
+}
+
+/// Opens and checks a file that has something done as root, script or not; `None` when there is none of that name.
+///
+/// # Errors
+/// When somebody else could have written it.
+pub fn open_trusted(path: &Path) -> Result<Option<HostScript>> {
     let refused = |because: String, hint: String| {
-        Failure::new(Code::BadValue, format!("`{}` cannot be run", path.display()))
+        Failure::new(Code::BadValue, format!("`{}` cannot be used", path.display()))
             .because(because)
             .unchanged()
             .hint(hint)
@@ -54,10 +71,7 @@ pub fn open(path: &Path) -> Result<Option<HostScript>> {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(rustix::io::Errno::LOOP) => {
-            return Err(refused(
-                "it is a symbolic link".to_owned(),
-                "put the script itself there".to_owned(),
-            ));
+            return Err(refused("it is a symbolic link".to_owned(), "put the file itself there".to_owned()));
         }
         Err(error) => {
             return Err(system(format!("cannot open `{}`", path.display()), &std::io::Error::from(error)));
@@ -66,7 +80,7 @@ pub fn open(path: &Path) -> Result<Option<HostScript>> {
     let found =
         fstat(&file).map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return Err(refused("it is no regular file".to_owned(), "put the script itself there".to_owned()));
+        return Err(refused("it is no regular file".to_owned(), "put the file itself there".to_owned()));
     }
     if found.st_uid != 0 {
         return Err(refused(
@@ -80,11 +94,8 @@ pub fn open(path: &Path) -> Result<Option<HostScript>> {
             format!("chmod go-w {}", path.display()),
         ));
     }
-    if found.st_mode & 0o100 == 0 {
-        return Err(refused("it is not executable".to_owned(), format!("chmod u+x {}", path.display())));
-    }
     if found.st_size as u64 > LARGEST {
-        return Err(refused(format!("it has {} bytes", found.st_size), "put a script there".to_owned()));
+        return Err(refused(format!("it has {} bytes", found.st_size), "put a smaller one there".to_owned()));
     }
     let mut text = Vec::new();
     let copy = file.try_clone().map_err(|error| system("cannot read a script", &error))?;

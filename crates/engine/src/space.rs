@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, StatVfs};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::host::{Container, Host};
+use crate::operation::keep::Measured;
 
 /// What is going to be written.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,9 @@ pub struct Need {
     /// Inodes.
     pub inodes: u64,
 }
+
+/// What an inode and a name take.
+const ENTRY: u64 = 512;
 
 /// A staged generation and the records around it: a few files and directories.
 const ROOT: Need = Need { who: "a new root", bytes: 1024 * 1024, inodes: 64 };
@@ -31,9 +35,16 @@ const LINKS: Need = Need { who: "a new container", bytes: 64 * 1024, inodes: 8 }
 ///
 /// # Errors
 /// [`Code::NoSpace`].
-pub fn check(container: &Container<'_>, is_by_script: bool) -> Result<()> {
-    let need = if is_by_script { ROOT_BY_SCRIPT } else { ROOT };
-    let hint = "make room there; `prlctl generation-list` shows old roots that may go";
+pub fn check(container: &Container<'_>, is_by_script: bool, kept: Option<&Measured>) -> Result<()> {
+    let mut need = if is_by_script { ROOT_BY_SCRIPT } else { ROOT };
+    let mut hint = "make room there; `prlctl generation-list` shows old roots that may go";
+    if let Some(kept) = kept {
+        // A block for each small thing, whether its contents are shared or not.
+        need.bytes += if kept.shares { 0 } else { kept.bytes } + kept.entries * ENTRY;
+        need.inodes += kept.entries;
+        need.who = "a new root with what is kept";
+        hint = "make room there, or keep less; `prlctl generation-list` shows old roots that may go";
+    }
     check_at(&container.host.prefix.private_dir(), need, hint)
 }
 

@@ -92,7 +92,7 @@ pub enum PrlctlCommand {
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
-        prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
+        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
     )]
     Reinstall(Reinstall),
     /// List the roots of a container
@@ -319,11 +319,15 @@ pub struct Reinstall {
     /// Do not carry the users over
     #[arg(long)]
     pub resetpwdb: bool,
+    /// Keep this of the old root: a path, whose names may have `*`, or a set of /etc/vz/keep.d: cron, home, machine-id, network, packages,
+    /// ssh-host-keys, ssh-keys; may be repeated
+    #[arg(long, value_name = "PATH|SET")]
+    pub keep: Vec<String>,
     /// From another template
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Go back to the root before
-    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "ostemplate", "listscripts"])]
+    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "ostemplate", "listscripts"])]
     pub undo: bool,
     /// Print the plan and change nothing
     #[arg(long, conflicts_with_all = ["undo", "listscripts"])]

@@ -83,6 +83,11 @@ impl Prefix {
         self.etc_vz().join("names")
     }
 
+    /// `/etc/vz/keep.d`: sets of what a reinstall keeps.
+    pub fn keep_d(&self) -> PathBuf {
+        self.etc_vz().join("keep.d")
+    }
+
     pub fn reinstall_d(&self) -> PathBuf {
         self.etc_vz().join("reinstall.d")
     }

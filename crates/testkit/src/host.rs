@@ -291,6 +291,7 @@ pub fn reinstall_options() -> reinstall::Options {
         skip_scripts: false,
         scripts: Vec::new(),
         reset_passwords: false,
+        keep: Vec::new(),
         template: None,
         timeout: 10,
         stop_timeout: 1,

@@ -245,6 +245,9 @@ impl Scene<'_> {
             None => before.is_running.into(),
         };
         let verdict = judge(self.prefix, before, effect, runs)?;
+        if verdict == Verdict::New && self.scenario.keeps() {
+            before.is_kept(self.prefix)?;
+        }
         if verdict == Verdict::New && matches!(effect, Effect::Reinstall { .. }) {
             let mut files = vec![("etc/passwd", golden::USER)];
             match self.scenario.scripts {

@@ -1,6 +1,6 @@
 //! What is done to a host, from which state, and what it must have come to when it has happened.
 
-use testkit::judge::Effect;
+use testkit::judge::{Effect, KEPT};
 
 /// Scripts of the host that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,14 @@ pub static SCENARIOS: &[Scenario] = &[
         scripts: Scripts::Configure,
         ..DISCARD
     },
+    Scenario { name: "reinstall --keep, stopped", words: &["reinstall", "CT", "--keep", KEPT], ..REINSTALL },
+    Scenario {
+        name: "reinstall --keep --skipbackup, running",
+        words: &["reinstall", "CT", "--keep", KEPT, "--skipbackup"],
+        runs: true,
+        kind: Kind::Change(Effect::Reinstall { discards: true }),
+        ..REINSTALL
+    },
     Scenario { name: "reinstall --skipbackup, gone back", roots: 3, is_back: true, ..DISCARD },
     SWITCH,
     Scenario { name: "undo, running", runs: true, ..SWITCH },
@@ -163,6 +171,11 @@ impl Scenario {
             matches!(self.kind, Kind::Change(Effect::Reinstall { .. } | Effect::Switch(_)))
                 && (self.runs || self.scripts != Scripts::None);
         changes_what_runs || self.kind == Kind::Start
+    }
+
+    /// What it keeps of the old root is in the new one.
+    pub fn keeps(&self) -> bool {
+        self.words.contains(&"--keep")
     }
 
     /// It is about a template, in a host without containers.

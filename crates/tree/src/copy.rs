@@ -377,8 +377,6 @@ impl<'a> Copier<'a> {
                 }
             }
         }
-        // What only the template has so far is to be in the upper layer.
-        self.to.upper_parent(&way.join("x"))?;
         Ok(way)
     }
 
@@ -421,8 +419,9 @@ fn is_path(absolute: &str, path: &[u8]) -> bool {
     absolute.strip_prefix('/').is_some_and(|relative| relative.as_bytes() == path)
 }
 
-/// A directory of the new root, whose own upper one is there.
+/// A directory of the new root, with one of its own in the upper layer: made there, if only the template has it so far.
 fn target_at(root: &LayeredRoot, path: &Path) -> Result<Merged, TreeError> {
+    root.upper_parent(&path.join("x"))?;
     match root.find(path)? {
         Found::Directory(merged, _) if merged.upper.is_some() => Ok(merged),
         Found::Directory(..) | Found::Node(..) | Found::Missing => {

@@ -42,3 +42,4 @@ pub use measure::{Measure, Size, measure};
 pub use remove::{Removed, empty_directory, remove_entry};
 pub use root::{FileBytes, Kind, Root};
 pub use sync::{sync_filesystem, sync_small_tree};
+pub use transfer::can_clone;

@@ -145,6 +145,14 @@ impl Transfer {
     }
 }
 
+/// Whether files of the filesystem that `directory` lies on can share their contents. Nothing is to be seen of the question.
+pub fn can_clone(directory: BorrowedFd<'_>) -> bool {
+    let nameless =
+        || fs::openat(directory, c".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RUSR);
+    let (Ok(one), Ok(other)) = (nameless(), nameless()) else { return false };
+    io::write(&one, b"x").is_ok() && fs::ioctl_ficlone(other, one).is_ok()
+}
+
 /// The next stretch of data at or after `offset`. A filesystem without holes has one: all of it.
 fn next_data(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)>, Errno> {
     if offset >= size {

@@ -22,6 +22,7 @@ mod merge;
 mod note;
 mod old;
 mod passwords;
+mod people;
 mod ranges;
 mod shells;
 mod table;
@@ -31,6 +32,7 @@ mod tests;
 pub use homes::Home;
 pub use merge::{Merged, merge};
 pub use note::{AccountFile, AccountNote, Because, HomeBecause, LineBecause, PasswordBecause, RangeBecause};
+pub use people::{homes_of_people, names_by_id};
 
 use std::fmt;
 

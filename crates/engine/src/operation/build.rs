@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use linux::Exit;
-use store::{Base, Reason, template};
+use store::{Base, GenerationNumber, Reason, template};
 use tree::{LayeredRoot, Root as TreeRoot};
 
 use super::change::{ChangeWork, create_generation};
 use super::log::Tail;
 use super::reinstall::check_old;
 use crate::error::{Code, Failure, Result};
-use crate::host::damaged;
+use crate::host::{Container, damaged};
 use crate::runtime::{OuterScript, RuntimeErrorKind};
 
 /// The staged root as it can be written before anybody mounts it.
@@ -21,10 +21,18 @@ use crate::runtime::{OuterScript, RuntimeErrorKind};
 /// # Errors
 /// When it, or its template, cannot be opened.
 pub fn staged(work: &ChangeWork<'_>) -> Result<LayeredRoot> {
-    let area = &work.container.area;
-    let record = area.generation(work.plan.to).map_err(|error| damaged(error, &work.container.name))?;
-    let upper = TreeRoot::open(&area.generation_dir(work.plan.to).join("delta"))?;
-    let lower = match work.container.template_of(&record)? {
+    layers(work.container, work.plan.to)
+}
+
+/// The layers of a generation, as they lie on the disk: of one that is not mounted, or that nobody writes to.
+///
+/// # Errors
+/// When it, or its template, cannot be opened.
+pub fn layers(container: &Container<'_>, number: GenerationNumber) -> Result<LayeredRoot> {
+    let area = &container.area;
+    let record = area.generation(number).map_err(|error| damaged(error, &container.name))?;
+    let upper = TreeRoot::open(&area.generation_dir(number).join("delta"))?;
+    let lower = match container.template_of(&record)? {
         Some(template) => Some(TreeRoot::open(&template.rootfs())?),
         None => None,
     };

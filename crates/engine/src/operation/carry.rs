@@ -1,9 +1,12 @@
-//! The step *carry*: users and groups of the old root into the new one.
+//! The step *carry*: users and groups of the old root into the new one, and then what else is to be kept.
 
 use std::path::Path;
 
+use tree::LayeredRoot;
+
 use super::build::staged;
 use super::change::ChangeWork;
+use super::keep::keep;
 use crate::accounts;
 use crate::error::{Code, Failure, Result};
 
@@ -13,8 +16,13 @@ const LARGEST_ACCOUNT_FILE: u64 = 16 * 1024 * 1024;
 /// Step *carry*: users and groups, by reading files of the old root and writing files of the new one; nothing of either is executed.
 ///
 /// # Errors
-/// When the new root cannot be written. What of the old one cannot be read is reported.
+/// When the new root cannot be written. What of the old one's users cannot be read is reported.
 pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
+    carry_users(work)?;
+    keep(work)
+}
+
+fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
     if !work.plan.making.as_ref().is_some_and(|making| making.carries_users) {
         return Ok(());
     }
@@ -80,6 +88,17 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
     work.plan.report.extend(report);
     work.plan.report.extend(merged.report.iter().map(ToString::to_string));
     Ok(())
+}
+
+/// The account files of a root whose layers are at hand; of what cannot be read, why.
+pub fn files_of(root: &LayeredRoot, problems: &mut Vec<String>) -> accounts::AccountFiles {
+    account_files(&mut |name| match root.read_file_followed(Path::new(name), LARGEST_ACCOUNT_FILE) {
+        Ok(found) => found.map(|file| file.bytes),
+        Err(error) => {
+            problems.push(runtime::monitor::describe(&error));
+            None
+        }
+    })
 }
 
 fn account_files(read: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> accounts::AccountFiles {

@@ -4,8 +4,8 @@
 //! step        apply                                         revert
 //! stage       generations/<n> with its delta                to the trash; if it ever ran: kept, marked failed
 //! build       template base, or vps.reinstall               the script's processes killed
-//! carry       users and identity into it                    (stage reverts it)
 //! stop        stop the container if it runs                 start it again if it ran
+//! carry       users, and what is kept, into it              (stage reverts it)
 //! probation   start the new root, the old one read-only     end it; the old one writable
 //! configure   vps.configure, reinstall.d                    (probation reverts it)
 //! COMMIT      the new tree durable; rename `live`            rename it back, should only its sync have failed
@@ -21,10 +21,12 @@ use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 use super::build::{build, revert_build};
 use super::carry::carry;
 use super::configure::configure;
+use super::keep::{KeepReport, Measured};
 use super::settle::{follow_in_configuration, settle};
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
+use crate::keep::Keep;
 use crate::runtime::RuntimeErrorKind;
 use crate::scripts::Scripts;
 
@@ -59,6 +61,12 @@ pub struct Change {
     /// The script that ran last inside the new root.
     #[serde(skip)]
     pub last_script: Option<String>,
+    /// What the things to keep take.
+    #[serde(skip)]
+    pub measured: Option<Measured>,
+    /// What was kept.
+    #[serde(skip)]
+    pub kept: Option<KeepReport>,
     /// What is worth telling at the end.
     #[serde(skip)]
     pub report: Vec<String>,
@@ -75,6 +83,9 @@ pub struct Making {
     pub is_by_script: bool,
     /// Users are carried over.
     pub carries_users: bool,
+    /// What else is kept.
+    #[serde(default)]
+    pub keep: Vec<Keep>,
     /// `vps.configure` is run.
     pub is_configured: bool,
     /// Names of the scripts of `reinstall.d` to run.
@@ -125,10 +136,11 @@ const COMMIT: Step<Change> =
     Step { name: "commit", text: |_| String::new(), apply: commit, revert: take_back };
 const SETTLE: Step<Change> = Step { name: "settle", text: |_| String::new(), apply: settle, revert: nothing };
 
-/// A reinstall whose root comes from a template: the container runs until the new root is there.
+/// A reinstall whose root comes from a template: the container runs until the new root is there, and not while something is copied from the
+/// old one, so that what is copied is consistent.
 pub static REINSTALL: Kind<Change> = Kind {
     name: "reinstall",
-    steps: &[STAGE, BUILD, CARRY, STOP, PROBATION, CONFIGURE, COMMIT, SETTLE],
+    steps: &[STAGE, BUILD, STOP, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: false,
     is_committed,
@@ -366,8 +378,8 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
         let handle = area.generation_handle(work.plan.to)?;
         // Before the syncs, which it is one of.
         area.accept_generation(work.plan.to)?;
-        if making.is_by_script || work.plan.is_tried {
-            // Anybody may have written anything into it.
+        if making.is_by_script || work.plan.is_tried || !making.keep.is_empty() {
+            // Anybody may have written anything into it, and as much as he likes.
             if !linux::mutated!("tried-root-unsynced") {
                 rustix::fs::syncfs(area.handle())
                     .map_err(|error| system("cannot write out the new root", &error))?;

@@ -8,6 +8,7 @@ use linux::Exit;
 use super::change::ChangeWork;
 use super::log::Tail;
 use crate::error::{Code, Failure, Result};
+use crate::packages::{NO_NETWORK, SCRIPT};
 use crate::runtime::{InnerScript, RuntimeErrorKind};
 use crate::scripts::HostScript;
 
@@ -16,6 +17,7 @@ use crate::scripts::HostScript;
 /// # Errors
 /// [`Code::ReinstallFailed`] when one of them fails.
 pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
+    install_packages(work)?;
     let is_configured = work.plan.making.as_ref().is_some_and(|making| making.is_configured);
     if is_configured && let Some(script) = work.plan.scripts.configure.take() {
         run_inside(work, &script)?;
@@ -23,6 +25,48 @@ pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
     for script in std::mem::take(&mut work.plan.scripts.extra) {
         run_inside(work, &script)?;
     }
+    Ok(())
+}
+
+/// What was installed by hand in the old root, before the scripts, which may want it. That it cannot be is told, and undoes nothing.
+fn install_packages(work: &mut ChangeWork<'_>) -> Result<()> {
+    let container = work.container;
+    let Some(packages) = work.plan.kept.as_mut().and_then(|kept| kept.packages.as_mut()) else {
+        return Ok(());
+    };
+    if packages.script.is_none() || !work.plan.is_tried {
+        return Ok(());
+    }
+    container.host.step("configure", "Installing packages ...");
+    let text = format!("#!/bin/sh\nexec {SCRIPT}\n");
+    let environment = runtime::exec::environment();
+    let inner =
+        InnerScript { text: text.as_bytes(), environment, limit: Duration::from_secs(work.plan.timeout) };
+    let log = &mut work.log;
+    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| {
+        log.line("packages", line);
+        container.host.observer.borrow_mut().script_line("packages", line);
+    });
+    packages.outcome = match exit {
+        Ok(Some(Exit::Code(0))) => "they have been installed".to_owned(),
+        Ok(Some(Exit::Code(NO_NETWORK))) => {
+            format!("the container has no network: {SCRIPT} in it installs them when it has one")
+        }
+        Ok(Some(Exit::Code(code))) => format!("{SCRIPT} exited with {code}: run it again in the container"),
+        Ok(Some(Exit::Signal(signal))) => {
+            format!("{SCRIPT} was killed by signal {signal}: run it again in the container")
+        }
+        Ok(None) => {
+            format!(
+                "{SCRIPT} did not end within {} s and was killed: run it again in the container",
+                work.plan.timeout
+            )
+        }
+        Err(error) if error.kind == RuntimeErrorKind::Interrupted => {
+            return Err(Failure::new(Code::ReinstallFailed, "the installation of packages was interrupted"));
+        }
+        Err(error) => format!("{SCRIPT} could not be run: {}", error.because),
+    };
     Ok(())
 }
 

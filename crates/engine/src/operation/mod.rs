@@ -18,6 +18,7 @@ mod configure;
 pub mod create;
 pub mod delete;
 pub mod forget;
+pub mod keep;
 mod log;
 pub mod make_template;
 pub mod reinstall;
@@ -88,7 +89,7 @@ macro_rules! named {
 }
 
 named! {
-    "reinstall": ["stage", "build", "carry", "stop", "probation", "configure", "commit", "settle"],
+    "reinstall": ["stage", "build", "stop", "carry", "probation", "configure", "commit", "settle"],
     "reinstall-by-script": ["stage", "stop", "build", "carry", "probation", "configure", "commit", "settle"],
     "switch": ["stop", "probation", "commit", "settle"],
     "generation-delete": ["relink", "detach", "commit", "settle"],

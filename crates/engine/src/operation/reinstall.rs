@@ -7,6 +7,7 @@ use store::{Base, GenerationRecord, Template, TemplateName, template};
 use tree::{Kind as EntryKind, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT, template_name};
+use super::keep::{KeepReport, in_words, measure};
 use super::{Outcome, run};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
@@ -24,6 +25,8 @@ pub struct Options {
     pub scripts: Vec<String>,
     /// Do not carry the users over.
     pub reset_passwords: bool,
+    /// What to keep of the old root, as it was named; what the configuration names comes on top.
+    pub keep: Vec<String>,
     /// Another template.
     pub template: Option<TemplateName>,
     /// Seconds for each script and for the boot.
@@ -41,6 +44,8 @@ pub struct Reinstalled {
     pub new: store::GenerationNumber,
     /// The old root is at `/old`.
     pub is_kept: bool,
+    /// What was kept beyond the users.
+    pub kept: Option<KeepReport>,
     /// What was carried, and what not.
     pub report: Vec<String>,
     /// What the next command finishes.
@@ -102,7 +107,13 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     };
     let template = template::latest(&container.host.prefix, &name)?;
     check_template(&template)?;
-    space::check(container, scripts.reinstall.is_some())?;
+    let configured = match conf.get("REINSTALL_KEEP") {
+        Some(words) => Some(words),
+        None => container.host.configuration()?.get("REINSTALL_KEEP"),
+    };
+    let keep = crate::keep::read(&container.host.prefix, &options.keep, configured.as_deref())?;
+    let measured = if keep.is_empty() { None } else { Some(measure(container, from, &keep)?) };
+    space::check(container, scripts.reinstall.is_some(), measured.as_ref())?;
 
     let is_by_script = scripts.reinstall.is_some();
     let was_running = container.is_running();
@@ -123,6 +134,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             base: Base::Template { name, digest: template.record.digest.clone() },
             is_by_script,
             carries_users: !options.reset_passwords,
+            keep,
             is_configured: scripts.configure.is_some(),
             scripts: scripts.extra.iter().map(|script| script.name.clone()).collect(),
             distribution: Some(template.record.distribution.clone()),
@@ -130,6 +142,8 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         }),
         templates: super::settle::installed_templates(container)?,
         last_script: None,
+        measured,
+        kept: None,
         scripts,
         report: Vec::new(),
     })
@@ -146,7 +160,7 @@ pub fn reinstall(container: &Container<'_>, options: &Options) -> Result<Reinsta
     let is_by_script = change.making.as_ref().is_some_and(|making| making.is_by_script);
     let kind = if is_by_script { &REINSTALL_BY_SCRIPT } else { &REINSTALL };
     let Outcome { plan, unfinished } = run(kind, container, change, &what, Code::ReinstallFailed)?;
-    Ok(Reinstalled { old, new, is_kept: !discards, report: plan.report, unfinished })
+    Ok(Reinstalled { old, new, is_kept: !discards, kept: plan.kept, report: plan.report, unfinished })
 }
 
 fn check_template(template: &Template) -> Result<()> {
@@ -207,17 +221,30 @@ pub fn explain(container: &Container<'_>, change: &Change) -> Result<Vec<(&'stat
     } else {
         steps.push(("build", format!("from template {template}, in constant time")));
     }
-    steps.push((
-        "carry",
-        if making.carries_users {
-            "users, groups and passwords of the old root"
-        } else {
-            "nothing: --resetpwdb"
-        }
-        .to_owned(),
-    ));
     if !making.is_by_script {
         steps.push(stop);
+    }
+    let users = if making.carries_users {
+        "users, groups and passwords of the old root"
+    } else {
+        "no users: --resetpwdb"
+    };
+    steps.push(("carry", users.to_owned()));
+    if let Some(measured) = &change.measured {
+        let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
+        for kept in &measured.kept {
+            let missing = match kept.missing.len() {
+                0 => String::new(),
+                count => format!("; {count} of its paths are not there"),
+            };
+            let text = format!(
+                "keep {}: {} entries, {}, {how}{missing}",
+                kept.keep,
+                kept.entries,
+                in_words(kept.bytes)
+            );
+            steps.push(("carry", text));
+        }
     }
     steps.push((
         "probation",

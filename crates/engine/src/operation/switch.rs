@@ -99,6 +99,8 @@ pub fn switch(
         making: None,
         templates: super::settle::installed_templates(container)?,
         last_script: None,
+        measured: None,
+        kept: None,
         scripts: Scripts::default(),
         report: Vec::new(),
     };

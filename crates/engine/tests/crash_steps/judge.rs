@@ -143,6 +143,21 @@ pub fn judge(
             }
         }
     }
+    if verdict == Verdict::New && !scenario.keep.is_empty() {
+        let kept = |delta: &BTreeMap<String, String>| -> Vec<(String, String)> {
+            let below = |path: &String| path.split_once("/delta/").map(|(_, path)| path.to_owned());
+            let named = delta.iter().filter_map(|(path, facts)| Some((below(path)?, facts.clone())));
+            named.filter(|(path, _)| path.starts_with("srv") || path.starts_with("etc/motd")).collect()
+        };
+        let (wanted, found) = (kept(&before.deltas[&before.live]), kept(&delta(host, id, live)));
+        assert_eq!(wanted.len(), 6, "{case}: {wanted:?}");
+        assert!(
+            wanted.iter().all(|entry| found.contains(entry)),
+            "{case}: {wanted:?} was to be kept, {found:?}"
+        );
+        let saved = found.iter().filter(|(path, _)| path.ends_with(".template-new")).count();
+        assert!(saved <= 1, "{case}: what was kept twice is saved twice: {found:?}");
+    }
     whole(host, id, runs, case);
     verdict
 }

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub effect: Effect,
     /// The scripts that there are: `(name, text)`.
     pub scripts: &'static [(&'static str, &'static str)],
+    /// `--keep`.
+    pub keep: &'static [&'static str],
     /// What goes wrong in it without any fault of the test's.
     pub breaks: Option<(&'static str, How)>,
     /// It ends with the old root.
@@ -44,6 +46,7 @@ const PLAIN: Scenario = Scenario {
     has_gone_back: false,
     effect: Effect::Reinstall { discards: false },
     scripts: &[],
+    keep: &[],
     breaks: None,
     fails: false,
 };
@@ -51,6 +54,9 @@ const BY_SCRIPT: Scenario = Scenario { operation: "reinstall-by-script", ..PLAIN
 const DISCARDS: Effect = Effect::Reinstall { discards: true };
 const SWITCH: Scenario = Scenario { operation: "switch", effect: Effect::Switch(2), ..PLAIN };
 const FORGET: Scenario = Scenario { operation: "generation-delete", effect: Effect::Forget(2), ..PLAIN };
+
+/// What [`Scenario::prepare`] puts into the live root.
+const KEEP: &[&str] = &["/srv", "/etc/motd"];
 
 const CONFIGURE: (&str, &str) =
     ("vps.configure", "need /old/etc/passwd\nneed /old/old/etc/passwd\nwrite /configured yes");
@@ -66,6 +72,14 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "configured, stopped", scripts: &[CONFIGURE, EXTRA], is_running: false, ..PLAIN },
     Scenario { name: "badly configured, running", scripts: &[BAD], fails: true, ..PLAIN },
     Scenario { name: "badly configured, stopped", scripts: &[BAD], fails: true, is_running: false, ..PLAIN },
+    Scenario { name: "keeping, running", keep: KEEP, ..PLAIN },
+    Scenario {
+        name: "keeping, discarding, stopped",
+        keep: KEEP,
+        effect: DISCARDS,
+        is_running: false,
+        ..PLAIN
+    },
     Scenario { name: "discarding, running", effect: DISCARDS, ..PLAIN },
     Scenario { name: "discarding, stopped", effect: DISCARDS, is_running: false, ..PLAIN },
     Scenario { name: "discarding, configured, running", effect: DISCARDS, scripts: &[CONFIGURE], ..PLAIN },
@@ -79,6 +93,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "discarding what has a root after it", effect: DISCARDS, has_gone_back: true, ..PLAIN },
     Scenario { name: "built, running", scripts: &[BUILD, CONFIGURE], ..BY_SCRIPT },
     Scenario { name: "built, stopped", scripts: &[BUILD], is_running: false, ..BY_SCRIPT },
+    Scenario { name: "built, keeping", scripts: &[BUILD], keep: KEEP, ..BY_SCRIPT },
     Scenario { name: "built, discarding", scripts: &[BUILD], effect: DISCARDS, ..BY_SCRIPT },
     Scenario {
         name: "declined, running",
@@ -144,6 +159,12 @@ pub fn of(operation: &str) -> impl Iterator<Item = &'static Scenario> {
     SCENARIOS.iter().filter(move |scenario| scenario.operation == operation)
 }
 
+fn write(path: &std::path::Path, text: &str) {
+    use std::io::Write;
+    let written = std::fs::File::create(path).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.expect("room for it");
+}
+
 /// Names the applications that are installed in the live root, as `vzpkg install` does.
 fn install(host: &TestHost, id: &ContainerId, templates: &str) {
     let mut conf = host.area(id).conf().expect("a ve.conf");
@@ -161,6 +182,16 @@ impl Scenario {
             host.reinstall(&id, &reinstall_options()).expect("a plain reinstall");
         }
         install(&host, &id, "postfix");
+        if !self.keep.is_empty() {
+            let delta = |path: &str| host.delta(&id, host.live(&id), path);
+            for directory in ["srv/www", "etc"] {
+                std::fs::create_dir_all(delta(directory)).expect("room for it");
+            }
+            for (path, text) in [("srv/www/index", "page"), ("srv/data", "data"), ("etc/motd", "ours")] {
+                write(&delta(path), text);
+            }
+            std::fs::hard_link(delta("srv/data"), delta("srv/www/data")).expect("room for it");
+        }
         if self.has_gone_back {
             let engine = host.host();
             let container = engine.open("web01").expect("it can be opened");
@@ -186,6 +217,7 @@ impl Scenario {
             Effect::Reinstall { discards } => {
                 let mut options = reinstall_options();
                 options.skip_backup = discards;
+                options.keep = self.keep.iter().map(|word| (*word).to_owned()).collect();
                 options.template = Some("maxi".parse().expect("a template's name"));
                 reinstall::reinstall(&container, &options).map(|done| done.unfinished)
             }

@@ -17,7 +17,7 @@ fn the_old_root_of_a_running_container_is_at_old() {
     assert!(!is_read_only(&host, &id, 1), "after the commit /old is the container's own");
     assert!(host.delta(&id, 2, "old").is_dir());
     let told = host.told();
-    assert_eq!(steps(&told), ["stage", "build", "carry", "stop", "probation"]);
+    assert_eq!(steps(&told), ["stage", "build", "stop", "carry", "probation"]);
     assert!(told.iter().all(|told| !matches!(told, Told::Warning(_))), "{told:?}");
     assert_eq!(
         calls_since(&host, before),

@@ -1,5 +1,6 @@
 //! `prlctl reinstall`
 
+use engine::operation::keep::short_lines;
 use engine::operation::reinstall::{Options, plan, reinstall};
 use engine::operation::{reinstall, switch};
 use engine::{Container, Host, Result, scripts};
@@ -53,6 +54,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         skip_scripts: arguments.skipscripts || (!arguments.scripts.is_empty() && names.is_empty()),
         scripts: names,
         reset_passwords: arguments.resetpwdb,
+        keep: arguments.keep.clone(),
         template: arguments.ostemplate.as_deref().map(parse_template).transpose()?,
         timeout: arguments.timeout,
         stop_timeout,
@@ -64,6 +66,9 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
     tell_unfinished(&host, result.unfinished.as_deref());
     for line in &result.report {
         host.note(line);
+    }
+    for line in result.kept.iter().flat_map(short_lines) {
+        host.note(&line);
     }
     if result.is_kept {
         host.note(&format!(
@@ -83,6 +88,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
             "old": result.old.get(),
             "new": result.new.get(),
             "is_old_kept": result.is_kept,
+            "kept": result.kept,
             "report": result.report,
             "unfinished": result.unfinished,
         }),

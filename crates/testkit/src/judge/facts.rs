@@ -64,6 +64,50 @@ impl RootFacts {
     }
 }
 
+/// What a reinstall may be asked to keep, for those that are judged by it.
+pub const KEPT: &str = "/srv";
+
+/// That part of a root's delta.
+#[derive(Debug, Clone)]
+pub struct KeptPart(Option<Snapshot>);
+
+impl KeptPart {
+    /// Looks at a generation.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(area: &Area, number: u32) -> Judged<KeptPart> {
+        let delta = area.generation_dir(GenerationNumber::new(number)).join("delta");
+        let directory = delta.join(KEPT.trim_start_matches('/'));
+        match File::open(&directory) {
+            Ok(handle) => Ok(KeptPart(Some(tree::snapshot(handle.as_fd()).map_err(records)?))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(KeptPart(None)),
+            Err(error) => Err(records(error)),
+        }
+    }
+
+    /// The same in another root.
+    ///
+    /// # Errors
+    /// With the first files that are others.
+    pub fn compare(&self, now: &KeptPart) -> Judged<()> {
+        let violated = |what: String| Err(Violation::new("what was to be kept is in the new root", what));
+        match (&self.0, &now.0) {
+            (Some(before), Some(now)) if before.entries() > 0 => {
+                let mut different: Vec<String> =
+                    before.differences(now).iter().filter_map(|line| of_the_container(line)).collect();
+                different.truncate(SHOWN);
+                if different.is_empty() { Ok(()) } else { violated(different.join("; ")) }
+            }
+            (before, now) => violated(format!(
+                "{KEPT} had {} entries and has {}",
+                before.as_ref().map_or(0, Snapshot::entries),
+                now.as_ref().map_or(0, Snapshot::entries)
+            )),
+        }
+    }
+}
+
 /// Without what overlayfs notes for itself at the first mount of a layer (`origin`, `impure`, `uuid`): no container can see it.
 fn of_the_container(line: &str) -> Option<String> {
     let is_noted = |part: &&str| part.contains("attribute `trusted.overlay.") && part.ends_with("` is new");

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use store::{Area, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix};
 
-pub use facts::RootFacts;
+pub use facts::{KEPT, KeptPart, RootFacts};
 pub use still::Still;
 pub use surroundings::{leftovers, trash_empties};
 
@@ -119,6 +119,8 @@ pub struct Before {
     failed: Option<u32>,
     roots: BTreeMap<u32, RootFacts>,
     conf: Vec<u8>,
+    /// What a reinstall may be asked to keep of the live root.
+    kept: KeptPart,
 }
 
 fn records<E: std::fmt::Display>(error: E) -> Violation {
@@ -171,7 +173,18 @@ impl Before {
             failed,
             roots,
             conf: area.conf().map_err(records)?.to_bytes(),
+            kept: KeptPart::of(&area, area.live().map_err(records)?.get())?,
         })
+    }
+
+    /// A new root that was asked to keep [`KEPT`] has it as the old one had it.
+    ///
+    /// # Errors
+    /// With the first files that it has not.
+    pub fn is_kept(&self, prefix: &Prefix) -> Judged<()> {
+        let area = Area::open(prefix, &self.id).map_err(records)?;
+        let now = KeptPart::of(&area, area.live().map_err(records)?.get())?;
+        self.kept.compare(&now)
     }
 
     /// How many roots it has.

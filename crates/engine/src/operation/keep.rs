@@ -1,0 +1,347 @@
+//! What was asked to be kept, from the old root into the new one: the second half of the step *carry*.
+//!
+//! The container is stopped by then: what is copied is as its processes left it. Whatever of it cannot be copied stops the reinstall, for with
+//! `--skipbackup` there would be no other copy; only what is not there is no hindrance, and reported.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
+use tree::{Copied, Copier, Except, LayeredRoot};
+
+use super::build::{layers, staged};
+use super::carry::files_of;
+use super::change::ChangeWork;
+use crate::accounts::{self, AccountFiles};
+use crate::error::{Failure, Result};
+use crate::host::Container;
+use crate::keep::{Keep, Pattern, find};
+use crate::packages;
+
+/// Users are merged, whatever else is kept.
+const EXCEPT: Except<'_> = Except {
+    left: &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"],
+    // Made for this very root a moment ago.
+    unsaved: &["/etc/machine-id"],
+};
+/// So long nothing is said, and then as often.
+const SILENCE: Duration = Duration::from_millis(500);
+const PACE: Duration = Duration::from_secs(5);
+/// Looking for a signal is a system call.
+const ENTRIES_A_LOOK: u64 = 32;
+/// More are only counted.
+const MOST_TOLD: usize = 20;
+
+/// What was kept, and what not.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct KeepReport {
+    /// In the order in which they were named.
+    pub kept: Vec<Kept>,
+    /// Where the new root had something else.
+    pub conflicts: Vec<Conflict>,
+    /// What was left out, and why.
+    pub left: Vec<Left>,
+    /// Files whose owner is somebody else in the new root.
+    pub owners: Vec<String>,
+    /// What became of the packages.
+    pub packages: Option<packages::PackageReport>,
+}
+
+/// One thing to keep.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kept {
+    /// As it was named.
+    pub keep: String,
+    /// Files, directories and all else.
+    pub entries: u64,
+    /// The sum of the sizes of regular files.
+    pub bytes: u64,
+    /// What the old root does not have.
+    pub missing: Vec<String>,
+}
+
+/// A file of the new root that said something else.
+#[derive(Debug, Clone, Serialize)]
+pub struct Conflict {
+    /// Where it was.
+    pub path: String,
+    /// Where it is.
+    pub saved_as: String,
+}
+
+/// What was not copied.
+#[derive(Debug, Clone, Serialize)]
+pub struct Left {
+    /// What.
+    pub path: String,
+    /// Why.
+    pub because: String,
+}
+
+/// Copies what is to be kept.
+///
+/// # Errors
+/// When something of it cannot be read or written.
+pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
+    let Some(making) = &work.plan.making else { return Ok(()) };
+    if making.keep.is_empty() {
+        return Ok(());
+    }
+    let container = work.container;
+    let (old, new) = (layers(container, work.plan.from)?, staged(work)?);
+    let mut problems = Vec::new();
+    let old_accounts = files_of(&old, &mut problems);
+    let new_accounts = files_of(&new, &mut problems);
+    let homes = accounts::homes_of_people(&old_accounts, new_accounts.passwd.as_deref());
+
+    let mut report = KeepReport::default();
+    let mut pace = Pace::new(container);
+    let mut told = |copied: &Copied| pace.goes_on(copied);
+    let mut copier = Copier::new(&old, &new, EXCEPT, &mut told);
+    for keep in &making.keep {
+        container.host.step("carry", &format!("Keeping {} ...", keep.word));
+        let refused = |failure: Failure| {
+            let interrupted = failure.because.iter().any(|because| because.contains("Interrupted"));
+            let hint =
+                if interrupted { "it begins again" } else { "correct that, or keep less: see --dry-run" };
+            failure.within(format!("`{}` cannot be kept", tree::escaped(keep.word.as_bytes()))).hint(hint)
+        };
+        let before = (copier.copied().entries, copier.copied().bytes);
+        let mut missing = Vec::new();
+        for path in paths(&old, keep, &homes, &mut missing).map_err(refused)? {
+            if !copier.copy(&path).map_err(|error| refused(error.into()))? {
+                missing.push(path);
+            }
+        }
+        let after = copier.copied();
+        report.kept.push(Kept {
+            keep: keep.word.clone(),
+            entries: after.entries - before.0,
+            bytes: after.bytes - before.1,
+            missing: in_no_home(&missing, keep, &homes),
+        });
+    }
+    let copied = copier.copied().clone();
+    report.conflicts = copied
+        .conflicts
+        .iter()
+        .map(|(path, saved)| Conflict { path: tree::escaped_path(path), saved_as: tree::escaped_path(saved) })
+        .collect();
+    report.left = copied
+        .left
+        .iter()
+        .map(|(path, because)| Left { path: tree::escaped_path(path), because: (*because).to_owned() })
+        .collect();
+    report.owners = changed_owners(&copied.owners, &old_accounts, &new_accounts);
+    if making.keep.iter().any(|keep| keep.patterns.contains(&Pattern::Packages)) {
+        report.packages = Some(packages::carry(&old, &new)?);
+    }
+    for line in lines(&report, usize::MAX) {
+        work.log.note(&line);
+    }
+    work.plan.kept = Some(report);
+    Ok(())
+}
+
+/// What is worth telling of what is not there: of a path in homes only that no home has it.
+fn in_no_home(missing: &[PathBuf], keep: &Keep, homes: &[(String, PathBuf)]) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut in_homes: Vec<PathBuf> = Vec::new();
+    for pattern in &keep.patterns {
+        let Pattern::Home(path) = pattern else { continue };
+        let all: Vec<PathBuf> = homes
+            .iter()
+            .map(|(_, home)| home.join(path.trim_start_matches('/')).components().collect())
+            .collect();
+        if all.iter().all(|path| missing.contains(path)) {
+            told.push(format!("~{}", tree::escaped(path.as_bytes())));
+        }
+        in_homes.extend(all);
+    }
+    let others = missing.iter().filter(|path| !in_homes.contains(path));
+    told.extend(others.map(|path| tree::escaped_path(path)));
+    told
+}
+
+/// The paths that one word means; what has a pattern that nothing matches is missing as a whole.
+pub fn paths(
+    root: &LayeredRoot,
+    keep: &Keep,
+    homes: &[(String, PathBuf)],
+    missing: &mut Vec<PathBuf>,
+) -> Result<Vec<PathBuf>> {
+    let mut all: Vec<PathBuf> = Vec::new();
+    for pattern in &keep.patterns {
+        let found = find(root, pattern, homes)?;
+        match pattern {
+            Pattern::Path(path) if found.is_empty() => missing.push(PathBuf::from(path)),
+            Pattern::Path(_) | Pattern::Home(_) | Pattern::Packages => {}
+        }
+        all.extend(found);
+    }
+    // What lies in another one comes with that.
+    all.sort();
+    all.dedup_by(|path, before| path.starts_with(Path::new(before.as_path())));
+    Ok(all)
+}
+
+/// For people: what was kept, and what there is to know; of each kind at most `most` lines.
+pub fn lines(report: &KeepReport, most: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for kept in &report.kept {
+        if kept.entries > 0 {
+            lines.push(format!("kept {}: {} entries, {}", kept.keep, kept.entries, in_words(kept.bytes)));
+        } else if !kept.missing.is_empty() {
+            lines.push(format!("nothing of {} is in the old root", kept.keep));
+            continue;
+        }
+        if !kept.missing.is_empty() {
+            let more = match kept.missing.len().saturating_sub(most) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let named: Vec<&str> = kept.missing.iter().take(most).map(String::as_str).collect();
+            lines.push(format!("not in the old root, of {}: {}{more}", kept.keep, named.join(", ")));
+        }
+    }
+    let mut some = |all: Vec<String>, what: &str| {
+        let more = all.len().saturating_sub(most);
+        lines.extend(all.into_iter().take(most));
+        if more > 0 {
+            lines.push(format!("and {more} more {what}: the operation's log has all"));
+        }
+    };
+    let conflicts = report.conflicts.iter();
+    some(
+        conflicts
+            .map(|conflict| {
+                format!("{} is the old one; the template's is {}", conflict.path, conflict.saved_as)
+            })
+            .collect(),
+        "in conflict",
+    );
+    some(
+        report.left.iter().map(|left| format!("not kept: {}: {}", left.path, left.because)).collect(),
+        "not kept",
+    );
+    some(report.owners.clone(), "owners");
+    if let Some(packages) = &report.packages {
+        lines.extend(packages.lines());
+    }
+    lines
+}
+
+/// For the report at the end.
+pub fn short_lines(report: &KeepReport) -> Vec<String> {
+    lines(report, MOST_TOLD)
+}
+
+/// Bytes, rounded to what a person reads.
+pub fn in_words(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// Ids are kept; who they are may have changed.
+fn changed_owners(owners: &BTreeMap<u32, u64>, old: &AccountFiles, new: &AccountFiles) -> Vec<String> {
+    let (old, new) =
+        (accounts::names_by_id(old.passwd.as_deref()), accounts::names_by_id(new.passwd.as_deref()));
+    let mut lines = Vec::new();
+    for (id, count) in owners {
+        let what = format!("{count} kept entries belong to id {id}");
+        match (old.get(id), new.get(id)) {
+            (old, new) if old == new => {}
+            (Some(old), Some(new)) => {
+                lines.push(format!("{what}, which was `{old}` and is `{new}` in the new root"))
+            }
+            (Some(old), None) => {
+                lines.push(format!("{what}, which was `{old}` and is nobody in the new root"))
+            }
+            (None, new) => {
+                let new = new.map(String::as_str).unwrap_or_default();
+                lines.push(format!("{what}, which was nobody and is `{new}` in the new root"));
+            }
+        }
+    }
+    lines
+}
+
+/// Tells how far it is, and hears whether to stop.
+struct Pace<'a> {
+    container: &'a Container<'a>,
+    interrupt: Option<std::os::fd::OwnedFd>,
+    next: Instant,
+    looked: u64,
+}
+
+impl<'a> Pace<'a> {
+    fn new(container: &'a Container<'a>) -> Pace<'a> {
+        let interrupt = container.runtime().interrupt();
+        Pace { container, interrupt, next: Instant::now() + SILENCE, looked: 0 }
+    }
+
+    fn goes_on(&mut self, copied: &Copied) -> bool {
+        self.looked += 1;
+        if !self.looked.is_multiple_of(ENTRIES_A_LOOK) && copied.bytes == 0 {
+            return true;
+        }
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + PACE;
+            let text = format!("... {} entries, {} so far", copied.entries, in_words(copied.bytes));
+            self.container.host.step("carry", &text);
+        }
+        let Some(interrupt) = &self.interrupt else { return true };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut [PollFd::new(interrupt, PollFlags::IN)], Some(&now)), Ok(1..))
+    }
+}
+
+/// Room for what is to be kept: bytes, which a filesystem that can clone files does not need, and inodes.
+///
+/// # Errors
+/// [`Code::Damaged`] and the like when the old root cannot be read.
+pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &[Keep]) -> Result<Measured> {
+    let old = layers(container, from)?;
+    let mut problems = Vec::new();
+    let accounts = files_of(&old, &mut problems);
+    let homes = accounts::homes_of_people(&accounts, accounts.passwd.as_deref());
+    let mut measure = tree::Measure::default();
+    let mut measured = Measured { shares: tree::can_clone(container.area.handle()), ..Measured::default() };
+    for keep in kept {
+        let before = measure.size();
+        let mut missing = Vec::new();
+        for path in paths(&old, keep, &homes, &mut missing)? {
+            if !measure.add(&old, &path)? {
+                missing.push(path);
+            }
+        }
+        let after = measure.size();
+        measured.kept.push(Kept {
+            keep: keep.word.clone(),
+            entries: after.entries - before.entries,
+            bytes: after.bytes - before.bytes,
+            missing: in_no_home(&missing, keep, &homes),
+        });
+    }
+    (measured.entries, measured.bytes) = (measure.size().entries, measure.size().bytes);
+    Ok(measured)
+}
+
+/// See [`measure`].
+#[derive(Debug, Default, Serialize)]
+pub struct Measured {
+    /// Each with what it takes on the disk.
+    pub kept: Vec<Kept>,
+    /// All of them.
+    pub entries: u64,
+    /// All of them, on the disk.
+    pub bytes: u64,
+    /// The filesystem clones files: the bytes are there already.
+    pub shares: bool,
+}

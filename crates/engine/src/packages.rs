@@ -1,0 +1,255 @@
+//! The packages that somebody has installed by hand, for the package manager of the new root to install.
+//!
+//! What was installed is read out of the old root's own records, of which nothing is executed: of dpkg what is installed and not marked as
+//! installed for others, of apk its `world`. What the new root has already is left out. The rest becomes a script in the new root,
+//! [`SCRIPT`], which is run there if the root is tried out and has a network; whoever gives it one later runs it himself. A database of rpm is not read.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+use tree::LayeredRoot;
+
+use crate::error::Result;
+
+/// Where the script is, in the new root.
+pub const SCRIPT: &str = "/root/install-packages.sh";
+/// What the script exits with when there is no network: EX_TEMPFAIL of sysexits.h.
+pub const NO_NETWORK: i32 = 75;
+
+const DPKG: &str = "/var/lib/dpkg/status";
+const APT: &str = "/var/lib/apt/extended_states";
+const APK: &str = "/etc/apk/world";
+const RPM: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
+/// A status file of a full Debian has some 10 MB.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// What became of the packages.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct PackageReport {
+    /// What the new root lacks.
+    pub packages: Vec<String>,
+    /// Where the script that installs them is, if there is one.
+    pub script: Option<String>,
+    /// What else there is to know: why there is none, or what came of running it.
+    pub outcome: String,
+}
+
+impl PackageReport {
+    /// For people.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.packages.is_empty() {
+            lines.push(format!(
+                "{} packages were installed by hand: {}",
+                self.packages.len(),
+                self.packages.join(" ")
+            ));
+        }
+        lines.push(format!("packages: {}", self.outcome));
+        lines
+    }
+}
+
+/// A package manager whose records can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Dpkg,
+    Apk,
+}
+
+/// Reads what was installed in the old root, and leaves the script in the new one.
+///
+/// # Errors
+/// When either cannot be read, or the new one not written.
+pub fn carry(old: &LayeredRoot, new: &LayeredRoot) -> Result<PackageReport> {
+    let nothing = |outcome: &str| PackageReport { outcome: outcome.to_owned(), ..PackageReport::default() };
+    let Some(family) = family(old)? else {
+        for path in RPM {
+            if old.kind_followed(Path::new(path))?.is_some() {
+                return Ok(nothing("the old root's are in a database of rpm, which is not read"));
+            }
+        }
+        return Ok(nothing("the old root has no package manager that is known"));
+    };
+    let mut packages = by_hand(old, family)?;
+    let same = self::family(new)? == Some(family);
+    if same {
+        for present in installed(new, family)? {
+            packages.remove(&present);
+        }
+    }
+    let packages: Vec<String> = packages.into_iter().collect();
+    if packages.is_empty() {
+        return Ok(nothing("the new root has all that was installed by hand"));
+    }
+    if !same {
+        let outcome = "the new root has another package manager: they are to be installed by hand".to_owned();
+        return Ok(PackageReport { packages, script: None, outcome });
+    }
+    new.make_directory(Path::new("/root"), 0o700, 0, 0)?;
+    new.replace_file(Path::new(SCRIPT), script(family, &packages).as_bytes(), 0o700, 0, 0)?;
+    let outcome = format!("{SCRIPT} in the container installs them");
+    Ok(PackageReport { packages, script: Some(SCRIPT.to_owned()), outcome })
+}
+
+fn family(root: &LayeredRoot) -> Result<Option<Family>> {
+    for (path, family) in [(DPKG, Family::Dpkg), (APK, Family::Apk)] {
+        if root.kind_followed(Path::new(path))?.is_some() {
+            return Ok(Some(family));
+        }
+    }
+    Ok(None)
+}
+
+fn text(root: &LayeredRoot, path: &str) -> Result<String> {
+    let file = root.read_file_followed(Path::new(path), LARGEST)?;
+    Ok(file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).unwrap_or_default())
+}
+
+fn by_hand(root: &LayeredRoot, family: Family) -> Result<BTreeSet<String>> {
+    Ok(match family {
+        Family::Dpkg => dpkg_by_hand(&text(root, DPKG)?, &text(root, APT)?),
+        Family::Apk => apk_world(&text(root, APK)?),
+    })
+}
+
+fn installed(root: &LayeredRoot, family: Family) -> Result<BTreeSet<String>> {
+    Ok(match family {
+        Family::Dpkg => dpkg_installed(&text(root, DPKG)?).into_iter().map(|package| package.name).collect(),
+        Family::Apk => apk_world(&text(root, APK)?),
+    })
+}
+
+/// A package of dpkg's records.
+struct Installed {
+    name: String,
+    architecture: String,
+    /// Every Debian has it, under the name that it has in that release.
+    is_base: bool,
+}
+
+fn stanzas(text: &str) -> impl Iterator<Item = Vec<(&str, &str)>> {
+    text.split("\n\n").map(|stanza| stanza.lines().filter_map(|line| line.split_once(": ")).collect())
+}
+
+fn field<'a>(stanza: &[(&'a str, &'a str)], name: &str) -> Option<&'a str> {
+    stanza.iter().find(|(key, _)| *key == name).map(|(_, value)| value.trim())
+}
+
+fn dpkg_installed(status: &str) -> Vec<Installed> {
+    let mut found = Vec::new();
+    for stanza in stanzas(status) {
+        let name = field(&stanza, "Package").filter(|name| is_name(name));
+        let is_installed =
+            field(&stanza, "Status").is_some_and(|status| status.split(' ').next_back() == Some("installed"));
+        if let (Some(name), true) = (name, is_installed) {
+            let is_base = field(&stanza, "Essential") == Some("yes")
+                || matches!(field(&stanza, "Priority"), Some("required" | "important"));
+            let architecture = field(&stanza, "Architecture").unwrap_or_default().to_owned();
+            found.push(Installed { name: name.to_owned(), architecture, is_base });
+        }
+    }
+    found
+}
+
+fn dpkg_by_hand(status: &str, states: &str) -> BTreeSet<String> {
+    let mut for_others = BTreeSet::new();
+    for stanza in stanzas(states) {
+        if field(&stanza, "Auto-Installed") == Some("1")
+            && let Some(name) = field(&stanza, "Package")
+        {
+            for_others
+                .insert((name.to_owned(), field(&stanza, "Architecture").unwrap_or_default().to_owned()));
+        }
+    }
+    // apt writes the machine's own architecture there also for what has none.
+    let is_for_others = |package: &Installed| {
+        for_others.iter().any(|(name, architecture)| {
+            *name == package.name && (*architecture == package.architecture || package.architecture == "all")
+        })
+    };
+    dpkg_installed(status)
+        .into_iter()
+        .filter(|package| !package.is_base && !is_for_others(package))
+        .map(|package| package.name)
+        .collect()
+}
+
+fn apk_world(world: &str) -> BTreeSet<String> {
+    let words = world.split_ascii_whitespace().filter(|word| !word.starts_with('!'));
+    // Not the version that it was pinned to: another release has another.
+    let names = words.map(|word| word.split(['=', '<', '>', '~', '@']).next().unwrap_or_default());
+    names.filter(|name| is_name(name)).map(str::to_owned).collect()
+}
+
+/// What stands in a script must be a name and nothing else, whoever wrote the records.
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte);
+    name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && name.len() <= 128
+        && name.bytes().all(is_plain)
+}
+
+fn script(family: Family, packages: &[String]) -> String {
+    let packages = packages.join(" \\\n    ");
+    let install = match family {
+        Family::Dpkg => {
+            "export DEBIAN_FRONTEND=noninteractive\n\
+            apt-get update || exit 1\n\
+            available=\n\
+            for package in $packages; do\n\
+            \x20   if apt-cache show \"$package\" >/dev/null 2>&1; then\n\
+            \x20       available=\"$available $package\"\n\
+            \x20   else\n\
+            \x20       echo \"not available in this release: $package\"\n\
+            \x20   fi\n\
+            done\n\
+            [ -z \"$available\" ] || apt-get install --yes $available\n"
+        }
+        Family::Apk => "apk add --update-cache $packages\n",
+    };
+    format!(
+        "#!/bin/sh\n\
+        # What was installed by hand in the root before this one. Made by `prlctl reinstall --keep packages`; may be run again.\n\
+        packages=\"{packages}\"\n\
+        if ! awk 'NR > 1 && $2 == \"00000000\" {{ found = 1 }} END {{ exit !found }}' /proc/net/route; then\n\
+        \x20   echo 'there is no network: run this again when there is one'\n\
+        \x20   exit {NO_NETWORK}\n\
+        fi\n\
+        {install}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Package: dpkg\nEssential: yes\nStatus: install ok installed\nPriority: required\nArchitecture: amd64\n\
+        \nPackage: nginx\nStatus: install ok installed\nPriority: optional\nArchitecture: amd64\nConffiles:\n /etc/x 0123\n\
+        \nPackage: libfoo1\nStatus: install ok installed\nPriority: optional\nArchitecture: amd64\n\
+        \nPackage: held\nStatus: hold ok installed\nPriority: optional\nArchitecture: all\n\
+        \nPackage: gone\nStatus: deinstall ok config-files\nPriority: optional\nArchitecture: amd64\n\
+        \nPackage: $(reboot)\nStatus: install ok installed\nArchitecture: amd64\n\
+        \nPackage: data\nStatus: install ok installed\nArchitecture: all\n";
+    const STATES: &str = "Package: libfoo1\nArchitecture: amd64\nAuto-Installed: 1\n\
+        \nPackage: data\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: nginx\nArchitecture: amd64\nAuto-Installed: 0\n";
+
+    #[test]
+    fn what_was_installed_by_hand_is_neither_base_nor_there_for_others() {
+        let found: Vec<String> = dpkg_by_hand(STATUS, STATES).into_iter().collect();
+        assert_eq!(found, ["held", "nginx"]);
+        let found: Vec<String> =
+            apk_world("alpine-base\nnginx=1.2-r0 php@edge\n!bad `reboot`\n").into_iter().collect();
+        assert_eq!(found, ["alpine-base", "nginx", "php"]);
+    }
+
+    #[test]
+    fn the_script_is_one_that_a_shell_understands() {
+        for family in [Family::Dpkg, Family::Apk] {
+            let text = script(family, &["nginx".to_owned(), "g++".to_owned()]);
+            let checked = std::process::Command::new("sh").args(["-n", "-c", &text]).status().unwrap();
+            assert!(checked.success(), "{text}");
+        }
+    }
+}
