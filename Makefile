@@ -72,6 +72,11 @@ release: setup ## build the program for use
 $(PROGRAM):
 	@$(MAKE) --no-print-directory release
 
+define newline
+
+
+endef
+
 # keep-or-install MODE FILE DESTINATION: what the administrator has is never overwritten.
 define keep-or-install
 	@if [ ! -e '$(3)' ]; then \
@@ -97,6 +102,8 @@ install: $(PROGRAM) ## install programs, man pages, completions, samples and the
 	$(call keep-or-install,755,share/conf/vps.configure.sample,$(CONF)/vps.configure.sample)
 	$(call keep-or-install,644,share/conf/ve-basic.conf-sample,$(CONF)/ve-basic.conf-sample)
 	$(call keep-or-install,644,share/conf/vz.conf,$(DESTDIR)/etc/vz/vz.conf)
+	@$(INSTALL) -d '$(DESTDIR)/etc/vz/keep.d'
+	$(foreach set,$(notdir $(wildcard share/keep.d/*.conf)),$(call keep-or-install,644,share/keep.d/$(set),$(DESTDIR)/etc/vz/keep.d/$(set))$(newline))
 	@unit=$$(mktemp) && trap 'rm -f "$$unit"' EXIT && \
 		sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/reroot.service >"$$unit" && \
 		if [ ! -e '$(UNITS)/reroot.service' ]; then \

@@ -1,5 +1,4 @@
 //! `prlctl reinstall --keep`: what was asked for is in the new root, and nothing else is.
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use testkit::{Ran, RealHost};
 

@@ -89,7 +89,7 @@ fn parse(line: &str) -> std::result::Result<Pattern, String> {
         Some(rest) => (true, rest),
         None => (false, line),
     };
-    if !path.starts_with('/') && !(is_home && path.is_empty()) {
+    if !(path.starts_with('/') || is_home && path.is_empty()) {
         return Err("it is no path: one begins with `/`, or with `~/` for every home".to_owned());
     }
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty() && *name != ".").collect();

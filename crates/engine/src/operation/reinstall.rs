@@ -233,6 +233,12 @@ pub fn explain(container: &Container<'_>, change: &Change) -> Result<Vec<(&'stat
     if let Some(measured) = &change.measured {
         let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
         for kept in &measured.kept {
+            if kept.entries == 0 {
+                let text =
+                    if kept.missing.is_empty() { "a list of packages" } else { "nothing of it is there" };
+                steps.push(("carry", format!("keep {}: {text}", kept.keep)));
+                continue;
+            }
             let missing = match kept.missing.len() {
                 0 => String::new(),
                 count => format!("; {count} of its paths are not there"),
