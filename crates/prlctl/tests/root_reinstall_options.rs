@@ -182,7 +182,7 @@ fn root_a_dry_run_prints_the_plan_and_changes_nothing_at_all() {
                 !options.contains(&"--skipscripts"),
                 "{plan}"
             );
-            assert_eq!(has("nothing: --resetpwdb"), options.contains(&"--resetpwdb"), "{plan}");
+            assert_eq!(has("no users: --resetpwdb"), options.contains(&"--resetpwdb"), "{plan}");
             assert_eq!(has("stop the container, which runs"), runs, "{plan}");
         }
         refused(
