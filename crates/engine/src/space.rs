@@ -31,20 +31,33 @@ const CONTAINER: Need = Need { who: "a new container", bytes: 1024 * 1024, inode
 /// Its name and its configuration: two links, each with a block of its own where the path is long, and directories that may grow.
 const LINKS: Need = Need { who: "a new container", bytes: 64 * 1024, inodes: 8 };
 
-/// Refuses with figures when the filesystem of `/vz` has not room enough for a new root.
-///
-/// # Errors
-/// [`Code::NoSpace`].
-pub fn check(container: &Container<'_>, is_by_script: bool, kept: Option<&Measured>) -> Result<()> {
+/// What a new root takes before any script writes into it.
+pub fn needed(is_by_script: bool, kept: Option<&Measured>) -> Need {
     let mut need = if is_by_script { ROOT_BY_SCRIPT } else { ROOT };
-    let mut hint = "make room there; `prlctl generation-list` shows old roots that may go";
     if let Some(kept) = kept {
         // A block for each small thing, whether its contents are shared or not.
         need.bytes += if kept.shares { 0 } else { kept.bytes } + kept.entries * ENTRY;
         need.inodes += kept.entries;
         need.who = "a new root with what is kept";
-        hint = "make room there, or keep less; `prlctl generation-list` shows old roots that may go";
     }
+    need
+}
+
+/// What there is where new roots are made: bytes, and inodes unless the filesystem makes them as it needs them.
+///
+/// # Errors
+/// As in statvfs(3).
+pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
+    let found = rustix::fs::statvfs(container.host.prefix.private_dir())?;
+    Ok((found.f_bfree * found.f_frsize, (found.f_files != 0).then_some(found.f_ffree)))
+}
+
+/// Refuses with figures when the filesystem of `/vz` has not room enough for a new root.
+///
+/// # Errors
+/// [`Code::NoSpace`].
+pub fn check(container: &Container<'_>, need: Need) -> Result<()> {
+    let hint = "make room there, or keep less; `prlctl generation-list` shows old roots that may go";
     check_at(&container.host.prefix.private_dir(), need, hint)
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::Exit;
@@ -79,6 +79,24 @@ fn complete(work: &ChangeWork<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Where `vps.reinstall` is shown the present root.
+fn private_of(container: &Container<'_>) -> PathBuf {
+    container.area.path().join("root")
+}
+
+/// What `vps.reinstall` is called with to build a generation.
+pub fn arguments_of_script(container: &Container<'_>, to: GenerationNumber) -> Vec<OsString> {
+    let delta = container.area.generation_dir(to).join("delta");
+    vec![
+        "--veid".into(),
+        container.id().to_string().into(),
+        "--ve_private_tmp".into(),
+        delta.into(),
+        "--ve_private".into(),
+        private_of(container).into(),
+    ]
+}
+
 /// Runs `vps.reinstall`; false: it exited with 128 and wants the default.
 fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
     let container = work.container;
@@ -87,7 +105,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
     };
     let area = &container.area;
     let delta = area.generation_dir(work.plan.to).join("delta");
-    let private = area.path().join("root");
+    let private = private_of(container);
     let base = work.plan.making.as_ref().map(|making| making.base.clone());
     let template = match &base {
         Some(Base::Template { name, digest }) => template::exact(&container.host.prefix, name, digest)?,
@@ -111,14 +129,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
     let shown = container.root(work.plan.from)?;
     let outer = OuterScript {
         file: &script.file,
-        arguments: vec![
-            "--veid".into(),
-            id.into(),
-            "--ve_private_tmp".into(),
-            delta.clone().into(),
-            "--ve_private".into(),
-            private.clone().into(),
-        ],
+        arguments: arguments_of_script(container, work.plan.to),
         environment,
         shown: &shown,
         shown_at: private,

@@ -2,13 +2,57 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::host::Container;
 
 /// The first so many bytes of an operation's log are kept, and the last so many.
 const KEPT: usize = 1024 * 1024;
+
+/// Of so many earlier operations it is told how long they took.
+const REMEMBERED: usize = 5;
+
+/// How long the last operations of this kind on this container have taken that came to their end, the newest first.
+pub fn durations(container: &Container<'_>, operation: &str) -> Vec<Duration> {
+    let mut names: Vec<String> = std::fs::read_dir(directory(container))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.split_once('-').is_some_and(|(_, kind)| kind == format!("{operation}.log")))
+        .collect();
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    let taken = names.iter().filter_map(|name| {
+        let mut text = Vec::new();
+        let file = File::open(directory(container).join(name)).ok()?;
+        file.take(3 * KEPT as u64).read_to_end(&mut text).ok()?;
+        duration(&String::from_utf8_lossy(&text))
+    });
+    taken.take(REMEMBERED).collect()
+}
+
+/// From the first line to the last, of an operation that did not fail.
+fn duration(log: &str) -> Option<Duration> {
+    let (first, last) = (log.lines().next()?, log.lines().next_back()?);
+    let has_failed =
+        log.lines().any(|line| line.get(12..).is_some_and(|text| text.starts_with(" reroot: failed")));
+    if has_failed || !last.ends_with(" reroot: end") {
+        return None;
+    }
+    let time = |line: &str| line.get(..12)?.parse::<jiff::civil::Time>().ok();
+    let (began, ended) = (time(first)?, time(last)?);
+    let milliseconds = began.until(ended).ok()?.total(jiff::Unit::Millisecond).ok()? as i64;
+    // Midnight was in between.
+    const DAY: i64 = 24 * 60 * 60 * 1000;
+    u64::try_from(milliseconds.rem_euclid(DAY)).ok().map(Duration::from_millis)
+}
+
+fn directory(container: &Container<'_>) -> PathBuf {
+    container.host.prefix.log_dir().join("operations").join(container.id().to_string())
+}
 
 /// An open log. That it cannot be written stops no operation.
 #[derive(Debug)]
@@ -22,7 +66,7 @@ pub struct OperationLog {
 impl OperationLog {
     /// Opens a new one in `/var/log/vz/operations/<uuid>/`.
     pub fn open(container: &Container<'_>, operation: &str) -> OperationLog {
-        let directory = container.host.prefix.log_dir().join("operations").join(container.id().to_string());
+        let directory = directory(container);
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%3fZ");
         let file = std::fs::create_dir_all(&directory).ok().and_then(|()| {
             File::options()
@@ -95,5 +139,27 @@ impl Tail {
     pub fn words(&self) -> Option<String> {
         let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_came_to_its_end_has_taken_a_time() {
+        let of = |log: &str| duration(log).map(|taken| taken.as_millis());
+        assert_eq!(of("10:00:00.000 reroot: step stage\n10:00:01.250 reroot: end\n"), Some(1250));
+        assert_eq!(of("23:59:59.900 reroot: step stage\n00:00:00.100 reroot: end\n"), Some(200));
+        assert_eq!(
+            of("10:00:00.000 reroot: step stage\n10:00:01.250 a.sh: failed\n10:00:02.000 reroot: end\n"),
+            Some(2000)
+        );
+        assert_eq!(
+            of("10:00:00.000 reroot: step stage\n10:00:01.250 reroot: failed: x\n10:00:02.000 reroot: end\n"),
+            None
+        );
+        assert_eq!(of("10:00:00.000 reroot: step stage\n"), None);
+        assert_eq!(of(""), None);
     }
 }

@@ -17,6 +17,7 @@ pub mod change;
 mod configure;
 pub mod create;
 pub mod delete;
+pub mod explain;
 pub mod forget;
 pub mod keep;
 mod log;

@@ -1,13 +1,12 @@
 //! `prlctl reinstall`: the plan, and what came of it. The steps are in [`super::change`], and in `build`, `carry` and `configure`.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use store::{Base, GenerationRecord, Template, TemplateName, template};
 use tree::{Kind as EntryKind, Root as TreeRoot};
 
-use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT, template_name};
-use super::keep::{KeepReport, in_words, measure};
+use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
+use super::keep::{KeepReport, measure};
 use super::{Outcome, run};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
@@ -113,7 +112,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     };
     let keep = crate::keep::read(&container.host.prefix, &options.keep, configured.as_deref())?;
     let measured = if keep.is_empty() { None } else { Some(measure(container, from, &keep)?) };
-    space::check(container, scripts.reinstall.is_some(), measured.as_ref())?;
+    space::check(container, space::needed(scripts.reinstall.is_some(), measured.as_ref()))?;
 
     let is_by_script = scripts.reinstall.is_some();
     let was_running = container.is_running();
@@ -199,97 +198,5 @@ pub fn describe_base(record: &GenerationRecord) -> String {
     match &record.base {
         Base::Template { name, .. } => format!("template {name}"),
         Base::Empty => "vps.reinstall".to_owned(),
-    }
-}
-
-/// The steps of a plan, in words, with what is going to be deleted and how large it is.
-///
-/// # Errors
-/// When the container's records cannot be read.
-pub fn explain(container: &Container<'_>, change: &Change) -> Result<Vec<(&'static str, String)>> {
-    let Some(making) = &change.making else { return Ok(Vec::new()) };
-    let is_running = container.is_running();
-    let template = template_name(&making.base).unwrap_or_default();
-    let mut steps = vec![("stage", format!("make generation {}", change.to))];
-    let stop = (
-        "stop",
-        if is_running { "stop the container, which runs".to_owned() } else { "it is stopped".to_owned() },
-    );
-    if making.is_by_script {
-        steps.push(stop.clone());
-        steps.push(("build", "run vps.reinstall on the host; if it exits with 128: ".to_owned() + &template));
-    } else {
-        steps.push(("build", format!("from template {template}, in constant time")));
-    }
-    if !making.is_by_script {
-        steps.push(stop);
-    }
-    let users = if making.carries_users {
-        "users, groups and passwords of the old root"
-    } else {
-        "no users: --resetpwdb"
-    };
-    steps.push(("carry", users.to_owned()));
-    if let Some(measured) = &change.measured {
-        let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
-        for kept in &measured.kept {
-            if kept.entries == 0 {
-                let text =
-                    if kept.missing.is_empty() { "a list of packages" } else { "nothing of it is there" };
-                steps.push(("carry", format!("keep {}: {text}", kept.keep)));
-                continue;
-            }
-            let missing = match kept.missing.len() {
-                0 => String::new(),
-                count => format!("; {count} of its paths are not there"),
-            };
-            let text = format!(
-                "keep {}: {} entries, {}, {how}{missing}",
-                kept.keep,
-                kept.entries,
-                in_words(kept.bytes)
-            );
-            steps.push(("carry", text));
-        }
-    }
-    steps.push((
-        "probation",
-        match (change.is_tried, change.old) {
-            (true, Some(old)) => format!("start it with generation {old} at /old, read-only"),
-            (true, None) => "start it".to_owned(),
-            (false, _) => "none: a stopped container with no script to run is not started".to_owned(),
-        },
-    ));
-    let mut scripts: Vec<&str> = if making.is_configured { vec!["vps.configure"] } else { Vec::new() };
-    scripts.extend(making.scripts.iter().map(String::as_str));
-    steps.push((
-        "configure",
-        if scripts.is_empty() {
-            "no scripts".to_owned()
-        } else {
-            format!("run {} in it", scripts.join(", "))
-        },
-    ));
-    steps.push(("commit", format!("generation {} instead of {} is the root", change.to, change.from)));
-    let settle = if change.discards {
-        let size = delta_size(container, change.from);
-        format!("delete generation {} ({size}); what was at /old/old is at /old", change.from)
-    } else {
-        format!(
-            "generation {} stays at /old, whole; `prlctl reinstall {} --undo` goes back",
-            change.from, container.name
-        )
-    };
-    steps.push(("settle", settle));
-    Ok(steps)
-}
-
-/// How much a generation's delta holds.
-fn delta_size(container: &Container<'_>, number: store::GenerationNumber) -> String {
-    let size =
-        container.area.generation_handle(number).ok().and_then(|handle| tree::measure(handle.as_fd()).ok());
-    match size {
-        Some(size) => format!("{} entries, {} MB", size.entries, size.bytes / 1_000_000),
-        None => "of unknown size".to_owned(),
     }
 }

@@ -1,8 +1,9 @@
 //! `prlctl reinstall`
 
+use engine::operation::explain::explain;
 use engine::operation::keep::short_lines;
 use engine::operation::reinstall::{Options, plan, reinstall};
-use engine::operation::{reinstall, switch};
+use engine::operation::switch;
 use engine::{Container, Host, Result, scripts};
 use serde_json::json;
 
@@ -123,14 +124,13 @@ fn list_scripts(host: &Host, arguments: &Reinstall) -> Result<u8> {
 
 fn show_plan(container: &Container<'_>, options: &Options, is_json: bool) -> Result<u8> {
     let change = plan(container, options, true)?;
-    let steps = reinstall::explain(container, &change)?;
+    let explained = explain(container, &change)?;
     if is_json {
-        output::json(&json!({
-            "plan": change,
-            "steps": steps.iter().map(|(name, text)| json!({ "step": name, "text": text })).collect::<Vec<_>>(),
-        }));
+        let mut document = json!(explained);
+        document["plan"] = json!(change);
+        output::json(&document);
     } else {
-        for (name, text) in steps {
+        for (name, text) in explained.lines() {
             output::line(&format!("{name:<10} {text}"));
         }
         output::line("nothing was changed");

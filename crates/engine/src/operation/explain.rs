@@ -1,0 +1,221 @@
+//! What `prlctl reinstall --dry-run` tells: the steps, what would be run with which arguments, what is kept, what it needs, and how long it has taken
+//! before. Nothing of it changes anything.
+
+use std::os::fd::AsFd;
+
+use serde::Serialize;
+
+use super::build::arguments_of_script;
+use super::change::{Change, template_name};
+use super::keep::in_words;
+use super::log::durations;
+use crate::error::{Result, system};
+use crate::host::Container;
+use crate::space;
+
+/// A plan in words and figures.
+#[derive(Debug, Serialize)]
+pub struct Explained {
+    /// In the order in which they are taken; a step may have several.
+    pub steps: Vec<ExplainedStep>,
+    /// In the order in which they are run.
+    pub scripts: Vec<ExplainedScript>,
+    /// The container runs, and will be stopped: since when it does.
+    pub running_since: Option<jiff::Timestamp>,
+    /// What is written before any script writes something.
+    pub needs_bytes: u64,
+    /// As many files and directories.
+    pub needs_inodes: u64,
+    /// What there is.
+    pub free_bytes: u64,
+    /// What there is; `None`: the filesystem makes them as it needs them.
+    pub free_inodes: Option<u64>,
+    /// How long the last such reinstalls of this container have taken, the newest first.
+    pub last_ms: Vec<u64>,
+}
+
+/// A step in words.
+#[derive(Debug, Serialize)]
+pub struct ExplainedStep {
+    /// Its name.
+    pub step: &'static str,
+    /// What it does.
+    pub text: String,
+}
+
+/// A script that would be run.
+#[derive(Debug, Serialize)]
+pub struct ExplainedScript {
+    /// `host` or `container`.
+    pub runs_in: &'static str,
+    /// The file, and its arguments.
+    pub command: Vec<String>,
+    /// What its environment tells it.
+    pub environment: Vec<String>,
+}
+
+impl Explained {
+    /// For people, a name and a text each.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut lines: Vec<(&'static str, String)> =
+            self.steps.iter().map(|step| (step.step, step.text.clone())).collect();
+        for script in &self.scripts {
+            let environment = script.environment.join(" ");
+            lines.push((
+                "script",
+                format!("in the {}: {environment} {}", script.runs_in, script.command.join(" ")),
+            ));
+        }
+        let inodes = match self.free_inodes {
+            Some(free) => format!("{free} inodes"),
+            None => "as many inodes as wanted".to_owned(),
+        };
+        lines.push((
+            "needs",
+            format!(
+                "{} and {} inodes, and what scripts write; there are {} and {inodes}",
+                in_words(self.needs_bytes),
+                self.needs_inodes,
+                in_words(self.free_bytes)
+            ),
+        ));
+        if !self.last_ms.is_empty() {
+            let last: Vec<String> =
+                self.last_ms.iter().map(|ms| format!("{:.1} s", *ms as f64 / 1e3)).collect();
+            lines.push(("took", format!("{}: the last such reinstalls, the newest first", last.join(", "))));
+        }
+        lines
+    }
+}
+
+/// Explains a plan that was made a moment ago.
+///
+/// # Errors
+/// When the container's records cannot be read.
+pub fn explain(container: &Container<'_>, change: &Change) -> Result<Explained> {
+    let is_by_script = change.making.as_ref().is_some_and(|making| making.is_by_script);
+    let need = space::needed(is_by_script, change.measured.as_ref());
+    let (free_bytes, free_inodes) =
+        space::free(container).map_err(|error| system("cannot ask for the free space", &error))?;
+    let kind = if is_by_script { "reinstall-by-script" } else { "reinstall" };
+    Ok(Explained {
+        steps: steps(container, change),
+        scripts: scripts(container, change),
+        running_since: container.runtime().running(container.id()).map(|run| run.started),
+        needs_bytes: need.bytes,
+        needs_inodes: need.inodes,
+        free_bytes,
+        free_inodes,
+        last_ms: durations(container, kind).iter().map(|taken| taken.as_millis() as u64).collect(),
+    })
+}
+
+fn scripts(container: &Container<'_>, change: &Change) -> Vec<ExplainedScript> {
+    let id = container.id().to_string();
+    let mut scripts = Vec::new();
+    if let Some(script) = &change.scripts.reinstall {
+        let arguments = arguments_of_script(container, change.to);
+        let arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
+        scripts.push(ExplainedScript {
+            runs_in: "host",
+            command: std::iter::once(script.path.display().to_string()).chain(arguments).collect(),
+            environment: vec![format!("VEID={id}")],
+        });
+    }
+    for script in change.scripts.configure.iter().chain(&change.scripts.extra) {
+        scripts.push(ExplainedScript {
+            runs_in: "container",
+            command: vec![script.path.display().to_string()],
+            environment: vec![format!("VEID={id}"), "REINSTALL_DATA_ROOT=/old".to_owned()],
+        });
+    }
+    scripts
+}
+
+fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
+    let Some(making) = &change.making else { return Vec::new() };
+    let is_running = container.is_running();
+    let template = template_name(&making.base).unwrap_or_default();
+    let mut steps = vec![("stage", format!("make generation {}", change.to))];
+    let stop = (
+        "stop",
+        if is_running { "stop the container, which runs".to_owned() } else { "it is stopped".to_owned() },
+    );
+    if making.is_by_script {
+        steps.push(stop.clone());
+        steps.push(("build", "run vps.reinstall on the host; if it exits with 128: ".to_owned() + &template));
+    } else {
+        steps.push(("build", format!("from template {template}, in constant time")));
+    }
+    if !making.is_by_script {
+        steps.push(stop);
+    }
+    let users = if making.carries_users {
+        "users, groups and passwords of the old root"
+    } else {
+        "no users: --resetpwdb"
+    };
+    steps.push(("carry", users.to_owned()));
+    if let Some(measured) = &change.measured {
+        let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
+        for kept in &measured.kept {
+            if kept.entries == 0 {
+                let text =
+                    if kept.missing.is_empty() { "a list of packages" } else { "nothing of it is there" };
+                steps.push(("carry", format!("keep {}: {text}", kept.keep)));
+                continue;
+            }
+            let missing = match kept.missing.len() {
+                0 => String::new(),
+                count => format!("; {count} of its paths are not there"),
+            };
+            let text = format!(
+                "keep {}: {} entries, {}, {how}{missing}",
+                kept.keep,
+                kept.entries,
+                in_words(kept.bytes)
+            );
+            steps.push(("carry", text));
+        }
+    }
+    steps.push((
+        "probation",
+        match (change.is_tried, change.old) {
+            (true, Some(old)) => format!("start it with generation {old} at /old, read-only"),
+            (true, None) => "start it".to_owned(),
+            (false, _) => "none: a stopped container with no script to run is not started".to_owned(),
+        },
+    ));
+    let mut scripts: Vec<&str> = if making.is_configured { vec!["vps.configure"] } else { Vec::new() };
+    scripts.extend(making.scripts.iter().map(String::as_str));
+    steps.push((
+        "configure",
+        if scripts.is_empty() {
+            "no scripts".to_owned()
+        } else {
+            format!("run {} in it", scripts.join(", "))
+        },
+    ));
+    steps.push(("commit", format!("generation {} instead of {} is the root", change.to, change.from)));
+    let settle = if change.discards {
+        let size = delta_size(container, change.from);
+        format!("delete generation {} ({size}); what was at /old/old is at /old", change.from)
+    } else {
+        format!(
+            "generation {} stays at /old, whole; `prlctl reinstall {} --undo` goes back",
+            change.from, container.name
+        )
+    };
+    steps.push(("settle", settle));
+    steps.into_iter().map(|(step, text)| ExplainedStep { step, text }).collect()
+}
+
+/// How much a generation's delta holds.
+fn delta_size(container: &Container<'_>, number: store::GenerationNumber) -> String {
+    let size =
+        container.area.generation_handle(number).ok().and_then(|handle| tree::measure(handle.as_fd()).ok());
+    match size {
+        Some(size) => format!("{} entries, {} MB", size.entries, size.bytes / 1_000_000),
+        None => "of unknown size".to_owned(),
+    }
+}
