@@ -261,3 +261,19 @@ fn root_ten_reinstalls_in_a_row_keep_every_root_whole_one_behind_the_other() {
     host.ok(["restart", "web01"]);
     assert_eq!(chain(&host), "11 10 9 8 7 5 4 2 1");
 }
+
+#[test]
+fn root_a_root_is_mounted_once_where_everything_is_shared() {
+    // As systemd has it on every host of people.
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let line = "\"$0\" start web01 && \"$0\" reinstall web01 >/dev/null 2>&1; grep /generations/ /proc/self/mountinfo; \"$0\" stop web01 >/dev/null; echo; \
+        for i in $(seq 100); do grep -q /generations/ /proc/self/mountinfo || break; sleep 0.1; done; grep /generations/ /proc/self/mountinfo";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--propagation", "shared", "sh", "-c", line, env!("CARGO_BIN_EXE_prlctl")]);
+    command.env("REROOT_PREFIX", host.prefix());
+    let ran = testkit::Ran::within(&mut command, testkit::patience(60)).unwrap();
+    let (running, stopped) = ran.stdout.split_once("\n\n").unwrap();
+    let own = |text: &str| text.lines().filter(|line| line.contains(host.prefix().to_str().unwrap())).count();
+    assert_eq!((own(running), own(stopped)), (2, 0), "{ran}");
+}

@@ -129,8 +129,13 @@ pub fn ensure_run_mount(prefix: &Prefix) -> Result<(), MountError> {
     if is_mounted(&path) {
         return Ok(());
     }
-    rustix::mount::mount_bind(&path, &path).map_err(call("bind", &path))?;
-    rustix::mount::mount_change(&path, MountPropagationFlags::SHARED).map_err(call("share", &path))
+    // A bind of what is shared, as all is on a host with systemd, would be of one group with it: each root would be mounted once more, hidden
+    // below. So it leaves that group while it is still attached nowhere.
+    let own = clone_mount(&path)?;
+    let attributes = MountAttributes { propagation: Some(Propagation::Shared), ..MountAttributes::default() };
+    set_mount_attributes(&own, &attributes).map_err(io_call("share", &path))?;
+    rustix::mount::move_mount(&own, "", CWD, &path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(call("mount at", &path))
 }
 
 /// Mounts a generation with its layers mapped to `ids` at [`generation_point`], unless it is mounted there already.
