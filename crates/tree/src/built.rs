@@ -14,7 +14,7 @@ use std::ffi::CString;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-const OVERLAY: &[u8] = b"trusted.overlay.";
+pub(crate) const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// What was found in a root that a script built.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -18,8 +18,12 @@ use std::path::PathBuf;
 
 const OPEN_AT_MOST: usize = 32;
 
+/// Tells which names in a directory are to be visited, the first one first.
+type List = fn(BorrowedFd<'_>) -> Result<Vec<CString>, Errno>;
+
 #[derive(Debug)]
 pub(crate) struct Descent {
+    list: List,
     frames: Vec<Frame>,
     /// The directory on top of the frames, relative to the first one.
     path: Vec<u8>,
@@ -37,7 +41,16 @@ struct Frame {
 
 impl Descent {
     pub(crate) fn start(top: BorrowedFd<'_>) -> Result<Descent, TreeError> {
-        let mut descent = Descent { frames: Vec::new(), path: Vec::new() };
+        Descent::start_with(top, |directory| node::names(directory))
+    }
+
+    /// Past everything but directories, which the kernel tells without a look at each name.
+    pub(crate) fn start_with_directories(top: BorrowedFd<'_>) -> Result<Descent, TreeError> {
+        Descent::start_with(top, |directory| node::directories(directory))
+    }
+
+    fn start_with(top: BorrowedFd<'_>, list: List) -> Result<Descent, TreeError> {
+        let mut descent = Descent { list, frames: Vec::new(), path: Vec::new() };
         let handle = fs::openat(top, c".", HOLD | OFlags::DIRECTORY, Mode::empty())
             .map_err(|error| descent.failed("open", error))?;
         let facts = node::facts(&handle).map_err(|error| descent.failed("look at", error))?;
@@ -52,6 +65,11 @@ impl Descent {
 
     pub(crate) fn next_name(&mut self) -> Option<CString> {
         self.top_mut().names.pop()
+    }
+
+    /// What `next_name` would tell.
+    pub(crate) fn peek_name(&self) -> Option<&CStr> {
+        self.top().names.last().map(CString::as_c_str)
     }
 
     /// `name` of the present directory is to be visited again.
@@ -111,6 +129,19 @@ impl Descent {
         Ok(name)
     }
 
+    /// Gives up all directories on the way that would have to be found again, the present one first; tells how
+    /// many. For a look at a tree that others change: what they moved away must not end it. What was still to be
+    /// visited in these directories is not.
+    pub(crate) fn leave_moved(&mut self) -> usize {
+        let mut left = 0;
+        while self.depth() > 0 && (left == 0 || self.top().handle.is_none()) {
+            self.path.truncate(self.top().parent_path);
+            self.frames.pop();
+            left += 1;
+        }
+        left
+    }
+
     pub(crate) fn failed(&self, doing: &'static str, source: Errno) -> TreeError {
         let path = if self.path.is_empty() { &b"."[..] } else { &self.path };
         TreeError::io(doing, as_path(path), source)
@@ -121,7 +152,7 @@ impl Descent {
     }
 
     fn push(&mut self, handle: OwnedFd, facts: &Facts, parent_path: usize) -> Result<(), TreeError> {
-        let mut names = node::names(&handle).map_err(|error| self.failed("list", error))?;
+        let mut names = (self.list)(handle.as_fd()).map_err(|error| self.failed("list", error))?;
         names.reverse();
         self.frames.push(Frame { handle: Some(handle), identity: facts.identity, names, parent_path });
         Ok(())
@@ -234,6 +265,9 @@ mod tests {
         };
         assert!(matches!(error, TreeError::Moved { .. }), "{error}");
         assert_eq!(left, 2 * OPEN_AT_MOST - 10);
+        // Only the top is open still.
+        assert_eq!((descent.leave_moved(), descent.depth()), (10, 0));
+        assert_eq!(descent.path_of(c"x"), b"x");
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub enum TreeError {
     #[error("`{}` is not a usable path: {because}", shown(.path))]
     BadPath { path: PathBuf, because: &'static str },
 
+    #[error("`{}` is not there, and was not in the template", shown(.path))]
+    Missing { path: PathBuf },
+
     #[error("`{}` was moved while it was being walked", shown(.path))]
     Moved { path: PathBuf },
 }
@@ -48,6 +51,7 @@ impl TreeError {
             | TreeError::SymlinkOnTheWay { .. }
             | TreeError::Redirected { .. }
             | TreeError::BadPath { .. }
+            | TreeError::Missing { .. }
             | TreeError::Moved { .. } => None,
         }
     }

@@ -339,7 +339,7 @@ fn replace_by_whiteout(parent: BorrowedFd<'_>, name: &CStr, hides: bool) -> Resu
 }
 
 /// The names of a path without symlinks to follow: `..` would mean something else after one.
-fn names_of(path: &Path) -> Result<Vec<CString>, TreeError> {
+pub(crate) fn names_of(path: &Path) -> Result<Vec<CString>, TreeError> {
     let bad = |because| TreeError::BadPath { path: path.to_owned(), because };
     let mut names = Vec::new();
     for part in path.components() {

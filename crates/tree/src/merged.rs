@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 pub(crate) const OPAQUE: &CStr = c"trusted.overlay.opaque";
-const REDIRECT: &CStr = c"trusted.overlay.redirect";
+pub(crate) const REDIRECT: &CStr = c"trusted.overlay.redirect";
 
 /// A directory as both layers have it; either may lack it.
 #[derive(Debug)]
@@ -67,9 +67,10 @@ impl Merged {
         if !facts.is_directory() {
             return Ok(Found::Node(handle, facts));
         }
+        let is_opaque = node::attribute(&handle, OPAQUE)?.is_some_and(|value| value == b"y");
         let lower = match node::attribute(&handle, REDIRECT)? {
+            _ if is_opaque => None,
             Some(from) => Some(self.redirected(&from, lower_top)?),
-            None if node::attribute(&handle, OPAQUE)?.is_some_and(|value| value == b"y") => None,
             None => match self.step_lower(name)? {
                 Found::Directory(Merged { lower, .. }, _) => lower,
                 Found::Node(..) | Found::Missing => None,

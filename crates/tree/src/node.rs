@@ -144,6 +144,20 @@ pub(crate) fn names(handle: impl AsFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
+/// As `names`, but only what is a directory, or may be one where the filesystem does not tell.
+pub(crate) fn directories(handle: impl AsFd) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::new(open_directory(handle)?)? {
+        let entry = entry?;
+        let may_be = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+        if may_be && !is_dot(entry.file_name()) {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 /// The first name in a held directory that `counts`.
 pub(crate) fn any_name(handle: impl AsFd, mut counts: impl FnMut(&CStr) -> bool) -> Result<bool, Errno> {
     for entry in Dir::new(open_directory(handle)?)? {

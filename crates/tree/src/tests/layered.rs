@@ -3,13 +3,13 @@
 use super::*;
 use crate::{Kind, LayeredRoot, TreeError};
 
-struct Layers {
+pub(super) struct Layers {
     /// `upper`, `lower`, `work`, `merged` in it.
-    scene: Scene,
+    pub scene: Scene,
 }
 
 impl Layers {
-    fn new() -> Layers {
+    pub fn new() -> Layers {
         let scene = Scene::new();
         for name in ["upper", "lower", "work", "merged"] {
             scene.directory(name).mode(name, 0o755);

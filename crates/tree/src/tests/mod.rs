@@ -3,6 +3,8 @@
 //! Tests named `root_*` need root (owners, devices, `chattr`, mounts); without it each says so and passes.
 
 mod copy;
+mod delta;
+mod delta_model;
 mod digest;
 mod hostile;
 mod layered;
@@ -157,8 +159,18 @@ impl Mounted {
     }
 
     pub fn overlay(lower: &Path, upper: &Path, work: &Path, at: PathBuf) -> Option<Mounted> {
+        Mounted::overlay_with(lower, upper, work, at, "")
+    }
+
+    /// Each with a `work` of its own: to unmount it does not flush the whole filesystem, which takes its time.
+    pub fn overlay_unsynced(lower: &Path, upper: &Path, work: &Path, at: PathBuf) -> Option<Mounted> {
+        Mounted::overlay_with(lower, upper, work, at, ",volatile")
+    }
+
+    fn overlay_with(lower: &Path, upper: &Path, work: &Path, at: PathBuf, more: &str) -> Option<Mounted> {
+        // As generations are mounted.
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},index=off,metacopy=off",
+            "lowerdir={},upperdir={},workdir={},index=off,metacopy=off,redirect_dir=on,xino=off{more}",
             lower.display(),
             upper.display(),
             work.display()
