@@ -9,6 +9,7 @@
 //! interrupt   signals, for commands without a journal
 //! keep        what of an old root is kept in a new one
 //! packages    what was installed by hand in an old root
+//! difference  what a root has changed of its template, and which of it is configuration of packages
 //! scripts     the host's scripts, checked before they are trusted with root
 //! template    recipes of roots
 //! runtime     what is asked of whatever runs containers; `real` is what really does
@@ -16,7 +17,9 @@
 //! ```
 
 pub mod accounts;
+pub mod conffiles;
 mod container;
+pub mod difference;
 pub mod error;
 pub mod fault;
 pub mod host;
