@@ -131,6 +131,16 @@ for ((i = 0; i < RUNS; i++)); do timed prlctl reinstall deb --skipbackup; a+=("$
 alone 'reinstall, Debian 12, running to running' a '< 600 ms'
 prlctl stop deb
 
+prlctl start deb --wait
+prlctl exec deb 'find /etc /usr/share -xdev -type f -size -64k | head -n 100 | while read -r file; do echo >>"$file"; done'
+prlctl stop deb
+a=()
+for ((i = 0; i < RUNS; i++)); do timed prlctl generation-diff deb --stat; a+=("$took"); done
+alone 'generation-diff --stat, Debian 12, 100 files' a '< 30 ms'
+a=()
+for ((i = 0; i < RUNS; i++)); do timed prlctl generation-diff deb; a+=("$took"); done
+alone 'generation-diff, Debian 12, 100 files' a '-'
+
 fill() { # NAME FILES
     prlctl create "$1" --ostemplate busybox
     prlctl start "$1"

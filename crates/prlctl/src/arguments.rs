@@ -100,6 +100,12 @@ pub enum PrlctlCommand {
         after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is.\n\nExample:\n  prlctl generation-list web01 --all"
     )]
     GenerationList(GenerationList),
+    /// Tell what a root has changed of its template
+    #[command(
+        after_help = "A line for each path, sorted: A added, M changed, D deleted, R a renamed directory; a c beside it marks configuration of a package.\n\n\
+        Examples:\n  prlctl generation-diff web01\n  prlctl generation-diff web01 /etc\n  prlctl generation-diff web01 1 --stat\n  prlctl generation-diff web01 1 /srv -j"
+    )]
+    GenerationDiff(GenerationDiff),
     /// Make another root of a container the live one
     #[command(after_help = "Example:\n  prlctl generation-switch web01 2")]
     GenerationSwitch(GenerationSwitch),
@@ -351,6 +357,25 @@ pub struct GenerationList {
     /// No header
     #[arg(short = 'H', long)]
     pub no_header: bool,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `prlctl generation-diff`
+#[derive(Debug, Args)]
+pub struct GenerationDiff {
+    /// The container
+    pub container: String,
+    /// The root; without it the live one
+    #[arg(value_name = "N")]
+    pub number: Option<OsString>,
+    /// Only what is there and below, a path in the container that begins with /
+    #[arg(value_name = "PATH")]
+    pub path: Option<OsString>,
+    /// Only how many and how much, for each directory and in all
+    #[arg(long)]
+    pub stat: bool,
     /// As JSON
     #[arg(short = 'j', long)]
     pub json: bool,

@@ -135,6 +135,7 @@ fn the_help_of_every_command_has_an_example() {
         "umount",
         "reinstall",
         "generation-list",
+        "generation-diff",
         "generation-switch",
         "generation-delete",
         "recover",

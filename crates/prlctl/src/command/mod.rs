@@ -5,6 +5,7 @@ mod delete;
 mod exec;
 mod generate;
 mod generation;
+mod generation_diff;
 mod info;
 mod list;
 mod mount;
@@ -80,6 +81,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Umount(arguments) => mount::umount(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
+        PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),
         PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
         PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
         PrlctlCommand::Recover(arguments) => recover::run(&arguments),
