@@ -285,3 +285,18 @@ fn root_keep_packages_leaves_a_script_where_there_is_no_network() {
         "1\n700"
     );
 }
+
+#[test]
+fn root_keep_finds_homes_in_a_root_that_has_lost_its_users() {
+    let Some(host) = with_container() else { return };
+    host.exec("web01", "rm /etc/passwd /etc/shadow");
+    reinstalled(&host, &["--keep", "home"]);
+    assert_eq!(host.exec("web01", "cat /root/.ssh/authorized_keys /home/joe/mail"), "key of root\nmail");
+    // What cannot be read is no reason to keep nothing.
+    host.exec("web01", "rm /etc/passwd; mkfifo /etc/passwd");
+    let ran = host.run(["reinstall", "web01", "--keep", "home", "--skipbackup"]);
+    ran.failed(
+        21,
+        &["nobody can tell where the homes are", "a FIFO", "nothing was changed", "name their paths"],
+    );
+}

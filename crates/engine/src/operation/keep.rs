@@ -15,9 +15,9 @@ use super::build::{layers, staged};
 use super::carry::files_of;
 use super::change::ChangeWork;
 use crate::accounts::{self, AccountFiles};
-use crate::error::{Failure, Result};
+use crate::error::{Code, Failure, Result};
 use crate::host::Container;
-use crate::keep::{Keep, Pattern, find};
+use crate::keep::{HomeOf, Keep, Pattern, find};
 use crate::packages;
 
 /// Users are merged, whatever else is kept.
@@ -29,8 +29,6 @@ const EXCEPT: Except<'_> = Except {
 /// So long nothing is said, and then as often.
 const SILENCE: Duration = Duration::from_millis(500);
 const PACE: Duration = Duration::from_secs(5);
-/// Looking for a signal is a system call.
-const ENTRIES_A_LOOK: u64 = 32;
 /// More are only counted.
 const MOST_TOLD: usize = 20;
 
@@ -91,10 +89,9 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let container = work.container;
     let (old, new) = (layers(container, work.plan.from)?, staged(work)?);
-    let mut problems = Vec::new();
-    let old_accounts = files_of(&old, &mut problems);
-    let new_accounts = files_of(&new, &mut problems);
-    let homes = accounts::homes_of_people(&old_accounts, new_accounts.passwd.as_deref());
+    let old_accounts = files_of(&old, &mut Vec::new());
+    let new_accounts = files_of(&new, &mut Vec::new());
+    let homes = homes(&old, &making.keep, new_accounts.passwd.as_deref())?;
 
     let mut report = KeepReport::default();
     let mut pace = Pace::new(container);
@@ -103,10 +100,9 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     for keep in &making.keep {
         container.host.step("carry", &format!("Keeping {} ...", keep.word));
         let refused = |failure: Failure| {
-            let interrupted = failure.because.iter().any(|because| because.contains("Interrupted"));
-            let hint =
-                if interrupted { "it begins again" } else { "correct that, or keep less: see --dry-run" };
-            failure.within(format!("`{}` cannot be kept", tree::escaped(keep.word.as_bytes()))).hint(hint)
+            failure
+                .within(format!("`{}` cannot be kept", tree::escaped(keep.word.as_bytes())))
+                .hint("correct that, or keep less: --dry-run tells what is kept")
         };
         let before = (copier.copied().entries, copier.copied().bytes);
         let mut missing = Vec::new();
@@ -143,6 +139,27 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     work.plan.kept = Some(report);
     Ok(())
+}
+
+/// The homes that `~` stands for, if anything to keep says so. Who cannot be told whose home is where is not to lose one.
+fn homes(old: &LayeredRoot, kept: &[Keep], new_passwd: Option<&[u8]>) -> Result<Vec<HomeOf>> {
+    let is_home = |pattern: &Pattern| matches!(pattern, Pattern::Home(_));
+    if !kept.iter().any(|keep| keep.patterns.iter().any(is_home)) {
+        return Ok(Vec::new());
+    }
+    let mut problems = Vec::new();
+    let accounts = files_of(old, &mut problems);
+    if let Some(problem) = problems.into_iter().next() {
+        return Err(Failure::new(Code::BadValue, "nobody can tell where the homes are")
+            .because(problem)
+            .hint("name their paths with --keep"));
+    }
+    let mut homes = accounts::homes_of_people(&accounts, new_passwd);
+    // A broken root may have no passwd at all.
+    if !homes.iter().any(|(name, _)| name == "root") {
+        homes.insert(0, ("root".to_owned(), "/root".into()));
+    }
+    Ok(homes)
 }
 
 /// What is worth telling of what is not there: of a path in homes only that no home has it.
@@ -277,20 +294,15 @@ struct Pace<'a> {
     container: &'a Container<'a>,
     interrupt: Option<std::os::fd::OwnedFd>,
     next: Instant,
-    looked: u64,
 }
 
 impl<'a> Pace<'a> {
     fn new(container: &'a Container<'a>) -> Pace<'a> {
         let interrupt = container.runtime().interrupt();
-        Pace { container, interrupt, next: Instant::now() + SILENCE, looked: 0 }
+        Pace { container, interrupt, next: Instant::now() + SILENCE }
     }
 
     fn goes_on(&mut self, copied: &Copied) -> bool {
-        self.looked += 1;
-        if !self.looked.is_multiple_of(ENTRIES_A_LOOK) && copied.bytes == 0 {
-            return true;
-        }
         if Instant::now() >= self.next {
             self.next = Instant::now() + PACE;
             let text = format!("... {} entries, {} so far", copied.entries, in_words(copied.bytes));
@@ -308,9 +320,8 @@ impl<'a> Pace<'a> {
 /// [`Code::Damaged`] and the like when the old root cannot be read.
 pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &[Keep]) -> Result<Measured> {
     let old = layers(container, from)?;
-    let mut problems = Vec::new();
-    let accounts = files_of(&old, &mut problems);
-    let homes = accounts::homes_of_people(&accounts, accounts.passwd.as_deref());
+    let passwd = files_of(&old, &mut Vec::new()).passwd;
+    let homes = homes(&old, kept, passwd.as_deref())?;
     let mut measure = tree::Measure::default();
     let mut measured = Measured { shares: tree::can_clone(container.area.handle()), ..Measured::default() };
     for keep in kept {
