@@ -287,6 +287,20 @@ fn root_keep_packages_leaves_a_script_where_there_is_no_network() {
 }
 
 #[test]
+fn root_keep_refuses_what_would_be_mounted_over_in_the_new_root() {
+    let Some(host) = with_container() else { return };
+    // The template has /var/run as a symlink to /run, or none; a script's root has one.
+    host.exec("web01", "rm -rf /var/run; mkdir -p /var/run/app; echo data > /var/run/app/db");
+    host.script(
+        "etc/vz/conf/vps.reinstall",
+        "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT\"/. \"$VE_PRIVATE_TMP\" && rm -rf \"$VE_PRIVATE_TMP/var/run\" && mkdir -p \"$VE_PRIVATE_TMP/var\" && ln -s ../run \"$VE_PRIVATE_TMP/var/run\"\n",
+    );
+    let ran = host.run(["reinstall", "web01", "--keep", "/var/run/app", "--skipbackup"]);
+    ran.failed(94, &["`/var/run/app` cannot be kept", "mounted at every start", "nothing was lost"]);
+    assert_eq!(host.exec("web01", "cat /var/run/app/db"), "data");
+}
+
+#[test]
 fn root_keep_finds_homes_in_a_root_that_has_lost_its_users() {
     let Some(host) = with_container() else { return };
     host.exec("web01", "rm /etc/passwd /etc/shadow");

@@ -52,6 +52,8 @@ pub struct Except<'a> {
     pub left: &'a [&'a str],
     /// Files of the new root that are not worth saving.
     pub unsaved: &'a [&'a str],
+    /// Names at the top of the new root where something else is mounted later: what is copied there would be gone.
+    pub reserved: &'a [&'a str],
 }
 
 /// Is told how far it is; false: stop.
@@ -64,8 +66,8 @@ pub struct Copier<'a> {
     except: Except<'a>,
     told: Told<'a>,
     transfer: Transfer,
-    /// Where in the new root the first link of a file is.
-    links: HashMap<Identity, Vec<u8>>,
+    /// Of a file with several names: where in the new root its first one is, and which file that was.
+    links: HashMap<Identity, (Vec<u8>, Identity)>,
     copied: Copied,
 }
 
@@ -148,6 +150,12 @@ impl<'a> Copier<'a> {
             return Ok(false);
         }
         let target_parent = self.make_way(parent)?;
+        if let Some(std::path::Component::Normal(top)) = target_parent.components().next()
+            && self.except.reserved.iter().any(|reserved| top == *reserved)
+        {
+            let because = "in the new root it lies where something else is mounted at every start";
+            return Err(TreeError::BadPath { path: path.to_owned(), because });
+        }
         let target = Target { merged: target_at(self.to, &target_parent)?, is_new: false };
         let source_path = joined(source_parent.as_os_str().as_bytes(), &name);
         let target_path = joined(target_parent.as_os_str().as_bytes(), &name);
@@ -220,6 +228,7 @@ impl<'a> Copier<'a> {
             }
             Found::Node(..) => {
                 self.save(target, name, path)?;
+                self.forget_links(path);
                 make_target(target, name).map_err(failed)?
             }
             Found::Missing => make_target(target, name).map_err(failed)?,
@@ -244,14 +253,20 @@ impl<'a> Copier<'a> {
             return Ok(());
         }
         if facts.is_device() {
-            self.copied.left.push((as_path(path).to_owned(), "a device node: /dev is made at every start"));
+            let path = Path::new("/").join(as_path(path));
+            self.copied.left.push((path, "a device node: /dev is made at every start"));
             return Ok(());
         }
         let failed = |error: Errno| TreeError::io("copy", as_path(path), error);
         match self.existing(target, name, path)? {
             Found::Missing => {}
+            // It came with another path that was to be copied.
+            Found::Node(_, new_facts) if self.is_link_of(facts, &new_facts) => {
+                return self.count(path, facts, 0);
+            }
             Found::Directory(..) => {
                 self.save(target, name, path)?;
+                self.forget_links(path);
                 remove_entry(target.upper(), OsStr::from_bytes(name.to_bytes()))?;
             }
             Found::Node(new, new_facts) => {
@@ -263,6 +278,7 @@ impl<'a> Copier<'a> {
                 {
                     return self.count(path, facts, facts.size);
                 }
+                self.forget_links(path);
                 if !says_the_same && !self.except.unsaved.iter().any(|unsaved| is_path(unsaved, path)) {
                     self.save(target, name, path)?;
                 }
@@ -277,14 +293,15 @@ impl<'a> Copier<'a> {
         let (told, copied) = (&mut self.told, &self.copied);
         self.transfer.node(target.upper(), name, handle, facts, &mut || told(copied)).map_err(failed)?;
         if facts.links > 1 {
-            self.links.insert(facts.identity, path.to_vec());
+            let (_, made) = node::hold(target.upper(), name).map_err(failed)?;
+            self.links.insert(facts.identity, (path.to_vec(), made.identity));
         }
         self.count(path, facts, facts.size)
     }
 
     /// One more name for what was copied under another. False: it was not, or has as many names as it can have.
     fn link(&self, target: &Target, name: &CStr, facts: &Facts) -> Result<bool, TreeError> {
-        let Some(first) = self.links.get(&facts.identity) else { return Ok(false) };
+        let Some((first, _)) = self.links.get(&facts.identity) else { return Ok(false) };
         let first = as_path(first);
         let failed = |error| TreeError::io("link to", first, error);
         let parent = target_at(self.to, first.parent().unwrap_or(Path::new("/")))?;
@@ -295,6 +312,18 @@ impl<'a> Copier<'a> {
             Err(Errno::MLINK) => Ok(false),
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// Something is about to be copied over what is at `path`: whatever was is no further name's file any more.
+    fn forget_links(&mut self, path: &[u8]) {
+        let is_below = |first: &[u8]| {
+            first.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+        };
+        self.links.retain(|_, (first, _)| !is_below(first));
+    }
+
+    fn is_link_of(&self, facts: &Facts, new: &Facts) -> bool {
+        facts.links > 1 && self.links.get(&facts.identity).is_some_and(|(_, made)| *made == new.identity)
     }
 
     /// What the new root has at `name`.

@@ -12,6 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Of a large file so much is copied before somebody is asked whether to go on.
 const CHUNK: usize = 16 * 1024 * 1024;
 const BUFFER: usize = 1024 * 1024;
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+const DEFAULT_LIST: &CStr = c"system.posix_acl_default";
 /// overlayfs' own marks, which say nothing of the file.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 
@@ -40,9 +42,7 @@ impl Transfer {
                 self.contents(handle, &made, facts.size, goes_on)?;
             }
             give_owner_and_mode(&made, facts)?;
-            for (attribute, value) in own_attributes(handle)? {
-                fs::fsetxattr(&made, &attribute, &value, fs::XattrFlags::empty())?;
-            }
+            give_attributes(&made, &own_attributes(handle)?, facts)?;
             return fs::futimens(&made, &times(facts));
         }
         if facts.is_symlink() {
@@ -55,10 +55,17 @@ impl Transfer {
         // Below a handle of ours, of which the last name is not followed.
         let path = [node::own_path(parent).as_bytes(), b"/", name.to_bytes()].concat();
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        let attributes = own_attributes(handle)?;
         if !facts.is_symlink() {
+            if !attributes.iter().any(|(name, _)| &**name == ACCESS_LIST) {
+                match fs::lremovexattr(&path, ACCESS_LIST) {
+                    Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             fs::chmod(&path, Mode::from_raw_mode(facts.mode))?;
         }
-        for (attribute, value) in own_attributes(handle)? {
+        for (attribute, value) in attributes {
             fs::lsetxattr(&path, &attribute, &value, fs::XattrFlags::empty())?;
         }
         fs::utimensat(parent, name, &times(facts), nofollow)
@@ -172,8 +179,30 @@ fn next_data(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)
 pub(crate) fn give_directory(to: BorrowedFd<'_>, from: BorrowedFd<'_>, facts: &Facts) -> Result<(), Errno> {
     let to = node::open_directory(to)?;
     give_owner_and_mode(&to, facts)?;
-    for (attribute, value) in own_attributes(from)? {
-        fs::fsetxattr(&to, &attribute, &value, fs::XattrFlags::empty())?;
+    give_attributes(&to, &own_attributes(from)?, facts)
+}
+
+/// These attributes, and no access list that is not among them: a directory with a default one gives it to whatever is made in it.
+fn give_attributes(to: &OwnedFd, attributes: &[(CString, Vec<u8>)], facts: &Facts) -> Result<(), Errno> {
+    let mut has_gone = false;
+    for list in [ACCESS_LIST, DEFAULT_LIST] {
+        if (list == DEFAULT_LIST && !facts.is_directory())
+            || attributes.iter().any(|(name, _)| &**name == list)
+        {
+            continue;
+        }
+        match fs::fremovexattr(to, list) {
+            Ok(()) => has_gone = true,
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if has_gone {
+        // Its mask has stood where the group's permissions do.
+        fs::fchmod(to, Mode::from_raw_mode(facts.mode))?;
+    }
+    for (attribute, value) in attributes {
+        fs::fsetxattr(to, attribute, value, fs::XattrFlags::empty())?;
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::error::{Code, Failure, Result};
 pub use find::{HomeOf, find};
 
 /// Mount points of ours, and the old roots: what is in them is not the root's.
-const RESERVED: [&str; 5] = ["old", "proc", "sys", "dev", "run"];
+pub const RESERVED: [&str; 5] = ["old", "proc", "sys", "dev", "run"];
 
 /// One thing to keep, as somebody has named it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

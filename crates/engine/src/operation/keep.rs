@@ -17,7 +17,7 @@ use super::change::ChangeWork;
 use crate::accounts::{self, AccountFiles};
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
-use crate::keep::{HomeOf, Keep, Pattern, find};
+use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find};
 use crate::packages;
 
 /// Users are merged, whatever else is kept.
@@ -25,6 +25,7 @@ const EXCEPT: Except<'_> = Except {
     left: &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"],
     // Made for this very root a moment ago.
     unsaved: &["/etc/machine-id"],
+    reserved: &RESERVED,
 };
 /// So long nothing is said, and then as often.
 const SILENCE: Duration = Duration::from_millis(500);

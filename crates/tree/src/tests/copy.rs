@@ -58,6 +58,16 @@ impl Roots {
 }
 
 /// A tree with one of everything that a root may have.
+/// user::rwx, user:1000:rwx, group::r-x, mask::rwx, other::---, for whatever is made in a directory.
+fn default_list() -> Vec<u8> {
+    let entry = |tag: u16, permissions: u16, id: u32| {
+        [tag.to_le_bytes().to_vec(), permissions.to_le_bytes().to_vec(), id.to_le_bytes().to_vec()].concat()
+    };
+    let entries = [(1, 7, u32::MAX), (2, 7, 1000), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)];
+    let entries = entries.iter().flat_map(|(tag, permissions, id)| entry(*tag, *permissions, *id));
+    2u32.to_le_bytes().into_iter().chain(entries).collect()
+}
+
 fn one_of_everything(scene: &Scene, layer: &str) {
     let at = |name: &str| format!("{layer}/srv/{name}");
     scene.file(&at("plain"), "text").file(&at("tool"), "#!").file(&at("deep/er/file"), "below");
@@ -261,7 +271,7 @@ fn root_the_way_is_made_as_it_was_and_the_excepted_stays_out() {
     scene.file("old/upper/a/b/c/file", "x").mode("old/upper/a", 0o701).mode("old/upper/a/b", 0o2750);
     scene.file("old/upper/a/b/c/passwd", "evil").device("old/upper/a/b/c/sda", FileType::BlockDevice, 8, 0);
     scene.file("old/upper/id", "old").file("new/upper/id", "new");
-    let except = Except { left: &["/a/b/c/passwd"], unsaved: &["/id"] };
+    let except = Except { left: &["/a/b/c/passwd"], unsaved: &["/id"], reserved: &[] };
     let copied = roots.try_copy(&["/a/b/c", "/id"], except).unwrap();
     let mode = |path: &str| std::fs::metadata(scene.at(path)).unwrap().mode() & 0o7777;
     assert_eq!((mode("new/upper/a"), mode("new/upper/a/b")), (0o701, 0o2750));
@@ -270,6 +280,72 @@ fn root_the_way_is_made_as_it_was_and_the_excepted_stays_out() {
     let (_mounted, new) = roots.mounted("new").unwrap();
     assert_eq!(new.names(Path::new("a/b/c")).unwrap().unwrap(), ["file"]);
     assert_eq!(read(&scene.at("new/merged/id")), "old");
+}
+
+#[test]
+fn root_nobody_inherits_what_he_did_not_have() {
+    if !is_root() {
+        return;
+    }
+    let roots = Roots::new();
+    let scene = &roots.scene;
+    let at = |path: &str| format!("old/upper/srv/{path}");
+    scene.file(&at("secret"), "x").mode(&at("secret"), 0o660).directory(&at("sub")).mode(&at("sub"), 0o750);
+    scene.file(&at("sub/deep"), "x").mode(&at("sub/deep"), 0o600).fifo(&at("pipe")).mode(&at("pipe"), 0o620);
+    // Set last: nothing of the old root has inherited it.
+    scene.attribute("old/upper/srv", "system.posix_acl_default", &default_list());
+    // And in the new one a directory that would give it to what is copied into it.
+    scene.directory("new/lower/opt").attribute("new/lower/opt", "system.posix_acl_default", &default_list());
+    scene.file("old/upper/opt/app", "x").mode("old/upper/opt/app", 0o640).mode("old/upper/opt", 0o755);
+    roots.copy(&["/srv", "/opt/app"]);
+    let Some(differences) = roots.differences("srv") else { return };
+    assert!(differences.is_empty(), "{differences:#?}");
+    let names = |path: &str| {
+        let mut buffer = [0; 4096];
+        let length = fs::lgetxattr(scene.at(path), "system.posix_acl_access", &mut buffer[..]);
+        length.map(|length: usize| length)
+    };
+    assert_eq!(names("new/upper/opt/app"), Err(rustix::io::Errno::NODATA));
+    let mode = std::fs::metadata(scene.at("new/upper/opt/app")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o640);
+}
+
+#[test]
+fn root_what_is_named_twice_and_has_two_names_is_copied_once() {
+    if !is_root() {
+        return;
+    }
+    let roots = Roots::new();
+    let scene = &roots.scene;
+    scene.file("old/upper/srv/www/a", "x").file("old/upper/srv/other/b", "y");
+    std::fs::hard_link(scene.at("old/upper/srv/www/a"), scene.at("old/upper/srv/www/b")).unwrap();
+    roots.copy(&["/srv", "/srv/www", "/srv/www/b", "/srv"]);
+    let Some(differences) = roots.differences("srv") else { return };
+    assert!(differences.is_empty(), "{differences:#?}");
+    // Two directories of the old root that are one in the new: the later file must not get the earlier one's other names.
+    let roots = Roots::new();
+    let scene = &roots.scene;
+    scene.file("old/upper/a/same", "first").file("old/upper/b/same", "second").directory("old/upper/c");
+    std::fs::hard_link(scene.at("old/upper/a/same"), scene.at("old/upper/c/link")).unwrap();
+    scene.directory("new/upper/a").symlink("a", "new/upper/b");
+    roots.copy(&["/a/same", "/b/same", "/c/link"]);
+    assert_eq!(read(&scene.at("new/upper/a/same")), "second");
+    assert_eq!(read(&scene.at("new/upper/c/link")), "first");
+}
+
+#[test]
+fn root_what_would_be_mounted_over_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let roots = Roots::new();
+    let scene = &roots.scene;
+    scene.file("old/upper/var/run/app/db", "x").directory("new/lower/var").directory("new/lower/run");
+    scene.symlink("../run", "new/lower/var/run");
+    let except = Except { reserved: &["run"], ..Except::default() };
+    let error = roots.try_copy(&["/var/run/app"], except).unwrap_err();
+    assert!(error.to_string().contains("mounted at every start"), "{error}");
+    roots.copy(&["/var/run/app"]);
 }
 
 #[test]
