@@ -6,8 +6,8 @@ use linux::Exit;
 use store::{Area, Lock, LockError, LockName, Prefix, TemplateName};
 use testkit::Ran;
 use testkit::judge::{
-    Before, Effect, Judged, Runs, Still, Verdict, Violation, has_written, judge, leftovers, trash_empties,
-    whole,
+    Before, Effect, Judged, Runs, Still, Verdict, Violation, has_the_template, has_written, judge, leftovers,
+    trash_empties, whole,
 };
 
 use crate::golden;
@@ -254,13 +254,11 @@ impl Scene<'_> {
                 Scripts::None | Scripts::BadConfigure => {}
                 Scripts::Configure => files.push(("configured", "yes")),
                 Scripts::Build => {
-                    files.extend([("built", "yes"), ("configured", "yes"), ("bin/busybox", "")])
+                    files.extend([("built", "yes"), ("configured", "yes")]);
+                    has_the_template(self.prefix, &before.id)?;
                 }
             }
             for (file, wanted) in files {
-                if wanted.is_empty() {
-                    continue;
-                }
                 has_written(self.prefix, &before.id, file, wanted)?;
             }
         }

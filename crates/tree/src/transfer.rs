@@ -57,7 +57,7 @@ impl Transfer {
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
         let attributes = own_attributes(handle)?;
         if !facts.is_symlink() {
-            if !attributes.iter().any(|(name, _)| &**name == ACCESS_LIST) {
+            if !attributes.iter().any(|(name, _)| name.as_c_str() == ACCESS_LIST) {
                 match fs::lremovexattr(&path, ACCESS_LIST) {
                     Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
                     Err(error) => return Err(error),
@@ -187,7 +187,7 @@ fn give_attributes(to: &OwnedFd, attributes: &[(CString, Vec<u8>)], facts: &Fact
     let mut has_gone = false;
     for list in [ACCESS_LIST, DEFAULT_LIST] {
         if (list == DEFAULT_LIST && !facts.is_directory())
-            || attributes.iter().any(|(name, _)| &**name == list)
+            || attributes.iter().any(|(name, _)| name.as_c_str() == list)
         {
             continue;
         }

@@ -110,7 +110,12 @@ impl KeptPart {
 
 /// Without what overlayfs notes for itself at the first mount of a layer (`origin`, `impure`, `uuid`): no container can see it.
 fn of_the_container(line: &str) -> Option<String> {
-    let is_noted = |part: &&str| part.contains("attribute `trusted.overlay.") && part.ends_with("` is new");
+    let is_noted = |part: &&str| {
+        let attribute = part
+            .split_once("attribute `trusted.overlay.")
+            .and_then(|(_, rest)| rest.strip_suffix("` is new"));
+        attribute.is_some_and(|attribute| ["origin", "impure", "uuid"].contains(&attribute))
+    };
     let path = line.split(": attribute `").next().unwrap_or_default();
     let parts: Vec<&str> = line.split("; ").collect();
     let rest: Vec<&str> = parts.iter().copied().filter(|part| !is_noted(part)).collect();
@@ -168,6 +173,11 @@ mod tests {
     fn what_overlayfs_notes_for_itself_is_no_difference() {
         let noted = "attribute `trusted.overlay.origin` is new";
         assert_eq!(of_the_container(&format!("root: {noted}")), None);
+        // These hide what lies below.
+        for hiding in ["opaque", "redirect", "whiteout"] {
+            let line = format!("root: attribute `trusted.overlay.{hiding}` is new");
+            assert_eq!(of_the_container(&line), Some(line));
+        }
         assert_eq!(
             of_the_container(&format!("a: {noted}; mode 644, now 600")).unwrap(),
             "a: mode 644, now 600"

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use store::{Area, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix};
+use store::{Area, Base, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix};
 
 pub use facts::{KEPT, KeptPart, RootFacts};
 pub use still::Still;
@@ -119,6 +119,7 @@ pub struct Before {
     failed: Option<u32>,
     roots: BTreeMap<u32, RootFacts>,
     conf: Vec<u8>,
+    bases: Bases,
     /// What a reinstall may be asked to keep of the live root.
     kept: KeptPart,
 }
@@ -129,6 +130,18 @@ fn records<E: std::fmt::Display>(error: E) -> Violation {
 
 /// Of each generation its parent.
 type Parents = BTreeMap<u32, Option<u32>>;
+
+/// What a generation is mounted from and how: with another template below it, or other options, it is another root.
+type Bases = BTreeMap<u32, (Base, Vec<String>)>;
+
+fn bases(area: &Area) -> Judged<Bases> {
+    let mut bases = BTreeMap::new();
+    for (number, record) in area.generations().map_err(records)? {
+        let record = record.map_err(records)?;
+        bases.insert(number.get(), (record.base, record.mount_options));
+    }
+    Ok(bases)
+}
 
 /// Parents of the generations that are kept, and the one that was tried out and given up.
 fn generations(area: &Area) -> Judged<(Parents, Option<u32>)> {
@@ -173,6 +186,7 @@ impl Before {
             failed,
             roots,
             conf: area.conf().map_err(records)?.to_bytes(),
+            bases: bases(&area)?,
             kept: KeptPart::of(&area, area.live().map_err(records)?.get())?,
         })
     }
@@ -253,6 +267,13 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
             facts.compare(&area, *number)?;
         }
     }
+    let now = bases(&area)?;
+    for (number, base) in &before.bases {
+        if found.contains_key(number) && now.get(number) != Some(base) {
+            let what = format!("generation {number}: {base:?}, now {:?}", now.get(number));
+            return Err(Violation::new("an old root is mounted as it was", what));
+        }
+    }
     let next = area.next_generation_number().map_err(records)?.get();
     if next < before.next {
         let what = format!("the next one is {next}, and was {}", before.next);
@@ -328,6 +349,39 @@ pub fn ranges_are_distinct(prefix: &Prefix) -> Judged<()> {
         if let Some(other) = seen.insert(record.id_range.first, id) {
             let what = format!("{id} and {other} begin at {}", record.id_range.first);
             return Err(Violation::new("no two containers have the same ids", what));
+        }
+    }
+    Ok(())
+}
+
+/// Every file of the template that a script has copied into its root has its size there.
+///
+/// # Errors
+/// [`Violation`] with the first one that has not.
+pub fn has_the_template(prefix: &Prefix, id: &ContainerId) -> Judged<()> {
+    let area = Area::open(prefix, id).map_err(records)?;
+    let delta = area.generation_dir(area.live().map_err(records)?).join("delta");
+    let name = "busybox".parse().map_err(records)?;
+    let template = store::template::latest(prefix, &name).map_err(records)?.rootfs();
+    let mut todo = vec![template.clone()];
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let below = path.strip_prefix(&template).unwrap_or(&path);
+            let Ok(wanted) = path.symlink_metadata() else { continue };
+            let found = delta.join(below).symlink_metadata();
+            // What is carried over, or made anew, is another.
+            let is_ours = below.starts_with("etc");
+            let is_there = found.as_ref().is_ok_and(|found| {
+                found.file_type() == wanted.file_type() && (!wanted.is_file() || found.len() == wanted.len())
+            });
+            if !is_there && !is_ours {
+                let what = format!("{} of the template: {found:?}", below.display());
+                return Err(Violation::new("the new root has what it was given", what));
+            }
+            if wanted.is_dir() {
+                todo.push(path);
+            }
         }
     }
     Ok(())
