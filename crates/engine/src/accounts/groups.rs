@@ -3,17 +3,20 @@
 //! A group's members are merged by name: people only. What a system account was in is the business of the
 //! packages of the new root.
 
+use super::login_defs::Minimums;
 use super::merge::{Accounts, Verdict, is_person};
 use super::note::{AccountNote, Because, Notes};
-use super::old::{OldAccounts, OldGroup, names_in};
+use super::old::{OldAccounts, OldGroup, OldUser, names_in};
 use std::collections::{HashMap, HashSet};
 
 const LOCKED: &[u8] = b"!";
 
-/// Adds the groups of people; memberships come later, when it is known who was carried.
-pub(super) fn carry(new: &mut Accounts, old: &OldAccounts, minimum: u32, notes: &mut Notes) {
+/// Adds the groups of people, and those that are the primary one of somebody who is carried; memberships come later, when it is known who was carried.
+pub(super) fn carry(new: &mut Accounts, old: &OldAccounts, minimums: Minimums, notes: &mut Notes) {
+    let primary = primary_of_people(new, old, minimums.uid);
     for group in &old.groups {
-        match verdict(new, group, minimum) {
+        let is_wanted = is_of_people(group, minimums.gid) || primary.contains(&group.gid);
+        match verdict(new, group, is_wanted) {
             Verdict::Carry => {
                 let gid = group.gid.to_string().into_bytes();
                 new.group.add(vec![group.name.clone().into_bytes(), b"x".to_vec(), gid, Vec::new()]);
@@ -28,7 +31,24 @@ pub(super) fn carry(new: &mut Accounts, old: &OldAccounts, minimum: u32, notes: 
     }
 }
 
-fn verdict(new: &Accounts, group: &OldGroup, minimum: u32) -> Verdict {
+/// The primary groups of those who are going to be carried: a system's own group (`users`, `staff`) comes with them where the new root lacks
+/// it, or they would have to stay behind.
+fn primary_of_people(new: &Accounts, old: &OldAccounts, minimum: u32) -> HashSet<u32> {
+    let comes = |user: &&OldUser| {
+        is_person(user.uid, minimum)
+            && !new.passwd.has_name(&user.name)
+            && new.passwd.holder(user.uid).is_none()
+    };
+    let primary = old.users.iter().filter(comes).map(|user| user.gid);
+    primary.filter(|gid| is_person(*gid, 0)).collect()
+}
+
+/// Alpine's `nogroup` is not where all others have theirs, but at 65533.
+fn is_of_people(group: &OldGroup, minimum: u32) -> bool {
+    is_person(group.gid, minimum) && group.name != "nogroup"
+}
+
+fn verdict(new: &Accounts, group: &OldGroup, is_wanted: bool) -> Verdict {
     if let Some(row) = new.group.find(&group.name, 4) {
         return match new.group.number(row, 2) {
             Some(gid) if gid == group.gid => Verdict::Same(row),
@@ -39,7 +59,7 @@ fn verdict(new: &Accounts, group: &OldGroup, minimum: u32) -> Verdict {
     if new.group.has_name(&group.name) {
         return Verdict::No(Because::NewLineMalformed);
     }
-    if !is_person(group.gid, minimum) {
+    if !is_wanted {
         return Verdict::No(Because::System);
     }
     match new.group.holder(group.gid) {

@@ -17,6 +17,7 @@ pub struct Home {
     pub path: PathBuf,
     pub uid: u32,
     pub gid: u32,
+    /// Where the old root's own does not tell a better one.
     pub mode: u32,
 }
 

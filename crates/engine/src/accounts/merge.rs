@@ -3,7 +3,7 @@
 use super::homes::{self, Home};
 use super::login_defs::Minimums;
 use super::note::{AccountFile, AccountNote, Because, Notes, PasswordBecause};
-use super::old::{OldAccounts, OldGroup, OldUser};
+use super::old::{OldAccounts, OldGroup, OldUser, ROOT};
 use super::table::Table;
 use super::{AccountFiles, groups, passwords, ranges, shells};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -58,7 +58,7 @@ pub fn merge(old: &AccountFiles, new: &AccountFiles, shell_exists: &dyn Fn(&str)
         carried_groups: HashSet::new(),
         people: HashSet::new(),
     };
-    groups::carry(&mut accounts, &old, minimums.gid, &mut notes);
+    groups::carry(&mut accounts, &old, minimums, &mut notes);
     let homes = carry_users(&mut accounts, &old, minimums.uid, shell_exists, &mut notes);
     groups::merge_members(&mut accounts, &old, minimums.uid, &mut notes);
     let (subuid, subgid) = carry_ranges(&accounts, &old, new, &mut notes);
@@ -95,7 +95,7 @@ fn carry_users(
     }
     let mut homes = Vec::new();
     for user in &old.users {
-        if user.name == "root" && user.uid == 0 {
+        if user.name == ROOT && user.uid == 0 {
             keep_root(new, old, user, notes);
             continue;
         }
@@ -119,7 +119,7 @@ fn carry_users(
 }
 
 fn keep_root(new: &mut Accounts, old: &OldAccounts, user: &OldUser, notes: &mut Notes) {
-    match new.passwd.find("root", 7).filter(|row| new.passwd.number(*row, 2) == Some(0)) {
+    match new.passwd.find(ROOT, 7).filter(|row| new.passwd.number(*row, 2) == Some(0)) {
         Some(row) => passwords::keep(new, old, user, row, notes),
         None => {
             let because = PasswordBecause::NotInNew;

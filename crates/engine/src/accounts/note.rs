@@ -185,7 +185,9 @@ pub enum RangeBecause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LineBecause {
-    TooLong,
+    TooLong {
+        kib: usize,
+    },
     ControlCharacter,
     Nis,
     Comment,
@@ -346,7 +348,7 @@ impl fmt::Display for RangeBecause {
 impl fmt::Display for LineBecause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LineBecause::TooLong => f.write_str("it is longer than 64 KiB"),
+            LineBecause::TooLong { kib } => write!(f, "it is longer than {kib} KiB"),
             LineBecause::ControlCharacter => f.write_str("it has a control character in it"),
             LineBecause::Nis => f.write_str("NIS entries are not carried over"),
             LineBecause::Comment => f.write_str("it is a comment"),

@@ -9,7 +9,10 @@ use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 
 const LONGEST_LINE: usize = 64 * 1024;
+/// The members of a large site's group take more than that, and there is nothing wrong with them.
+const LONGEST_LINE_OF_GROUPS: usize = 1024 * 1024;
 const LONGEST_NAME: usize = 255;
+pub(super) const ROOT: &str = "root";
 /// (uid_t) -1, which means "nobody at all" to the system calls, also in its old 16 bits.
 const NO_ID: [u32; 2] = [u32::MAX, 65_535];
 
@@ -23,6 +26,21 @@ pub(super) struct OldUser {
     pub comment: Vec<u8>,
     pub home: Vec<u8>,
     pub shell: Vec<u8>,
+}
+
+impl OldUser {
+    /// Root where passwd has no usable line of his: for his password, all else is the new root's anyway.
+    fn lost_root() -> OldUser {
+        OldUser {
+            name: ROOT.to_owned(),
+            password: b"x".to_vec(),
+            uid: 0,
+            gid: 0,
+            comment: Vec::new(),
+            home: Vec::new(),
+            shell: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -55,14 +73,19 @@ pub(super) struct OldAccounts {
 
 impl OldAccounts {
     pub(super) fn read(files: &AccountFiles, notes: &mut Notes) -> OldAccounts {
-        let users = users(files.passwd.as_deref(), notes);
+        let mut users = users(files.passwd.as_deref(), notes);
         let groups = groups(files.group.as_deref(), notes);
-        let user_names = users.iter().map(|user| user.name.as_str()).collect();
+        let mut user_names: HashSet<&str> = users.iter().map(|user| user.name.as_str()).collect();
+        // Root is there whatever a broken passwd says: his password may be all that was left.
+        user_names.insert(ROOT);
         let group_names = groups.iter().map(|group| group.name.as_str()).collect();
         let shadow = secrets(AccountFile::Shadow, 9, files.shadow.as_deref(), &user_names, notes);
         let gshadow = secrets(AccountFile::Gshadow, 4, files.gshadow.as_deref(), &group_names, notes);
         let subuid = ranges(AccountFile::Subuid, files.subuid.as_deref(), notes);
         let subgid = ranges(AccountFile::Subgid, files.subgid.as_deref(), notes);
+        if shadow.contains_key(ROOT) && !users.iter().any(|user| user.name == ROOT) {
+            users.push(OldUser::lost_root());
+        }
         OldAccounts { users, groups, shadow, gshadow, subuid, subgid }
     }
 }
@@ -166,7 +189,7 @@ fn lines(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let fields: Vec<Vec<u8>> = match check(line) {
+        let fields: Vec<Vec<u8>> = match check(file, line) {
             Ok(()) => line.split(|byte| *byte == b':').map(<[u8]>::to_vec).collect(),
             Err(because) => {
                 notes.line(file, index + 1, because);
@@ -187,9 +210,17 @@ fn lines(
     found
 }
 
-fn check(line: &[u8]) -> Result<(), LineBecause> {
-    if line.len() > LONGEST_LINE {
-        return Err(LineBecause::TooLong);
+fn check(file: AccountFile, line: &[u8]) -> Result<(), LineBecause> {
+    let longest = match file {
+        AccountFile::Group | AccountFile::Gshadow => LONGEST_LINE_OF_GROUPS,
+        AccountFile::Passwd
+        | AccountFile::Shadow
+        | AccountFile::Subuid
+        | AccountFile::Subgid
+        | AccountFile::LoginDefs => LONGEST_LINE,
+    };
+    if line.len() > longest {
+        return Err(LineBecause::TooLong { kib: longest / 1024 });
     }
     // A tab is seen in comments; every other one is there to harm a terminal or a parser.
     if line.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {

@@ -6,8 +6,11 @@
 use super::merge::Accounts;
 use super::note::{AccountNote, Notes, PasswordBecause};
 use super::old::{OldAccounts, OldUser};
+use super::table::Table;
 
 const SHADOW_FIELDS: usize = 9;
+/// The form of before 1990, which shadow-utils and glibc still take; a line with fewer fields they pass over.
+const OLD_SHADOW_FIELDS: usize = 5;
 
 /// The hash of an old user, empty if he has an empty one; `None`: there is none anywhere.
 pub(super) fn hash<'a>(old: &'a OldAccounts, user: &'a OldUser) -> Option<&'a [u8]> {
@@ -56,9 +59,14 @@ pub(super) fn keep(new: &mut Accounts, old: &OldAccounts, user: &OldUser, row: u
     place(new, &name, hash, None);
 }
 
+/// The line of shadow that counts: the first that the new root's own programs understand.
+pub(super) fn shadow_row(shadow: &Table, name: &str) -> Option<usize> {
+    shadow.find(name, OLD_SHADOW_FIELDS)
+}
+
 /// Into the line of that name, or else into one of its own.
 fn place(new: &mut Accounts, name: &str, hash: &[u8], fields: Option<Vec<Vec<u8>>>) {
-    if let Some(row) = new.shadow.find(name, 2) {
+    if let Some(row) = shadow_row(&new.shadow, name) {
         return new.shadow.set(row, 1, hash);
     }
     let mut fields = fields.unwrap_or_else(|| vec![Vec::new(); SHADOW_FIELDS]);

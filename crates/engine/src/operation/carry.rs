@@ -6,6 +6,7 @@ use tree::LayeredRoot;
 
 use super::build::staged;
 use super::change::ChangeWork;
+use super::homes;
 use super::keep::keep;
 use crate::accounts;
 use crate::error::{Code, Failure, Result};
@@ -76,15 +77,7 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
             new.replace_file(Path::new(name), bytes, mode, uid, gid)?;
         }
     }
-    for home in &merged.homes {
-        if let Err(error) = new.make_directory(&home.path, home.mode, home.uid, home.gid) {
-            report.push(format!(
-                "the home {} was not made: {}",
-                tree::escaped_path(&home.path),
-                runtime::monitor::describe(&error)
-            ));
-        }
-    }
+    report.extend(homes::make(&old, &new, &merged.homes));
     work.plan.report.extend(report);
     work.plan.report.extend(merged.report.iter().map(ToString::to_string));
     Ok(())

@@ -19,6 +19,7 @@ pub mod create;
 pub mod delete;
 pub mod explain;
 pub mod forget;
+mod homes;
 pub mod keep;
 mod log;
 pub mod make_template;

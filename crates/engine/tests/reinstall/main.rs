@@ -10,7 +10,7 @@ mod users;
 
 use engine::operation::{forget, reinstall, switch};
 use engine::{Code, Failure, recover};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use store::{Base, ContainerId, GenerationNumber, GenerationState, Lock, LockName, Reason};
 use testkit::How;
 use testkit::fake_script::put;

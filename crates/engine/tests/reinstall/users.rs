@@ -70,3 +70,38 @@ fn an_account_file_that_is_no_file_is_reported_and_not_read() {
         done.report
     );
 }
+
+#[test]
+fn a_home_that_is_missing_is_made_as_it_was_with_what_leads_to_it() {
+    let host = TestHost::new();
+    let id = host.create("web01");
+    let passwd = "root:x:0:0:root:/root:/bin/sh\n\
+        anna:x:1000:1000::/srv/homes/a/anna:/bin/sh\n\
+        bert:x:1001:1000::/home/bert:/bin/sh\n\
+        carl:x:1002:1000::/home/carl:/bin/sh\n\
+        dora:x:1003:1000::/etc/passwd/dora:/bin/sh\n";
+    put(&host.delta(&id, 1, "etc/passwd"), passwd.as_bytes());
+    put(&host.delta(&id, 1, "etc/group"), b"root:x:0:\nanna:x:1000:\n");
+    for (path, mode, owner) in
+        [("srv/homes/a/anna", 0o2750, 1000), ("home/bert", 0o4711, 1001), ("home/carl", 0o777, 33)]
+    {
+        let home = host.delta(&id, 1, path);
+        std::fs::create_dir_all(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(owner), Some(1000)).unwrap();
+        std::fs::set_permissions(&home, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let done = plain(&host, &id);
+    let found = |path: &str| {
+        let facts = host.delta(&id, 2, path).metadata().unwrap();
+        (facts.mode() & 0o7777, facts.uid(), facts.gid())
+    };
+    assert_eq!(found("srv/homes/a/anna"), (0o2750, 1000, 1000));
+    assert_eq!(found("srv/homes/a"), (0o755, 0, 0));
+    assert_eq!(found("home/bert"), (0o711, 1001, 1000));
+    assert_eq!(found("home/carl"), (0o700, 1002, 1000), "what is not his own tells nothing");
+    assert!(
+        done.report.iter().any(|line| line.starts_with("the home /etc/passwd/dora was not made")),
+        "{:?}",
+        done.report
+    );
+}

@@ -30,7 +30,7 @@ fn malformed_lines_of_the_old_root_are_kept_out_by_number() {
         ("+::::::", LineBecause::Nis),
         ("-evil::::::", LineBecause::Nis),
         ("# comment", LineBecause::Comment),
-        (long.as_str(), LineBecause::TooLong),
+        (long.as_str(), LineBecause::TooLong { kib: 64 }),
     ] {
         let passwd = format!("\r\n{line}\nok:x:1001:0::/home/ok:/bin/sh");
         let found = run(Sources { passwd: &passwd, ..Sources::default() }, Sources::default());

@@ -1,5 +1,6 @@
 //! The merge by example: one sentence of the contract, or one attack, a test.
 
+mod distributions;
 mod lines;
 mod properties;
 
@@ -193,11 +194,16 @@ fn a_primary_group_that_means_something_else_keeps_a_user_out() {
     // The same group by name and id, also a system one.
     assert!(text(&old(100, "users:x:100:\n").files.passwd).starts_with("alice:x:1000:100:"));
     assert!(text(&old(0, "").files.passwd).starts_with("alice:x:1000:0:"));
+    // A system's group that the new root lacks altogether comes with him.
+    let found = old(50, "staff:x:50:\nother:x:51:\n");
+    assert!(text(&found.files.passwd).starts_with("alice:x:1000:50:"));
+    assert!(text(&found.files.group).ends_with("\nstaff:x:50:\n"), "{}", text(&found.files.group));
     for (gid, group, because) in [
         (1001, "alice:x:1001:\n", Because::PrimaryGroupTaken { gid: 1001, by: "ssl".to_owned() }),
         (1001, "", Because::PrimaryGroupTaken { gid: 1001, by: "ssl".to_owned() }),
         (100, "staff:x:100:\n", Because::PrimaryGroupTaken { gid: 100, by: "users".to_owned() }),
-        (50, "staff:x:50:\n", Because::PrimaryGroupMissing { gid: 50 }),
+        (50, "users:x:50:\n", Because::PrimaryGroupMissing { gid: 50 }),
+        (50, "", Because::PrimaryGroupMissing { gid: 50 }),
         (4000, "", Because::PrimaryGroupMissing { gid: 4000 }),
     ] {
         let found = old(gid, group);
@@ -251,6 +257,43 @@ fn roots_password_is_the_old_one_unless_it_was_empty() {
         assert_eq!(shadow(&found).as_deref(), wanted, "{field} {old}");
         let kept = found.report.contains(&AccountNote::PasswordKept { name: "root".to_owned() });
         assert_eq!(kept, wanted.is_some(), "{field} {old}");
+    }
+}
+
+#[test]
+fn roots_password_is_kept_though_passwd_has_lost_him() {
+    for passwd in [None, Some(&b"daemon:x:1:1::/:/bin/sh\nroot:x:0:0:short\n"[..])] {
+        let old = AccountFiles {
+            passwd: passwd.map(<[u8]>::to_vec),
+            shadow: Some(b"root:$y$old:1:2:3:4:::\n".to_vec()),
+            ..AccountFiles::default()
+        };
+        let found = merged(&old, &Sources::default().files());
+        assert_eq!(found.files.shadow.as_deref(), Some(&b"root:$y$old:1:0:9:7:::\n"[..]));
+        assert_eq!(found.files.passwd, None);
+    }
+    // Another root than the one that shadow speaks of is nobody to be believed.
+    let old = AccountFiles {
+        passwd: Some(b"root:x:1000:1000::/:/bin/sh\n".to_vec()),
+        shadow: Some(b"root:$y$old:1:2:3:4:::\n".to_vec()),
+        ..AccountFiles::default()
+    };
+    assert_eq!(merged(&old, &Sources::default().files()).files.shadow, None);
+}
+
+#[test]
+fn a_line_of_the_new_shadow_that_its_programs_pass_over_holds_no_password() {
+    for (shadow, wanted) in [
+        ("root:!:20000\nroot:!:1:2:3:4:::\n", "root:!:20000\nroot:$y$old:1:2:3:4:::\n"),
+        ("root:!\n", "root:!\nroot:$y$old:::::::\n"),
+        ("root:!:1:2:3\n", "root:$y$old:1:2:3\n"),
+    ] {
+        let mut old = Sources::default().files();
+        old.shadow = Some(b"root:$y$old:19000:2:3:4:::\n".to_vec());
+        let mut new = Sources::default().files();
+        new.shadow = Some(shadow.as_bytes().to_vec());
+        let found = merged(&old, &new);
+        assert_eq!(found.files.shadow.as_deref().map(String::from_utf8_lossy).as_deref(), Some(wanted));
     }
 }
 

@@ -160,6 +160,53 @@ proptest! {
     }
 
     #[test]
+    fn prop_every_old_password_range_and_membership_is_carried_or_reported(old in root(), new in root()) {
+        let merged = merged(&old, &new);
+        let after = after(&new, &merged);
+        let is_in_both = |name: &str| lines(&new.passwd).iter().any(|line| field(line, 0) == name);
+        for (index, line) in lines(&old.shadow).iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+            let name = field(line, 0);
+            let hash = lines(&after.shadow).iter().any(|other| field(other, 0) == name && field(other, 1) == field(line, 1));
+            // A password in passwd itself goes before that in shadow; an account of the system that both have is the new root's.
+            let is_overruled = lines(&old.passwd).iter().any(|other| field(other, 0) == name && field(other, 1) != "x");
+            let told = is_told(&merged.report, AccountFile::Shadow, index + 1, name)
+                || is_told(&merged.report, AccountFile::Passwd, 0, name);
+            prop_assert!(hash || told || is_overruled || is_in_both(name), "{line:?}: {:#?}", report(&merged));
+        }
+        for (index, line) in lines(&old.group).iter().enumerate() {
+            if is_told(&merged.report, AccountFile::Group, index + 1, "\0") {
+                continue;
+            }
+            for member in field(line, 3).split(',').map(str::trim).filter(|member| !member.is_empty()) {
+                let is_member = |other: &String| {
+                    field(other, 0) == field(line, 0) && field(other, 3).split(',').any(|name| name.trim() == member)
+                };
+                let told = merged.report.iter().any(|note| matches!(
+                    note,
+                    AccountNote::MembershipNotAdded { group, user, .. } if *group == field(line, 0) && user == member
+                ));
+                prop_assert!(told || lines(&after.group).iter().any(is_member), "{line:?}: {:#?}", report(&merged));
+            }
+        }
+        for (file, old, after) in [
+            (AccountFile::Subuid, &old.subuid, &after.subuid),
+            (AccountFile::Subgid, &old.subgid, &after.subgid),
+        ] {
+            for (index, line) in lines(old).iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+                let is_there = lines(after).iter().any(|other| field(other, 1) == field(line, 1) && field(other, 2) == field(line, 2));
+                let told = merged.report.iter().any(|note| {
+                    if let AccountNote::RangeNotCarried { file: of, first, .. } = note {
+                        return *of == file && first.to_string() == normal(field(line, 1));
+                    }
+                    matches!(note, AccountNote::LineKeptOut { file: of, line_number, .. }
+                        if *of == file && *line_number == index + 1)
+                });
+                prop_assert!(is_there || told, "{file} {line:?}: {:#?}", report(&merged));
+            }
+        }
+    }
+
+    #[test]
     fn prop_new_lines_are_never_lost(old in root(), new in root()) {
         let merged = merged(&old, &new);
         // The one field of each file that may change.
