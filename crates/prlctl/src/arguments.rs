@@ -92,7 +92,7 @@ pub enum PrlctlCommand {
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
-        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
+        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
     )]
     Reinstall(Reinstall),
     /// List the roots of a container
@@ -329,6 +329,9 @@ pub struct Reinstall {
     /// ssh-host-keys, ssh-keys; may be repeated
     #[arg(long, value_name = "PATH|SET")]
     pub keep: Vec<String>,
+    /// Set a password for one user of the new root; `-` is all that is ever written there: it is read from stdin, one line, without echo on a terminal
+    #[arg(long, value_name = "USER:-", conflicts_with_all = ["undo", "listscripts"])]
+    pub password: Option<String>,
     /// From another template
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,

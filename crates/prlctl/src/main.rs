@@ -5,6 +5,7 @@
 mod arguments;
 mod command;
 mod output;
+mod password;
 mod progress;
 mod terminal;
 

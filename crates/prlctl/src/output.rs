@@ -39,6 +39,12 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// What a terminal is asked, without an end of line.
+pub fn prompt(text: &str) {
+    let mut error = std::io::stderr().lock();
+    let _ = error.write_all(text.as_bytes()).and_then(|()| error.flush());
+}
+
 /// A failure, in four lines or as JSON.
 pub fn failure(failure: &Failure, is_json: bool) {
     let (words, to) = failure_text(failure, is_json);

@@ -1,8 +1,9 @@
 //! Debian 12 with systemd, in a container that really runs.
 
+use std::process::Stdio;
 use std::time::Instant;
 
-use testkit::{RealHost, Terminal};
+use testkit::{Ran, RealHost, Terminal};
 
 fn new_host() -> Option<RealHost> {
     let host = RealHost::with_debian(env!("CARGO_BIN_EXE_prlctl"))?;
@@ -77,6 +78,33 @@ fn root_debian_is_reinstalled_from_running_to_running() {
     terminal.types("falsch\n");
     terminal.expects("Authentication failure");
     assert_ne!(terminal.ends().0, 0);
+}
+
+#[test]
+fn root_debian_lets_somebody_in_with_a_password_that_was_given() {
+    let Some(host) = new_host() else { return };
+    host.ok(["start", "web01", "--wait"]);
+    let mut reinstall = host.prlctl();
+    reinstall.args(["reinstall", "web01", "--password", "root:-"]).stdin(Stdio::piped());
+    let mut reinstall = reinstall.stderr(Stdio::piped()).spawn().expect("run prlctl");
+    std::io::Write::write_all(&mut reinstall.stdin.take().expect("it has a stdin"), b"neues geheimnis\n")
+        .expect("write");
+    let ran = Ran::of(reinstall.wait_with_output().expect("wait for prlctl"));
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("\nroot's password: the one that was given with --password\n"), "{ran}");
+    let mut command = host.prlctl();
+    command.args(["exec", "web01", "su nobody -s /bin/bash -c 'su root -c \"id -un; tty\"'"]);
+    for (password, answer, is_let_in) in
+        [("neues geheimnis", "root\r\n/dev/pts/", true), ("geheim", "Authentication failure", false)]
+    {
+        let mut terminal = Terminal::run(&command, 24, 80);
+        terminal.expects("assword: ");
+        terminal.types(&format!("{password}\n"));
+        terminal.expects(answer);
+        assert_eq!(terminal.ends().0 == 0, is_let_in);
+    }
+    // The libraries of the distribution agree, and its own programs find nothing wrong.
+    assert_eq!(host.exec("web01", "pwck -r -q && grpck -r && passwd -S root | cut -d' ' -f1,2"), "root P");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -143,6 +143,30 @@ fn root_resetpwdb_carries_no_users_and_does_nothing_else() {
     assert_eq!(happened(&host), "old is kept,configured,a,b,same template,");
     assert_eq!(host.exec("web01", "grep ^root: /etc/shadow"), "root:!:20000:0:99999:7:::");
     assert!(host.exec("web01", "grep ^joe: /old/etc/shadow").starts_with("joe:$"));
+    for name in ["passwd", "shadow", "group", "gshadow"] {
+        let fresh = host.path("vz/template/busybox/latest/rootfs/etc").join(name);
+        let fresh = std::fs::read_to_string(fresh).unwrap();
+        assert_eq!(host.exec("web01", &format!("cat /etc/{name}")), fresh.trim_end(), "{name} is fresh");
+    }
+}
+
+#[test]
+fn root_password_sets_one_and_does_nothing_else() {
+    let Some(host) = with_container() else { return };
+    for (options, wanted) in [
+        (&[][..], ALL),
+        (&["--resetpwdb"], "old is kept,configured,a,b,same template,"),
+        (&["--skipscripts"], "old is kept,joe,with his password,same template,"),
+    ] {
+        let mut command = host.prlctl();
+        command.args(["reinstall", "web01", "--password", "root:-"]).args(options).stdin(Stdio::piped());
+        let mut reinstall = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        reinstall.stdin.take().unwrap().write_all(b"geheim\n").unwrap();
+        assert!(reinstall.wait().unwrap().success(), "{options:?}");
+        assert_eq!(happened(&host), wanted, "{options:?}");
+        assert!(host.exec("web01", "grep ^root: /etc/shadow").starts_with("root:$6$rounds="));
+        host.ok(["reinstall", "web01", "--undo"]);
+    }
 }
 
 #[test]

@@ -292,6 +292,7 @@ pub fn reinstall_options() -> reinstall::Options {
         scripts: Vec::new(),
         reset_passwords: false,
         keep: Vec::new(),
+        password: None,
         template: None,
         timeout: 10,
         stop_timeout: 1,

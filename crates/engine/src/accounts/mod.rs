@@ -15,6 +15,7 @@
 //!   new files ── parse ─> Table, each ──┘
 //! ```
 
+mod given;
 mod groups;
 mod homes;
 mod login_defs;
@@ -24,15 +25,18 @@ mod old;
 mod passwords;
 mod people;
 mod ranges;
+mod root_password;
 mod shells;
 mod table;
 #[cfg(test)]
 mod tests;
 
+pub use given::{GivenPassword, LONGEST_PASSWORD, NoSuchUser, PasswordError};
 pub use homes::Home;
 pub use merge::{Merged, merge};
 pub use note::{AccountFile, AccountNote, Because, HomeBecause, LineBecause, PasswordBecause, RangeBecause};
 pub use people::{homes_of_people, names_by_id};
+pub use root_password::{RootPassword, RootSecret, source as root_password_source};
 
 use std::fmt;
 

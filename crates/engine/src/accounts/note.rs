@@ -65,6 +65,10 @@ pub enum AccountNote {
         name: String,
         because: PasswordBecause,
     },
+    /// The one that was given with `--password` is valid.
+    PasswordGiven {
+        name: String,
+    },
     /// He had an empty one, and it was carried as it was.
     EmptyPassword {
         name: String,
@@ -212,6 +216,7 @@ impl AccountNote {
             AccountNote::Carried { .. }
             | AccountNote::GroupCarried { .. }
             | AccountNote::PasswordKept { .. }
+            | AccountNote::PasswordGiven { .. }
             | AccountNote::MembershipAdded { .. }
             | AccountNote::RangeCarried { .. } => false,
             AccountNote::NotCarried { because, .. }
@@ -251,6 +256,9 @@ impl fmt::Display for AccountNote {
                 write!(f, "group `{}` was not carried over: {because}", shown(name))
             }
             AccountNote::PasswordKept { name } => write!(f, "`{}` keeps the old password", shown(name)),
+            AccountNote::PasswordGiven { name } => {
+                write!(f, "`{}` has the password that was given", shown(name))
+            }
             AccountNote::PasswordNotKept { name, because } => {
                 write!(f, "`{}` does not keep the old password: {because}", shown(name))
             }

@@ -33,7 +33,7 @@ pub(super) fn carry(new: &mut Accounts, old: &OldAccounts, user: &OldUser, notes
     }
     let hash = hash.unwrap_or(b"!");
     let fields = old.shadow.get(&user.name).cloned();
-    place(new, &user.name, hash, fields);
+    place(&mut new.shadow, &user.name, hash, fields);
 }
 
 /// The hash of a user whom both roots have, or of root. All else stays the new root's.
@@ -56,7 +56,7 @@ pub(super) fn keep(new: &mut Accounts, old: &OldAccounts, user: &OldUser, row: u
     };
     notes.push(AccountNote::PasswordKept { name: name.clone() });
     new.passwd.set(row, 1, b"x");
-    place(new, &name, hash, None);
+    place(&mut new.shadow, &name, hash, None);
 }
 
 /// The line of shadow that counts: the first that the new root's own programs understand.
@@ -65,12 +65,12 @@ pub(super) fn shadow_row(shadow: &Table, name: &str) -> Option<usize> {
 }
 
 /// Into the line of that name, or else into one of its own.
-fn place(new: &mut Accounts, name: &str, hash: &[u8], fields: Option<Vec<Vec<u8>>>) {
-    if let Some(row) = shadow_row(&new.shadow, name) {
-        return new.shadow.set(row, 1, hash);
+pub(super) fn place(shadow: &mut Table, name: &str, hash: &[u8], fields: Option<Vec<Vec<u8>>>) {
+    if let Some(row) = shadow_row(shadow, name) {
+        return shadow.set(row, 1, hash);
     }
     let mut fields = fields.unwrap_or_else(|| vec![Vec::new(); SHADOW_FIELDS]);
     fields[0] = name.as_bytes().to_vec();
     fields[1] = hash.to_vec();
-    new.shadow.add(fields);
+    shadow.add(fields);
 }

@@ -1,18 +1,20 @@
-//! The step *carry*: users and groups of the old root into the new one, and then what else is to be kept.
+//! The step *carry*: users and groups of the old root into the new one, the password that was given, and then what else is to be kept.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use tree::LayeredRoot;
 
 use super::build::staged;
 use super::change::ChangeWork;
-use super::homes;
 use super::keep::keep;
-use crate::accounts;
+use super::{homes, password};
+use crate::accounts::{self, AccountFiles, Merged};
 use crate::error::{Code, Failure, Result};
+use crate::host::Container;
 
 /// Larger account files are not read: a container's root may have made them so.
-const LARGEST_ACCOUNT_FILE: u64 = 16 * 1024 * 1024;
+pub const LARGEST_ACCOUNT_FILE: u64 = 16 * 1024 * 1024;
 
 /// Step *carry*: users and groups, by reading files of the old root and writing files of the new one; nothing of either is executed.
 ///
@@ -24,28 +26,10 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
 }
 
 fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
-    if !work.plan.making.as_ref().is_some_and(|making| making.carries_users) {
-        return Ok(());
-    }
-    let container = work.container;
-    let old_root = container.root(work.plan.from)?;
-    let old = container.runtime().look(container.id(), &old_root).map_err(|error| {
-        Failure::new(Code::System, "cannot look into the old root").because(error.because)
-    })?;
+    let Some(making) = &work.plan.making else { return Ok(()) };
+    let carries_users = making.carries_users;
     let new = staged(work)?;
-    let mut report = Vec::new();
-    let mut of_old = |name: &str| match old.read_file(Path::new(name), LARGEST_ACCOUNT_FILE) {
-        Ok(found) => found.map(|file| file.bytes),
-        Err(error) => {
-            report.push(format!(
-                "{name} of the old root is not carried over: {}",
-                runtime::monitor::describe(&error)
-            ));
-            None
-        }
-    };
-    let old_files = account_files(&mut of_old);
-    let mut modes = std::collections::HashMap::new();
+    let mut modes = HashMap::new();
     let mut failure = None;
     let mut of_new = |name: &str| match new.read_file(Path::new(name), LARGEST_ACCOUNT_FILE) {
         Ok(found) => found.map(|file| {
@@ -59,10 +43,31 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
     };
     let new_files = account_files(&mut of_new);
     if let Some(error) = failure {
-        return Err(Failure::from(error));
+        // With nothing to write, a root of a script's making may be as odd as it likes.
+        let writes = carries_users || work.plan.passwords.given.is_some();
+        return if writes { Err(Failure::from(error)) } else { Ok(()) };
     }
-    let shell_exists = |shell: &str| new.has_executable(Path::new(shell)).unwrap_or(false);
-    let merged = accounts::merge(&old_files, &new_files, &shell_exists);
+    let mut report = Vec::new();
+    let mut merged = Merged::default();
+    let mut old = None;
+    if carries_users {
+        let old_root = old_root(work.container, work.plan.from)?;
+        let mut of_old = |name: &str| match old_root.read_file(Path::new(name), LARGEST_ACCOUNT_FILE) {
+            Ok(found) => found.map(|file| file.bytes),
+            Err(error) => {
+                report.push(format!(
+                    "{name} of the old root is not carried over: {}",
+                    runtime::monitor::describe(&error)
+                ));
+                None
+            }
+        };
+        let old_files = account_files(&mut of_old);
+        let shell_exists = |shell: &str| new.has_executable(Path::new(shell)).unwrap_or(false);
+        merged = accounts::merge(&old_files, &new_files, &shell_exists);
+        old = Some(old_root);
+    }
+    password::give(work, &new_files, &mut merged)?;
     let changed = [
         ("/etc/passwd", &merged.files.passwd, 0o644),
         ("/etc/group", &merged.files.group, 0o644),
@@ -77,7 +82,9 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
             new.replace_file(Path::new(name), bytes, mode, uid, gid)?;
         }
     }
-    report.extend(homes::make(&old, &new, &merged.homes));
+    if let Some(old) = &old {
+        report.extend(homes::make(old, &new, &merged.homes));
+    }
     work.plan.report.extend(report);
     work.plan.report.extend(merged.report.iter().map(ToString::to_string));
     Ok(())
@@ -94,8 +101,21 @@ pub fn files_of(root: &LayeredRoot, problems: &mut Vec<String>) -> accounts::Acc
     })
 }
 
-fn account_files(read: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> accounts::AccountFiles {
-    accounts::AccountFiles {
+/// A look at the old root, read-only.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn old_root(container: &Container<'_>, from: store::GenerationNumber) -> Result<tree::Root> {
+    let root = container.root(from)?;
+    container
+        .runtime()
+        .look(container.id(), &root)
+        .map_err(|error| Failure::new(Code::System, "cannot look into the old root").because(error.because))
+}
+
+/// The account files of a root, as they are read one by one.
+pub fn account_files(read: &mut dyn FnMut(&str) -> Option<Vec<u8>>) -> AccountFiles {
+    AccountFiles {
         passwd: read("/etc/passwd"),
         shadow: read("/etc/shadow"),
         group: read("/etc/group"),

@@ -22,6 +22,7 @@ use super::build::{build, revert_build};
 use super::carry::carry;
 use super::configure::configure;
 use super::keep::{KeepReport, Measured};
+use super::password::Passwords;
 use super::settle::{follow_in_configuration, settle};
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
@@ -67,6 +68,9 @@ pub struct Change {
     /// What was kept.
     #[serde(skip)]
     pub kept: Option<KeepReport>,
+    /// The one that was given, of which nothing is in the journal, and root's.
+    #[serde(skip)]
+    pub passwords: Passwords,
     /// What is worth telling at the end.
     #[serde(skip)]
     pub report: Vec<String>,

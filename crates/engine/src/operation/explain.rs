@@ -9,6 +9,7 @@ use super::build::arguments_of_script;
 use super::change::{Change, template_name};
 use super::keep::in_words;
 use super::log::durations;
+use super::password;
 use crate::error::{Result, system};
 use crate::host::Container;
 use crate::space;
@@ -155,7 +156,7 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     } else {
         "no users: --resetpwdb"
     };
-    steps.push(("carry", users.to_owned()));
+    steps.push(("carry", password::explain(change, users)));
     if let Some(measured) = &change.measured {
         let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
         for kept in &measured.kept {

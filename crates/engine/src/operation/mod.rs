@@ -23,6 +23,7 @@ mod homes;
 pub mod keep;
 mod log;
 pub mod make_template;
+mod password;
 pub mod reinstall;
 mod settle;
 pub mod switch;
@@ -38,6 +39,7 @@ use crate::host::{Container, damaged};
 use crate::interrupt::signal_word;
 
 pub use log::OperationLog;
+pub use password::Passwords;
 
 /// One step of an operation whose plan is a `P`.
 #[derive(Debug)]

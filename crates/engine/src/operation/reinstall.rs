@@ -7,7 +7,8 @@ use tree::{Kind as EntryKind, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
 use super::keep::{KeepReport, measure};
-use super::{Outcome, run};
+use super::{Outcome, Passwords, password, run};
+use crate::accounts::{GivenPassword, RootPassword};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::scripts::{Scripts, open_configure, open_extra, open_reinstall};
@@ -26,6 +27,8 @@ pub struct Options {
     pub reset_passwords: bool,
     /// What to keep of the old root, as it was named; what the configuration names comes on top.
     pub keep: Vec<String>,
+    /// A password for one account of the new root.
+    pub password: Option<GivenPassword>,
     /// Another template.
     pub template: Option<TemplateName>,
     /// Seconds for each script and for the boot.
@@ -47,6 +50,8 @@ pub struct Reinstalled {
     pub kept: Option<KeepReport>,
     /// What was carried, and what not.
     pub report: Vec<String>,
+    /// Which password is valid for root; `None`: the new root's files cannot be read.
+    pub root_password: Option<RootPassword>,
     /// What the next command finishes.
     pub unfinished: Option<String>,
 }
@@ -118,7 +123,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let was_running = container.is_running();
     let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty();
     let parent = if options.skip_backup { record.parent } else { Some(from) };
-    Ok(Change {
+    let change = Change {
         from,
         to: area.next_generation_number().map_err(|error| damaged(error, &container.name))?,
         // While a script runs inside, the old root is at /old whatever becomes of it.
@@ -144,8 +149,11 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         measured,
         kept: None,
         scripts,
+        passwords: Passwords::new(options.password.clone()),
         report: Vec::new(),
-    })
+    };
+    password::check(container, &change, &template)?;
+    Ok(change)
 }
 
 /// Reinstalls the container.
@@ -159,7 +167,16 @@ pub fn reinstall(container: &Container<'_>, options: &Options) -> Result<Reinsta
     let is_by_script = change.making.as_ref().is_some_and(|making| making.is_by_script);
     let kind = if is_by_script { &REINSTALL_BY_SCRIPT } else { &REINSTALL };
     let Outcome { plan, unfinished } = run(kind, container, change, &what, Code::ReinstallFailed)?;
-    Ok(Reinstalled { old, new, is_kept: !discards, kept: plan.kept, report: plan.report, unfinished })
+    let root_password = password::valid_for_root(container, &plan);
+    Ok(Reinstalled {
+        old,
+        new,
+        is_kept: !discards,
+        kept: plan.kept,
+        report: plan.report,
+        root_password,
+        unfinished,
+    })
 }
 
 fn check_template(template: &Template) -> Result<()> {

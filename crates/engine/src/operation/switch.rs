@@ -102,6 +102,7 @@ pub fn switch(
         measured: None,
         kept: None,
         scripts: Scripts::default(),
+        passwords: super::Passwords::default(),
         report: Vec::new(),
     };
     let Outcome { unfinished, .. } = run(&SWITCH, container, change, what, Code::ReinstallFailed)?;

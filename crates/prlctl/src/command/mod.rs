@@ -27,6 +27,7 @@ use store::Prefix;
 
 use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
 use crate::output;
+use crate::password;
 use crate::progress::Progress;
 
 /// Names another directory than `/` to work under.
@@ -39,6 +40,10 @@ const USELESS: &str = "the command line cannot be used";
 pub fn run(is_vzpkg: bool) -> u8 {
     // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
     let wants_json = wants_json();
+    if !is_vzpkg && let Some(failure) = password::on_the_command_line(std::env::args_os().skip(1)) {
+        output::failure(&failure, wants_json);
+        return failure.code.exit();
+    }
     let result = if is_vzpkg {
         match Vzpkg::try_parse() {
             Ok(arguments) => vzpkg(arguments.command),
@@ -123,7 +128,10 @@ fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
     let text = text.trim_start_matches("error: ").trim_end();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = text.split("\n\n");
-    let because = plain(paragraphs.next().unwrap_or_default());
+    let mut because = plain(paragraphs.next().unwrap_or_default());
+    if is_word_too_many(error) && password::may_be_among(std::env::args_os()) {
+        because = "there is a word too many; it is not repeated, since it may be a password".to_owned();
+    }
     // Its own tips would have a slip of the pen passed on as a value.
     let usage = paragraphs.find(|paragraph| paragraph.starts_with("Usage:")).map(plain);
     let hint = match (tip, usage) {
@@ -134,6 +142,12 @@ fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
     let failure = Failure::new(code, USELESS).because(because).unchanged().hint(hint);
     output::failure(&failure, is_json);
     code.exit()
+}
+
+/// A word that is no option where none is expected.
+fn is_word_too_many(error: &clap::Error) -> bool {
+    error.kind() == ErrorKind::UnknownArgument
+        && matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(word)) if !word.starts_with('-'))
 }
 
 /// The program, and the command of it that was meant, as far as there is one.

@@ -1,5 +1,6 @@
 //! `prlctl reinstall`
 
+use engine::accounts::RootPassword;
 use engine::operation::explain::explain;
 use engine::operation::keep::short_lines;
 use engine::operation::reinstall::{Options, plan, reinstall};
@@ -9,7 +10,7 @@ use serde_json::json;
 
 use super::{create::parse_template, done, empty_trash_later, host, named_in_full, stop_timeout};
 use crate::arguments::Reinstall;
-use crate::output;
+use crate::{output, password};
 
 /// Gives a container a new root.
 ///
@@ -22,6 +23,14 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         return list_scripts(&host, arguments);
     }
     host.not_begun(&format!("cannot reinstall `{}`", tree::escaped(arguments.container.as_bytes())));
+    let password = match &arguments.password {
+        // Before the lock is taken: who types holds up nobody.
+        Some(value) => {
+            host.find(&arguments.container)?;
+            Some(password::read(&host, value, &arguments.container, arguments.common.json)?)
+        }
+        None => None,
+    };
     let container = host.open(&arguments.container)?;
     if arguments.skipbackup {
         named_in_full(&container, &arguments.container)?;
@@ -56,6 +65,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         scripts: names,
         reset_passwords: arguments.resetpwdb,
         keep: arguments.keep.clone(),
+        password,
         template: arguments.ostemplate.as_deref().map(parse_template).transpose()?,
         timeout: arguments.timeout,
         stop_timeout,
@@ -70,6 +80,11 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
     }
     for line in result.kept.iter().flat_map(short_lines) {
         host.note(&line);
+    }
+    match result.root_password {
+        Some(which) if which.is_warning() => host.warning(&which.to_string()),
+        Some(which) => host.note(&which.to_string()),
+        None => {}
     }
     if result.is_kept {
         host.note(&format!(
@@ -91,6 +106,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
             "is_old_kept": result.is_kept,
             "kept": result.kept,
             "report": result.report,
+            "root_password": result.root_password.map(RootPassword::word),
             "unfinished": result.unfinished,
         }),
     ))

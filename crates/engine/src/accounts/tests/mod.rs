@@ -1,6 +1,7 @@
 //! The merge by example: one sentence of the contract, or one attack, a test.
 
 mod distributions;
+mod given;
 mod lines;
 mod properties;
 

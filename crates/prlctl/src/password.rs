@@ -1,0 +1,197 @@
+//! `--password USER:-`: one line of stdin, which is never on a command line and never on a screen.
+//!
+//! On a terminal it is asked for without echo. Whatever ends that, ^C too, gives the terminal back as it was.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Stdin};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use engine::accounts::{GivenPassword, LONGEST_PASSWORD, PasswordError};
+use engine::error::system;
+use engine::{Code, Failure, Host, Result};
+use linux::SignalReader;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::output;
+
+const OPTION: &str = "--password";
+/// SIGHUP, SIGINT, SIGQUIT, SIGTERM: what ends a process that asks for something.
+const ENDING_SIGNALS: [i32; 4] = [1, 2, 3, 15];
+
+/// A password on the command line itself, refused before anything could repeat it: neither an error nor a lock has it.
+pub fn on_the_command_line(mut words: impl Iterator<Item = OsString>) -> Option<Failure> {
+    if words.next()? != "reinstall" {
+        return None;
+    }
+    while let Some(word) = words.next() {
+        let value = match word.as_bytes().strip_prefix(OPTION.as_bytes()) {
+            Some(b"") => words.next()?,
+            Some([b'=', value @ ..]) => OsStr::from_bytes(value).to_owned(),
+            Some(_) | None => continue,
+        };
+        if user(&value).is_none() {
+            return Some(
+                Failure::new(Code::BadValue, "the value of --password cannot be used")
+                    .because("it must be `USER:-`, and the password comes from stdin: it never belongs on a command line, since every process list shows that")
+                    .unchanged()
+                    .hint("prlctl reinstall NAME --password root:-"),
+            );
+        }
+    }
+    None
+}
+
+/// Whether words of the command line may be a password that somebody has put there all the same.
+pub fn may_be_among(words: impl Iterator<Item = OsString>) -> bool {
+    words.into_iter().any(|word| word.as_bytes().starts_with(OPTION.as_bytes()))
+}
+
+/// For whom, if the value is one.
+fn user(value: &OsStr) -> Option<&str> {
+    let user = value.to_str()?.strip_suffix(":-")?;
+    let is_odd = |c: char| c == ':' || c.is_control() || c.is_whitespace();
+    (!user.is_empty() && !user.contains(is_odd)).then_some(user)
+}
+
+/// Reads and checks the password that belongs to `value`.
+///
+/// # Errors
+/// When it cannot be read, or cannot be one; nothing has been touched.
+pub fn read(host: &Host, value: &str, container: &str, is_json: bool) -> Result<GivenPassword> {
+    let user = user(OsStr::new(value)).unwrap_or_default();
+    let stdin = std::io::stdin();
+    let line = if stdin.is_terminal() {
+        let prompt = format!("password for `{user}` of `{}`: ", tree::escaped(container.as_bytes()));
+        ask(&stdin, || if is_json { host.note(&prompt) } else { output::prompt(&prompt) })
+    } else {
+        read_line(&stdin)
+    };
+    let what = format!("the password for `{user}` cannot be used");
+    let line = line.map_err(|error| system(&what, &std::io::Error::from(error)).unchanged())?;
+    GivenPassword::new(user, &line).map_err(|error| {
+        let failure = Failure::new(Code::BadValue, what).caused_by(&error).unchanged();
+        match error {
+            PasswordError::Empty => {
+                failure.hint("it is one line on stdin: `prlctl reinstall NAME --password root:- <FILE`")
+            }
+            PasswordError::TooLong | PasswordError::ControlCharacter => failure.hint("give another one"),
+            PasswordError::NoRandomNumbers | PasswordError::NotHashed => {
+                failure.hint("try again, or leave --password out and run `passwd` in the container")
+            }
+        }
+    })
+}
+
+/// One line, byte by byte: what comes after it is for whoever reads on. Of one that is too long no more is read than tells so.
+fn read_line(stdin: &Stdin) -> std::result::Result<Vec<u8>, Errno> {
+    let mut line = Vec::new();
+    let mut byte = [0];
+    // A carriage return more is none of it.
+    while line.len() <= LONGEST_PASSWORD + 1 {
+        match rustix::io::read(stdin.as_fd(), &mut byte) {
+            Ok(0) => break,
+            Ok(_) if byte == *b"\n" => break,
+            Ok(_) => line.push(byte[0]),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    Ok(line)
+}
+
+/// One line of a terminal that shows none of it. `prompt` asks for it when nothing is shown any more: who is quick has begun to type then.
+fn ask(stdin: &Stdin, prompt: impl FnOnce()) -> std::result::Result<Vec<u8>, Errno> {
+    let heeded: Vec<i32> = ENDING_SIGNALS.into_iter().filter(|&signal| !linux::is_ignored(signal)).collect();
+    // Held back while there is no echo, and looked for: whoever dies of one would leave the terminal like that.
+    let signals = SignalReader::new(&heeded).map_err(|_| Errno::IO)?;
+    let line = WithoutEcho::new(stdin).and_then(|_terminal| {
+        prompt();
+        loop {
+            let mut waited_for = [PollFd::new(stdin, PollFlags::IN), PollFd::new(&signals, PollFlags::IN)];
+            match poll(&mut waited_for, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            if !waited_for[1].revents().is_empty() {
+                return Err(Errno::INTR);
+            }
+            if !waited_for[0].revents().is_empty() {
+                return read_line(stdin);
+            }
+        }
+    });
+    // There is echo again. One that has come ends the process here, in the way that it would have.
+    linux::unblock_signals();
+    line
+}
+
+/// A terminal that shows nothing of what is typed but the end of the line, while this lives.
+struct WithoutEcho<'a> {
+    terminal: &'a Stdin,
+    before: Termios,
+}
+
+impl WithoutEcho<'_> {
+    fn new(terminal: &Stdin) -> std::result::Result<WithoutEcho<'_>, Errno> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes -= LocalModes::ECHO;
+        silent.local_modes |= LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(WithoutEcho { terminal, before })
+    }
+}
+
+impl Drop for WithoutEcho<'_> {
+    fn drop(&mut self) {
+        // With what was typed and not read: the rest of a line that was too long is no command for the shell.
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(words: &[&str]) -> Option<Failure> {
+        on_the_command_line(words.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn a_password_on_the_command_line_is_refused_and_not_repeated() {
+        for words in [
+            &["reinstall", "web01", "--password", "root:secret"][..],
+            &["reinstall", "web01", "--password=root:secret"],
+            &["reinstall", "--password", "root", "secret", "web01"],
+            &["reinstall", "web01", "--password", "secret"],
+            &["reinstall", "web01", "--password", "root:secret:-"],
+            &["reinstall", "web01", "--password", "root:-secret"],
+            &["reinstall", "web01", "--password", "ro ot:-"],
+            &["reinstall", "web01", "--password", ":-"],
+            &["reinstall", "web01", "--password", "-"],
+            &["reinstall", "web01", "--password="],
+            &["reinstall", "web01", "--password", "root:-", "--password", "root:secret"],
+        ] {
+            let failure = refused(words).unwrap_or_else(|| panic!("{words:?} is not refused"));
+            assert_eq!(failure.code.exit(), 21);
+            let text = failure.to_string();
+            assert!(!text.contains("secret") && text.contains("every process list shows"), "{text}");
+        }
+        for words in [
+            &["reinstall", "web01", "--password", "root:-"][..],
+            &["reinstall", "web01", "--password=anna:-", "--undo"],
+            &["reinstall", "web01", "--password"],
+            &["exec", "web01", "mysql", "--password", "x"],
+            &["reinstall"],
+            &[],
+        ] {
+            assert_eq!(refused(words), None, "{words:?}");
+        }
+    }
+}
