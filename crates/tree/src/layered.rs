@@ -37,6 +37,19 @@ pub struct LayeredRoot {
     lower: Option<Root>,
 }
 
+/// A directory that is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewDirectory<'a> {
+    /// Where.
+    pub path: &'a Path,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 impl LayeredRoot {
     /// Without `lower`, the upper one is all there is.
     pub fn new(upper: Root, lower: Option<Root>) -> LayeredRoot {
@@ -126,10 +139,48 @@ impl LayeredRoot {
             Found::Node(_, facts) => return root::existing_directory(&facts, path),
             Found::Missing => {}
         }
+        self.make_missing(&self.upper_parent(path)?, path, owned)
+    }
+
+    /// Makes directories that lie in one, as [`LayeredRoot::make_directory`] would each of them: the way to them is gone once.
+    pub fn make_directories(&self, directories: &[NewDirectory<'_>]) -> Vec<Result<bool, TreeError>> {
+        let one_by_one = |new: &NewDirectory<'_>| self.make_directory(new.path, new.mode, new.uid, new.gid);
+        let way = self.lower.as_ref().and_then(|_| self.common_parent(directories));
+        let Some(merged) = way else { return directories.iter().map(one_by_one).collect() };
+        let mut parent = None;
+        let mut make = |new: &NewDirectory<'_>| {
+            let name = root::last_component(new.path)?;
+            match self.step(&merged, &name).map_err(|error| error.at(new.path))? {
+                Found::Directory(..) => return Ok(false),
+                Found::Node(_, facts) => return root::existing_directory(&facts, new.path),
+                Found::Missing => {}
+            }
+            let parent = match &mut parent {
+                Some(parent) => parent,
+                none => none.insert(self.upper_parent(new.path)?),
+            };
+            self.make_missing(parent, new.path, Owned { mode: new.mode, uid: new.uid, gid: new.gid })
+        };
+        directories.iter().map(&mut make).collect()
+    }
+
+    /// The directory that all of these are in. `None`: they are not all in one, or that is not there.
+    fn common_parent(&self, directories: &[NewDirectory<'_>]) -> Option<Merged> {
+        let parent = directories.first()?.path.parent()?;
+        if directories.iter().any(|new| new.path.parent() != Some(parent)) {
+            return None;
+        }
+        match self.find(parent) {
+            Ok(Found::Directory(merged, _)) => Some(merged),
+            Ok(Found::Missing | Found::Node(..)) | Err(_) => None,
+        }
+    }
+
+    /// Makes one that neither layer shows in `parent`, which is of the upper one.
+    fn make_missing(&self, parent: &OwnedFd, path: &Path, owned: Owned) -> Result<bool, TreeError> {
         let name = root::last_component(path)?;
-        let parent = self.upper_parent(path)?;
         let failed = |error| TreeError::io("make the directory", path, error);
-        let whiteout = node::try_hold(&parent, &name).map_err(failed)?.is_some();
+        let whiteout = node::try_hold(parent, &name).map_err(failed)?.is_some();
         let made = if whiteout {
             // The name was deleted: what the lower layer has there must stay hidden (as overlayfs does it).
             let opaque = [(OPAQUE.to_owned(), b"y".to_vec())];

@@ -40,7 +40,7 @@ pub use delta::{Aspect, Change, Difference, differences};
 pub use digest::{TreeDigest, digest};
 pub use error::TreeError;
 pub use escape::{escaped, escaped_path};
-pub use layered::LayeredRoot;
+pub use layered::{LayeredRoot, NewDirectory};
 pub use measure::{Measure, Size, measure};
 pub use remove::{Removed, empty_directory, remove_entry};
 pub use root::{FileBytes, Kind, Root};

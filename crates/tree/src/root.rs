@@ -106,6 +106,12 @@ impl Root {
         Ok(found.is_some_and(|(_, facts)| facts.is_regular() && facts.mode & 0o111 != 0))
     }
 
+    /// Mode and owner of a directory, not followed, without a look into it. `None`: nothing there, or no directory.
+    pub fn directory_owner(&self, path: &Path) -> Result<Option<(u32, u32)>, TreeError> {
+        let found = self.hold(path, false)?;
+        Ok(found.filter(|(_, facts)| facts.is_directory()).map(|(_, facts)| (facts.mode, facts.uid)))
+    }
+
     /// Where a symlink points, as it is written there. `None`: nothing there, or no symlink.
     pub fn read_link(&self, path: &Path) -> Result<Option<PathBuf>, TreeError> {
         let Some((handle, facts)) = self.hold(path, false)? else { return Ok(None) };

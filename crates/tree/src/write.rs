@@ -93,11 +93,16 @@ pub(crate) fn make_directory_at(
     place: RenameFlags,
     durable: Durable,
 ) -> Result<(), Errno> {
-    let (temporary, made) = make_temporary(dir, name, |temporary| {
-        fs::mkdirat(dir, temporary, Mode::RWXU)?;
+    let make = |name: &CStr| {
+        fs::mkdirat(dir, name, Mode::RWXU)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fs::openat(dir, temporary, flags, Mode::empty())
-    })?;
+        fs::openat(dir, name, flags, Mode::empty())
+    };
+    if durable == Durable::WithTheTree && place == RenameFlags::NOREPLACE && attributes.is_empty() {
+        // Nothing leads to the tree yet, and one that is half made goes with it: no other name is needed. There may be hundreds of homes.
+        return owned.give(make(name)?);
+    }
+    let (temporary, made) = make_temporary(dir, name, make)?;
     let placed = (|| {
         for (attribute, value) in attributes {
             fs::fsetxattr(&made, attribute, value, fs::XattrFlags::empty())?;

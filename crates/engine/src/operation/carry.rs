@@ -1,5 +1,6 @@
 //! The step *carry*: users and groups of the old root into the new one, the password that was given, and then what else is to be kept.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -63,7 +64,12 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
             }
         };
         let old_files = account_files(&mut of_old);
-        let shell_exists = |shell: &str| new.has_executable(Path::new(shell)).unwrap_or(false);
+        // Most have the same one.
+        let asked = RefCell::new(HashMap::new());
+        let shell_exists = |shell: &str| {
+            let is_there = || new.has_executable(Path::new(shell)).unwrap_or(false);
+            *asked.borrow_mut().entry(shell.to_owned()).or_insert_with(is_there)
+        };
         merged = accounts::merge(&old_files, &new_files, &shell_exists);
         old = Some(old_root);
     }

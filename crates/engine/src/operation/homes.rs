@@ -5,37 +5,45 @@
 
 use std::path::Path;
 
-use tree::{Kind, LayeredRoot, Root, TreeError};
+use tree::{LayeredRoot, NewDirectory, Root, TreeError};
 
 use crate::accounts::Home;
 
 /// All of a mode but setuid, which means nothing on a directory.
 const CARRIED_MODE: u32 = 0o3777;
 
-/// Makes the homes that are missing; what there is to say of those that cannot be made.
+/// Makes the homes that are missing; what there is to say of those that cannot be made. `homes` are sorted, so that most share the way to them
+/// with their neighbours.
 pub fn make(old: &Root, new: &LayeredRoot, homes: &[Home]) -> Vec<String> {
-    let make = |home: &Home| {
-        make_missing_parents(new, &home.path)?;
-        new.make_directory(&home.path, mode(old, home), home.uid, home.gid)
+    let mut report = Vec::new();
+    let mut fails = |home: &Home, error: &TreeError| {
+        report.push(format!(
+            "the home {} was not made: {}",
+            tree::escaped_path(&home.path),
+            runtime::monitor::describe(error)
+        ));
     };
-    homes
-        .iter()
-        .filter_map(|home| {
-            let error = make(home).err()?;
-            Some(format!(
-                "the home {} was not made: {}",
-                tree::escaped_path(&home.path),
-                runtime::monitor::describe(&error)
-            ))
-        })
-        .collect()
+    for neighbours in homes.chunk_by(|a, b| a.path.parent() == b.path.parent()) {
+        if let Err(error) = make_missing_parents(new, &neighbours[0].path) {
+            neighbours.iter().for_each(|home| fails(home, &error));
+            continue;
+        }
+        let wanted: Vec<NewDirectory<'_>> = neighbours.iter().map(|home| as_it_was(old, home)).collect();
+        for (home, made) in neighbours.iter().zip(new.make_directories(&wanted)) {
+            if let Err(error) = made {
+                fails(home, &error);
+            }
+        }
+    }
+    report
 }
 
-fn mode(old: &Root, home: &Home) -> u32 {
-    match old.kind(&home.path) {
-        Ok(Some(Kind::Directory { mode, uid, .. })) if uid == home.uid => mode & CARRIED_MODE,
+fn as_it_was<'a>(old: &Root, home: &'a Home) -> NewDirectory<'a> {
+    let mode = match old.directory_owner(&home.path) {
+        Ok(Some((mode, uid))) if uid == home.uid => mode & CARRIED_MODE,
         Ok(_) | Err(_) => home.mode,
-    }
+    };
+    NewDirectory { path: &home.path, mode, uid: home.uid, gid: home.gid }
 }
 
 fn make_missing_parents(new: &LayeredRoot, path: &Path) -> Result<(), TreeError> {

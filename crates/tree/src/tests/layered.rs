@@ -1,7 +1,7 @@
 //! Two layers without overlayfs, against overlayfs itself.
 
 use super::*;
-use crate::{Kind, LayeredRoot, TreeError};
+use crate::{Kind, LayeredRoot, NewDirectory, TreeError};
 
 pub(super) struct Layers {
     /// `upper`, `lower`, `work`, `merged` in it.
@@ -134,6 +134,61 @@ fn root_writes_make_the_way_with_the_lower_ones_owner_mode_and_attributes() {
     let error = root.replace_file(Path::new("/etc/deep"), b"", 0o600, 0, 0).unwrap_err();
     assert!(matches!(error, TreeError::NotRegular { .. }), "{error}");
     assert!(root.replace_file(Path::new("/none/file"), b"", 0o600, 0, 0).is_err());
+}
+
+#[test]
+fn root_many_directories_are_made_as_one_by_one() {
+    if !is_root() {
+        return;
+    }
+    let made = |at_once: bool, paths: &[&str]| {
+        let layers = Layers::new();
+        let scene = &layers.scene;
+        scene.directory("lower/home/there").directory("upper/home/new").file("lower/home/file", "");
+        scene.file("lower/home/gone/inside", "").symlink("there", "lower/home/link").directory("lower/srv");
+        scene.device("upper/home/gone", FileType::CharacterDevice, 0, 0);
+        let root = layers.root();
+        let new = |path| NewDirectory { path, mode: 0o2750, uid: 7, gid: 8 };
+        let wanted: Vec<NewDirectory<'_>> = paths.iter().map(|path| new(Path::new(path))).collect();
+        let made = if at_once {
+            root.make_directories(&wanted)
+        } else {
+            wanted.iter().map(|new| root.make_directory(new.path, new.mode, new.uid, new.gid)).collect()
+        };
+        let said: Vec<String> = made.iter().map(|made| format!("{made:?}")).collect();
+        let kinds: Vec<String> =
+            paths.iter().map(|path| format!("{:?}", root.kind(Path::new(path)))).collect();
+        (said, kinds, scene.at("upper/srv").exists())
+    };
+    for paths in [
+        &[
+            "/home/a",
+            "/home/there",
+            "/home/new",
+            "/home/file",
+            "/home/link",
+            "/home/gone",
+            "/home/b",
+            "/home/a",
+        ][..],
+        &["/srv/a", "/srv/b"],
+        &["/home/a", "/srv/b"],
+        &["/none/a", "/none/b"],
+        &["/home/file/a", "/home/file/b"],
+        &["/home/link/a", "/home/link/b"],
+        &["/"],
+        &[],
+    ] {
+        assert_eq!(made(true, paths), made(false, paths), "{paths:?}");
+    }
+    let (said, kinds, _) = made(true, &["/home/a", "/home/gone", "/home/there"]);
+    assert_eq!(said, ["Ok(true)", "Ok(true)", "Ok(false)"]);
+    let new = "Ok(Some(Directory { empty: true, mode: 1512, uid: 7, gid: 8 }))";
+    assert_eq!(kinds[..2], [new, new]);
+    assert!(
+        !made(true, &["/home/there"]).2 && made(true, &["/srv/a"]).2,
+        "the way is made for what is missing"
+    );
 }
 
 #[test]
