@@ -11,7 +11,8 @@ use super::note::Notes;
 use super::old::OldAccounts;
 
 /// A home in one of these, or one of these itself, is no home: a root's own programs would be taken for somebody's files.
-const NO_HOMES: [&str; 9] = ["/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
+const NO_HOMES: [&str; 10] =
+    ["/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr", "/var/spool"];
 
 /// Root, and everybody of the old root whom the new one has by name and id: his name, and where his home was. In the order of the old file.
 pub fn homes_of_people(old: &AccountFiles, new_passwd: Option<&[u8]>) -> Vec<(String, PathBuf)> {
