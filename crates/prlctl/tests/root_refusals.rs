@@ -179,7 +179,8 @@ fn root_a_recovery_that_has_the_lock_is_waited_for() {
         let mut commands: Vec<_> = [["exec", "web01", "true"], ["mount", "web01", "-j"]]
             .map(|words| host.prlctl().args(words).stdout(std::process::Stdio::null()).spawn().unwrap())
             .into();
-        std::thread::sleep(std::time::Duration::from_millis(300));
+        // Nothing tells that somebody waits; on a slow machine it takes longer until he does.
+        std::thread::sleep(testkit::patience(1).mul_f64(0.3));
         for command in &mut commands {
             assert_eq!(command.try_wait().unwrap(), None, "it waits");
         }
