@@ -184,6 +184,11 @@ impl Failure {
         because.extend(self.because);
         Failure { what: what.into(), because, ..self }
     }
+
+    /// What, and why, in one line.
+    pub fn reason(&self) -> String {
+        format!("{}: {}", self.what, self.because.join(": "))
+    }
 }
 
 impl fmt::Display for Failure {

@@ -7,6 +7,8 @@ use store::{Area, AreaError, Conf, ContainerId, ContainerName, Journal, Lock, Lo
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
+use crate::event::{Event, What};
+use crate::log::OperationLog;
 use crate::runtime::Runtime;
 
 /// How long a recovery is waited for that has a container's lock.
@@ -17,19 +19,13 @@ pub type TakeLock = fn(&Prefix, LockName, Duration, &str) -> std::result::Result
 
 /// Who is told how an operation goes. The engine prints nothing.
 pub trait Observer {
-    /// A step begins; `text` says it for people.
-    fn step(&mut self, name: &str, text: &str);
-    /// A script has written a line.
-    fn script_line(&mut self, script: &str, line: &[u8]);
-    /// Something is not as it should be, but no reason to stop.
-    fn warning(&mut self, text: &str);
-    /// Something worth knowing that is as it should be.
-    fn note(&mut self, text: &str);
-    /// A signal asks the process to end: `text` says what is done about it. What is under way goes on after this call; `again` is what there is
+    /// Something has happened.
+    fn event(&mut self, event: &Event);
+    /// A signal asks the process to end: `event` says what is done about it. What is under way goes on after this call; `again` is what there is
     /// to say if a second signal does not let it.
-    fn interrupted(&mut self, text: &str, again: &Failure) {
+    fn interrupted(&mut self, event: &Event, again: &Failure) {
         let _ = again;
-        self.warning(text);
+        self.event(event);
     }
     /// What there is to say should a signal end the process from now on, which it does at once.
     fn last_words(&mut self, failure: &Failure) {
@@ -42,10 +38,7 @@ pub trait Observer {
 pub struct Silent;
 
 impl Observer for Silent {
-    fn step(&mut self, _name: &str, _text: &str) {}
-    fn script_line(&mut self, _script: &str, _line: &[u8]) {}
-    fn warning(&mut self, _text: &str) {}
-    fn note(&mut self, _text: &str) {}
+    fn event(&mut self, _event: &Event) {}
 }
 
 /// Everything that a command needs to work on a host.
@@ -56,6 +49,8 @@ pub struct Host {
     pub runtime: Box<dyn Runtime>,
     /// Whom to tell.
     pub observer: RefCell<Box<dyn Observer>>,
+    /// The log of the operation that is under way.
+    pub log: RefCell<Option<OperationLog>>,
     /// The command line, for the error message of whoever finds a lock held.
     pub command: String,
     /// How long to wait for a lock.
@@ -72,19 +67,31 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Tells the observer of a step.
+    /// Tells of a step that begins; `text` says it for people.
     pub fn step(&self, name: &str, text: &str) {
-        self.observer.borrow_mut().step(name, text);
+        self.tell(What::Step { step: name.to_owned(), text: text.to_owned() });
     }
 
-    /// Tells the observer of something that is not as it should be.
+    /// Tells of a line that a script has written.
+    pub fn script_line(&self, script: &str, line: &[u8]) {
+        self.tell(What::Script { script: script.to_owned(), line: tree::escaped(line) });
+    }
+
+    /// Tells of something that is not as it should be, but no reason to stop.
     pub fn warning(&self, text: &str) {
-        self.observer.borrow_mut().warning(text);
+        self.tell(What::Warning { text: text.to_owned() });
     }
 
-    /// Tells the observer of something worth knowing.
+    /// Tells of something worth knowing that is as it should be.
     pub fn note(&self, text: &str) {
-        self.observer.borrow_mut().note(text);
+        self.tell(What::Note { text: text.to_owned() });
+    }
+
+    /// Tells what is done about a signal, and what there is to say should a second one come before that is done.
+    pub(crate) fn interrupted(&self, text: String, again: &Failure) {
+        let event = Event::now(What::Interrupted { text });
+        self.keep_in_log(&event);
+        self.observer.borrow_mut().interrupted(&event, again);
     }
 
     /// Takes the host's lock: for the id ranges and the names.
@@ -137,7 +144,7 @@ impl Host {
         crate::recover::recover(&container)?;
         crate::names::warn_of_no_name(&container);
         if let Err(failure) = crate::names::put_right(&container, false) {
-            self.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+            self.warning(&failure.reason());
         }
         let link = self.prefix.conf_dir().join(format!("{id}.conf"));
         if std::fs::symlink_metadata(&link).is_ok_and(|found| found.is_file()) {

@@ -120,7 +120,7 @@ impl Host {
             .state(state)
             .hint(hint);
         let text = format!("{}: ending it; a second signal ends it at once", signal_word(signal));
-        self.observer.borrow_mut().interrupted(&text, &again);
+        self.interrupted(text, &again);
         Some(signal)
     }
 

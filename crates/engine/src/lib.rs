@@ -13,6 +13,7 @@
 //! scripts     the host's scripts, checked before they are trusted with root
 //! template    recipes of roots
 //! runtime     what is asked of whatever runs containers; `real` is what really does
+//! event       what an operation tells while it goes; `log` is what is kept of that
 //! error       the four lines of a failure
 //! ```
 
@@ -21,10 +22,12 @@ pub mod conffiles;
 mod container;
 pub mod difference;
 pub mod error;
+pub mod event;
 pub mod fault;
 pub mod host;
 pub mod interrupt;
 pub mod keep;
+pub mod log;
 pub mod names;
 pub mod operation;
 pub mod packages;

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tree::LayeredRoot;
 
 use crate::error::Result;
@@ -25,7 +25,7 @@ const RPM: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// What became of the packages.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PackageReport {
     /// What the new root lacks.
     pub packages: Vec<String>,

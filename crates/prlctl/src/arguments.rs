@@ -112,6 +112,19 @@ pub enum PrlctlCommand {
     /// Delete a root of a container that is not live
     #[command(after_help = "Example:\n  prlctl generation-delete web01 1")]
     GenerationDelete(GenerationDelete),
+    /// Show what was done with a container: operations, their steps, what scripts wrote
+    #[command(after_help = "Each line has the seconds since its operation began.\n\n\
+        Examples:\n  prlctl log web01 --last\n  prlctl log web01 -f\n  prlctl log web01 -j | jq 'select(.event == \"script\")'")]
+    Log(Log),
+    /// Show what is done on this host
+    #[command(
+        after_help = "Without --since and -f: of the last 24 hours. What scripts wrote is left to `prlctl log`, or to -j.\n\n\
+        Examples:\n  prlctl events -f\n  prlctl events --since 2h\n  prlctl events --since 2026-11-22T03:00 -j"
+    )]
+    Events(Events),
+    /// Show the report of a container's last reinstall
+    #[command(after_help = "Example:\n  prlctl reinstall-report web01")]
+    ReinstallReport(ReinstallReport),
     /// Bring to an end what dead commands have left under way
     #[command(
         after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01"
@@ -126,6 +139,9 @@ pub enum PrlctlCommand {
     /// Empty the trash
     #[command(hide = true)]
     EmptyTrash,
+    /// Draw what is told on stdin
+    #[command(hide = true)]
+    DrawProgress,
 }
 
 /// A container and nothing else.
@@ -300,6 +316,46 @@ pub struct Mount {
     /// Options of every command
     #[command(flatten)]
     pub common: Common,
+}
+
+/// `prlctl log`
+#[derive(Debug, Args)]
+pub struct Log {
+    /// The container; of one that was deleted, its UUID
+    pub container: String,
+    /// Only the last operation
+    #[arg(long)]
+    pub last: bool,
+    /// Go on with what is being done, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// A JSON object a line: docs/format/events.md
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+/// `prlctl events`
+#[derive(Debug, Args)]
+pub struct Events {
+    /// From then on: a time, or how long ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Go on with what is being done, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// A JSON object a line: docs/format/events.md
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+/// `prlctl reinstall-report`
+#[derive(Debug, Args)]
+pub struct ReinstallReport {
+    /// The container
+    pub container: String,
+    /// One JSON document
+    #[arg(short, long)]
+    pub json: bool,
 }
 
 /// `prlctl reinstall`

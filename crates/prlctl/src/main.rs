@@ -4,6 +4,8 @@
 
 mod arguments;
 mod command;
+mod drawing;
+mod event_words;
 mod output;
 mod password;
 mod progress;

@@ -3,13 +3,52 @@
 //! Data and the closing success line go to stdout, progress and errors to stderr; with `--json` stdout has one JSON document and stderr JSON lines.
 //! Nothing that comes from a container reaches a terminal raw.
 
+use std::cell::RefCell;
 use std::io::Write;
 
 use engine::Failure;
 use serde_json::json;
 
+use crate::drawing::Drawing;
+
+thread_local! {
+    /// While it is there the terminal is its.
+    static DRAWING: RefCell<Option<Drawing>> = const { RefCell::new(None) };
+}
+
+/// A step begins: a line on stderr, or what is drawn there.
+pub fn step(text: &str) {
+    DRAWING.with_borrow_mut(|drawing| {
+        if drawing.is_none() {
+            *drawing = Drawing::begin();
+        }
+        if !drawing.as_mut().is_some_and(|drawing| drawing.step(text)) {
+            write_note(text);
+        }
+    });
+}
+
+/// How far the step is.
+pub fn progress(text: &str) {
+    DRAWING.with_borrow_mut(|drawing| {
+        if !drawing.as_mut().is_some_and(|drawing| drawing.more(text)) {
+            write_note(text);
+        }
+    });
+}
+
+/// Nothing is drawn any more: what follows is written.
+pub fn rest() {
+    DRAWING.with_borrow_mut(|drawing| *drawing = None);
+}
+
+fn write_note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A line of data on stdout. That nobody reads it any more ends the program quietly, as it would any other.
 pub fn line(text: &str) {
+    rest();
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").is_err() {
         std::process::exit(141);
@@ -18,11 +57,13 @@ pub fn line(text: &str) {
 
 /// The closing line of what has been done: that nobody reads it changes nothing.
 pub fn closing(text: &str) {
+    rest();
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }
 
 /// Text on stdout without an end of line.
 pub fn text(text: &str) {
+    rest();
     let mut out = std::io::stdout().lock();
     if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         std::process::exit(141);
@@ -36,17 +77,23 @@ pub fn json(value: &serde_json::Value) {
 
 /// A line on stderr.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    DRAWING.with_borrow_mut(|drawing| {
+        if !drawing.as_mut().is_some_and(|drawing| drawing.line(text)) {
+            write_note(text);
+        }
+    });
 }
 
 /// What a terminal is asked, without an end of line.
 pub fn prompt(text: &str) {
+    rest();
     let mut error = std::io::stderr().lock();
     let _ = error.write_all(text.as_bytes()).and_then(|()| error.flush());
 }
 
 /// A failure, in four lines or as JSON.
 pub fn failure(failure: &Failure, is_json: bool) {
+    rest();
     let (words, to) = failure_text(failure, is_json);
     if to == 1 { text(&words) } else { note(words.trim_end_matches('\n')) }
 }
@@ -59,6 +106,12 @@ pub fn failure_text(failure: &Failure, is_json: bool) -> (String, i32) {
     } else {
         (format!("error: {failure}\n"), 2)
     }
+}
+
+/// What is to be said by a signal itself, which ends what draws, too: over what is drawn.
+pub fn last_words(failure: &Failure, is_json: bool) -> (String, i32) {
+    let (words, to) = failure_text(failure, is_json);
+    if DRAWING.with_borrow(Option::is_some) { (format!("\r\x1b[K{words}"), to) } else { (words, to) }
 }
 
 /// What `error` is in a JSON document.

@@ -358,7 +358,7 @@ fn root_with_json_stdout_is_one_document_and_stderr_is_lines_of_json() {
         (&"reinstalled".into(), &1.into(), &2.into(), &true.into()),
         "{done}"
     );
-    assert!(done["report"].to_string().contains("joe"), "{done}");
+    assert!(done["notes"].to_string().contains("joe"), "{done}");
     let undone = document(&["reinstall", "web01", "--undo", "--json"], 0);
     assert_eq!(
         (&undone["result"], &undone["from"], &undone["to"]),

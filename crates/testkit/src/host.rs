@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use engine::event::{Event, What};
 use engine::operation::{create, reinstall};
 use engine::{Host, Observer, Result};
 use store::template::{self, Template, TemplateRecord};
@@ -33,21 +34,23 @@ pub enum Told {
 struct Recorder(Rc<RefCell<Vec<Told>>>);
 
 impl Observer for Recorder {
-    fn step(&mut self, name: &str, text: &str) {
-        self.0.borrow_mut().push(Told::Step(name.to_owned(), text.to_owned()));
-    }
-
-    fn script_line(&mut self, script: &str, line: &[u8]) {
-        let line = String::from_utf8_lossy(line).into_owned();
-        self.0.borrow_mut().push(Told::Line(script.to_owned(), line));
-    }
-
-    fn warning(&mut self, text: &str) {
-        self.0.borrow_mut().push(Told::Warning(text.to_owned()));
-    }
-
-    fn note(&mut self, text: &str) {
-        self.0.borrow_mut().push(Told::Note(text.to_owned()));
+    fn event(&mut self, event: &Event) {
+        let told = match &event.what {
+            What::Step { step, text } if !text.is_empty() => Told::Step(step.clone(), text.clone()),
+            What::Script { script, line } => Told::Line(script.clone(), line.clone()),
+            What::Warning { text } | What::Interrupted { text } => Told::Warning(text.clone()),
+            What::Note { text } => Told::Note(text.clone()),
+            What::Begin { .. }
+            | What::Step { .. }
+            | What::Progress { .. }
+            | What::LeftOut { .. }
+            | What::ScriptEnd { .. }
+            | What::Failed { .. }
+            | What::Revert { .. }
+            | What::Report(_)
+            | What::End { .. } => return,
+        };
+        self.0.borrow_mut().push(told);
     }
 }
 
@@ -99,6 +102,7 @@ impl TestHost {
             prefix: self.prefix.clone(),
             runtime: Box::new(FakeRuntime::new(&self.prefix)),
             observer: RefCell::new(Box::new(Recorder(self.told.clone()))),
+            log: RefCell::default(),
             command: "a test".to_owned(),
             lock_wait: Duration::ZERO,
         }

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::merge::Merged;
 use super::note::AccountNote;
 use super::old::ROOT;
@@ -13,7 +15,8 @@ use super::table::Table;
 use super::{AccountFiles, GivenPassword};
 
 /// Which password is valid for root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum RootPassword {
     /// That of the old root.
     Old,

@@ -10,8 +10,8 @@ use store::{Base, GenerationNumber, Reason, template};
 use tree::{LayeredRoot, Root as TreeRoot};
 
 use super::change::{ChangeWork, create_generation};
-use super::log::Tail;
 use super::reinstall::check_old;
+use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::runtime::{OuterScript, RuntimeErrorKind};
@@ -127,6 +127,9 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         ("SHELL".to_owned(), "/bin/bash".into()),
     ];
     let shown = container.root(work.plan.from)?;
+    // So that what the script is shown is the only overlay over that delta: the kernel warns of two. What was dirty was written before the stop,
+    // so this is short; and where a process of the host is in it, two it is, of which nobody writes to either.
+    let _ = container.runtime().unmount(container.id(), work.plan.from);
     let outer = OuterScript {
         file: &script.file,
         arguments: arguments_of_script(container, work.plan.to),
@@ -136,15 +139,10 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         read_only: Some(template.rootfs()),
         limit: Duration::from_secs(work.plan.timeout),
     };
-    let log = &mut work.log;
-    let mut tail = Tail::default();
+    let mut output = ScriptOutput::new(container.host, "vps.reinstall");
     let exit = container
         .runtime()
-        .run_outside(container.id(), &outer, &mut |line| {
-            tail.take(line);
-            log.line("vps.reinstall", line);
-            container.host.observer.borrow_mut().script_line("vps.reinstall", line);
-        })
+        .run_outside(container.id(), &outer, &mut |line| output.line(line))
         .map_err(|error| {
             let what = match error.kind {
                 RuntimeErrorKind::Interrupted => "`vps.reinstall` was interrupted",
@@ -157,26 +155,21 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
             };
             Failure::new(Code::ScriptFailed, what).because(error.because)
         })?;
-    let failed = |how: String| {
-        let mut failure = Failure::new(Code::ScriptFailed, format!("`vps.reinstall` {how}"));
-        if let Some(words) = tail.words() {
-            failure = failure.because(words);
-        }
-        failure.hint(format!(
-            "correct {0}/vps.reinstall and run `prlctl reinstall {1}`, or add --skipscripts",
-            container.host.prefix.conf_dir().display(),
-            container.name
-        ))
-    };
+    let outcome = output.ended(exit, work.plan.timeout);
     match exit {
-        Some(Exit::Code(0)) => {}
-        Some(Exit::Code(128)) => return Ok(false),
-        Some(Exit::Code(code)) => return Err(failed(format!("exited with {code}"))),
-        Some(Exit::Signal(signal)) => return Err(failed(format!("was killed by signal {signal}"))),
-        None => return Err(failed(format!("did not end within {} s and was killed", work.plan.timeout))),
+        Some(Exit::Code(0)) => {
+            accept(work, &delta)?;
+            Ok(true)
+        }
+        Some(Exit::Code(128)) => Ok(false),
+        _ => Err(output
+            .explain(Failure::new(Code::ScriptFailed, format!("`vps.reinstall` {outcome}")))
+            .hint(format!(
+                "correct {0}/vps.reinstall and run `prlctl reinstall {1}`, or add --skipscripts",
+                container.host.prefix.conf_dir().display(),
+                container.name
+            ))),
     }
-    accept(work, &delta)?;
-    Ok(true)
 }
 
 /// What the script has made must be a root, and one that only the script has made.

@@ -13,7 +13,7 @@
 //! ```
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
@@ -23,6 +23,7 @@ use super::carry::carry;
 use super::configure::configure;
 use super::keep::{KeepReport, Measured};
 use super::password::Passwords;
+use super::report::{self, Report};
 use super::settle::{follow_in_configuration, settle};
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
@@ -74,6 +75,15 @@ pub struct Change {
     /// What is worth telling at the end.
     #[serde(skip)]
     pub report: Vec<String>,
+    /// Since when the container is down that ran.
+    #[serde(skip)]
+    pub down_since: Option<Instant>,
+    /// How long it was.
+    #[serde(skip)]
+    pub downtime: Option<Duration>,
+    /// What it came to, as it stands in the log.
+    #[serde(skip)]
+    pub reported: Option<Report>,
 }
 
 /// What a reinstall makes.
@@ -265,6 +275,7 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
     if container.is_running() {
         // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
         let _ = rustix::fs::syncfs(container.area.handle());
+        work.plan.down_since.get_or_insert_with(Instant::now);
         container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
     }
     container.runtime().wait_until_gone(container.id()).map_err(|error| {
@@ -292,8 +303,7 @@ pub fn start_what_ran(work: &mut ChangeWork<'_>) {
     if work.journal.was_running && work.is_this_boot() && !work.container.is_running() {
         work.container.host.step("start", "Starting the CT again...");
         if let Err(failure) = work.container.start() {
-            work.log.note(&format!("not started: {failure}"));
-            work.container.host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+            work.container.host.warning(&failure.reason());
         }
     }
 }
@@ -332,7 +342,9 @@ fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let limit = Duration::from_secs(work.plan.timeout);
     if work.plan.making.is_some() {
-        return container.runtime().wait_until_up(container.id(), limit).map_err(failed);
+        container.runtime().wait_until_up(container.id(), limit).map_err(failed)?;
+        work.plan.downtime = work.plan.down_since.map(|since| since.elapsed());
+        return Ok(());
     }
     // Whoever goes back to a root of before wants that one, broken as it may be: that it lives is enough.
     match container.runtime().wait_until_up(container.id(), limit.min(PATIENCE)) {
@@ -417,6 +429,7 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
     if linux::mutated!("conf-before-live") {
         follow_in_configuration(work, &area.generation(work.plan.to)?)?;
     }
+    report::record(work);
     // A death before the rename: `live` is old, and recovery reverts. After it, before the sync: either, and each is whole; recovery that
     // finds it new syncs first.
     area.point_live(work.plan.to)?;

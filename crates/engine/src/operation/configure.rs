@@ -6,7 +6,7 @@ use std::time::Duration;
 use linux::Exit;
 
 use super::change::ChangeWork;
-use super::log::Tail;
+use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
 use crate::packages::{NO_NETWORK, SCRIPT};
 use crate::runtime::{InnerScript, RuntimeErrorKind};
@@ -42,26 +42,15 @@ fn install_packages(work: &mut ChangeWork<'_>) -> Result<()> {
     let environment = runtime::exec::environment();
     let inner =
         InnerScript { text: text.as_bytes(), environment, limit: Duration::from_secs(work.plan.timeout) };
-    let log = &mut work.log;
-    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| {
-        log.line("packages", line);
-        container.host.observer.borrow_mut().script_line("packages", line);
-    });
+    let mut output = ScriptOutput::new(container.host, "packages");
+    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));
+    let outcome = exit.as_ref().map(|exit| output.ended(*exit, work.plan.timeout));
     packages.outcome = match exit {
         Ok(Some(Exit::Code(0))) => "they have been installed".to_owned(),
         Ok(Some(Exit::Code(NO_NETWORK))) => {
             format!("the container has no network: {SCRIPT} in it installs them when it has one")
         }
-        Ok(Some(Exit::Code(code))) => format!("{SCRIPT} exited with {code}: run it again in the container"),
-        Ok(Some(Exit::Signal(signal))) => {
-            format!("{SCRIPT} was killed by signal {signal}: run it again in the container")
-        }
-        Ok(None) => {
-            format!(
-                "{SCRIPT} did not end within {} s and was killed: run it again in the container",
-                work.plan.timeout
-            )
-        }
+        Ok(_) => format!("{SCRIPT} {}: run it again in the container", outcome.unwrap_or_default()),
         Err(error) if error.kind == RuntimeErrorKind::Interrupted => {
             return Err(Failure::new(Code::ReinstallFailed, "the installation of packages was interrupted"));
         }
@@ -79,33 +68,28 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
     environment.push(("REINSTALL_DATA_ROOT".to_owned(), "/old".to_owned()));
     let inner =
         InnerScript { text: &script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
-    let log = &mut work.log;
-    let mut tail = Tail::default();
+    let mut output = ScriptOutput::new(container.host, &script.name);
     let before = container.runtime().pulse(container.id());
-    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| {
-        tail.take(line);
-        log.line(&script.name, line);
-        container.host.observer.borrow_mut().script_line(&script.name, line);
-    });
+    let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));
     let failed = |how: String| {
-        let mut failure = Failure::new(Code::ReinstallFailed, format!("`{}` {how}", script.name));
-        if let Some(words) = tail.words() {
-            failure = failure.because(words);
-        }
-        failure.hint(format!(
+        let failure = Failure::new(Code::ReinstallFailed, format!("`{}` {how}", script.name));
+        output.explain(failure).hint(format!(
             "correct {} and run `prlctl reinstall {}`, or add --skipscripts",
             script.path.display(),
             container.name
         ))
     };
     match exit {
-        Ok(Some(Exit::Code(0))) => {}
-        Ok(Some(Exit::Code(code))) => return Err(failed(format!("exited with {code}"))),
-        Ok(Some(Exit::Signal(signal))) => {
-            let how = if container.is_running() { "" } else { ": the container went down while it ran" };
-            return Err(failed(format!("was killed by signal {signal}{how}")));
+        Ok(exit) => {
+            let outcome = output.ended(exit, work.plan.timeout);
+            match exit {
+                Some(Exit::Code(0)) => {}
+                Some(Exit::Signal(_)) if !container.is_running() => {
+                    return Err(failed(format!("{outcome}: the container went down while it ran")));
+                }
+                _ => return Err(failed(outcome)),
+            }
         }
-        Ok(None) => return Err(failed(format!("did not end within {} s and was killed", work.plan.timeout))),
         Err(error) if error.kind == RuntimeErrorKind::Interrupted => {
             return Err(failed("was interrupted".to_owned()));
         }

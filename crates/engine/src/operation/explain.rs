@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::build::arguments_of_script;
 use super::change::{Change, template_name};
 use super::keep::in_words;
-use super::log::durations;
 use super::password;
 use crate::error::{Result, system};
 use crate::host::Container;
+use crate::log::read::durations;
 use crate::space;
 
 /// A plan in words and figures.
@@ -107,7 +107,10 @@ pub fn explain(container: &Container<'_>, change: &Change) -> Result<Explained> 
         needs_inodes: need.inodes,
         free_bytes,
         free_inodes,
-        last_ms: durations(container, kind).iter().map(|taken| taken.as_millis() as u64).collect(),
+        last_ms: durations(&container.host.prefix, container.id(), kind)
+            .iter()
+            .map(|taken| taken.as_millis() as u64)
+            .collect(),
     })
 }
 

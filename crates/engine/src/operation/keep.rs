@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tree::{Copied, Copier, Except, LayeredRoot};
 
 use super::build::{layers, staged};
@@ -16,6 +16,7 @@ use super::carry::files_of;
 use super::change::ChangeWork;
 use crate::accounts::{self, AccountFiles};
 use crate::error::{Code, Failure, Result};
+use crate::event::What;
 use crate::host::Container;
 use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find};
 use crate::packages;
@@ -34,7 +35,7 @@ const PACE: Duration = Duration::from_secs(5);
 const MOST_TOLD: usize = 20;
 
 /// What was kept, and what not.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeepReport {
     /// In the order in which they were named.
     pub kept: Vec<Kept>,
@@ -49,7 +50,7 @@ pub struct KeepReport {
 }
 
 /// One thing to keep.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
     /// As it was named.
     pub keep: String,
@@ -62,7 +63,7 @@ pub struct Kept {
 }
 
 /// A file of the new root that said something else.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
     /// Where it was.
     pub path: String,
@@ -71,7 +72,7 @@ pub struct Conflict {
 }
 
 /// What was not copied.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Left {
     /// What.
     pub path: String,
@@ -134,9 +135,6 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     report.owners = changed_owners(&copied.owners, &old_accounts, &new_accounts);
     if making.keep.iter().any(|keep| keep.patterns.contains(&Pattern::Packages)) {
         report.packages = Some(packages::carry(&old, &new)?);
-    }
-    for line in lines(&report, usize::MAX) {
-        work.log.note(&line);
     }
     work.plan.kept = Some(report);
     Ok(())
@@ -228,7 +226,7 @@ pub fn lines(report: &KeepReport, most: usize) -> Vec<String> {
         let more = all.len().saturating_sub(most);
         lines.extend(all.into_iter().take(most));
         if more > 0 {
-            lines.push(format!("and {more} more {what}: the operation's log has all"));
+            lines.push(format!("and {more} more {what}: `prlctl reinstall-report` has all, with -j"));
         }
     };
     let conflicts = report.conflicts.iter();
@@ -306,8 +304,11 @@ impl<'a> Pace<'a> {
     fn goes_on(&mut self, copied: &Copied) -> bool {
         if Instant::now() >= self.next {
             self.next = Instant::now() + PACE;
-            let text = format!("... {} entries, {} so far", copied.entries, in_words(copied.bytes));
-            self.container.host.step("carry", &text);
+            self.container.host.tell(What::Progress {
+                step: "carry".to_owned(),
+                entries: copied.entries,
+                bytes: copied.bytes,
+            });
         }
         let Some(interrupt) = &self.interrupt else { return true };
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

@@ -21,10 +21,11 @@ pub mod explain;
 pub mod forget;
 mod homes;
 pub mod keep;
-mod log;
 pub mod make_template;
 mod password;
 pub mod reinstall;
+pub mod report;
+mod script_output;
 mod settle;
 pub mod switch;
 
@@ -34,11 +35,11 @@ use serde::de::DeserializeOwned;
 use store::{Journal, reserve};
 
 use crate::error::{Code, Failure, Result};
+use crate::event::{Ended, What};
 use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
 use crate::interrupt::signal_word;
 
-pub use log::OperationLog;
 pub use password::Passwords;
 
 /// One step of an operation whose plan is a `P`.
@@ -108,8 +109,6 @@ pub struct Work<'a, P> {
     pub journal: Journal,
     /// Its plan.
     pub plan: P,
-    /// Its log.
-    pub log: OperationLog,
     /// What cannot be done if it fails: "cannot reinstall `web01`".
     pub what: String,
     /// The commit has happened.
@@ -128,7 +127,6 @@ impl<P> Work<'_, P> {
         let container = self.container;
         let signal = container.runtime().interruption()?;
         let word = signal_word(signal);
-        self.log.note(&format!("{word}, committed: {}", self.is_committed));
         // An operation on a stopped container has none yet; and there may be no process for one.
         let is_kept = container.runtime().keep(container.id()).is_ok();
         let name = &container.name;
@@ -156,7 +154,7 @@ impl<P> Work<'_, P> {
             .because("a second signal came before the first one was dealt with")
             .state(state)
             .hint(format!("`prlctl recover {name}` {hint}"));
-        container.host.observer.borrow_mut().interrupted(&text, &again);
+        container.host.interrupted(text, &again);
         Some(signal)
     }
 }
@@ -181,23 +179,35 @@ pub fn run<P: Serialize>(
     what: &str,
     code: Code,
 ) -> Result<Outcome<P>> {
+    let recording = container.host.recording(container.id(), &container.name, kind.name, None);
     let journal = Journal {
         format: Journal::FORMAT,
         operation: kind.name.to_owned(),
         steps: kind.steps.iter().map(|step| step.name.to_owned()).collect(),
         boot_id: boot_id(),
         was_running: container.is_running(),
-        started: jiff::Timestamp::now(),
+        // By which a recovery is found that was one of this operation.
+        started: recording.at(),
         pid: std::process::id(),
         arguments: serde_json::to_value(&plan).map_err(|error| crate::error::system(what, &error))?,
     };
-    let log = OperationLog::open(container, kind.name);
-    let work = Work { container, journal, plan, log, what: what.to_owned(), is_committed: false };
+    let work = Work { container, journal, plan, what: what.to_owned(), is_committed: false };
+    let result = begin(kind, work, code);
+    match &result {
+        Ok(outcome) => recording.end(Ended::Done, outcome.unfinished.clone(), None),
+        Err(failure) => recording.end(Ended::Failed, None, Some(failure)),
+    }
+    result
+}
+
+/// From the journal on.
+fn begin<P: Serialize>(kind: &'static Kind<P>, work: Work<'_, P>, code: Code) -> Result<Outcome<P>> {
+    let (container, what) = (work.container, work.what.clone());
     // From here on whoever presses ^C is to be told what becomes of the container.
     container
         .runtime()
         .heed_signals()
-        .map_err(|error| Failure::new(Code::System, what).because(error.because).unchanged())?;
+        .map_err(|error| Failure::new(Code::System, &what).because(error.because).unchanged())?;
     // What makes a root has asked for room; what goes back to one, or deletes one, must not need any.
     let released = reserve::release_if_full(&container.host.prefix);
     // Durable before the first step: a death from here on is found by the next command.
@@ -205,7 +215,7 @@ pub fn run<P: Serialize>(
         container
             .area
             .store_journal(&work.journal)
-            .map_err(|error| damaged(error, &container.name).within(what))?;
+            .map_err(|error| damaged(error, &container.name).within(&what))?;
     }
     // A container that ran must not stay down, nor a script of the host go on, because this process is killed.
     let is_kept = work.journal.was_running || kind.runs_on_the_host;
@@ -228,10 +238,7 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
     let container = work.container;
     for step in kind.steps {
         let text = (step.text)(&work);
-        if !text.is_empty() {
-            container.host.step(step.name, &text);
-        }
-        work.log.note(&format!("step {}", step.name));
+        container.host.step(step.name, &text);
         let result = fault::here(kind.name, step.name, Place::Before)
             .and_then(|()| unless_interrupted(&mut work))
             .and_then(|()| apply(kind.name, step, &mut work))
@@ -241,10 +248,10 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
                 fault::here(kind.name, step.name, Place::After)
             });
         if let Err(failure) = result {
-            work.log.note(&format!("failed: {failure}"));
+            container.host.tell(What::Failed { step: step.name.to_owned(), text: failure.reason() });
             if work.is_committed {
                 // It has happened, and nothing takes it back: the journal stays, and the next command finishes it.
-                let unfinished = format!("{}: {}", failure.what, failure.because.join(": "));
+                let unfinished = failure.reason();
                 return Ok(Outcome { plan: work.plan, unfinished: Some(unfinished) });
             }
             // What has failed may have been ended by the signal itself, which goes to the whole group of a terminal.
@@ -256,8 +263,7 @@ fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<
         }
     }
     // That the journal is still there takes nothing back either: the next command finds everything done.
-    let unfinished =
-        finish(&mut work).err().map(|failure| format!("{}: {}", failure.what, failure.because.join(": ")));
+    let unfinished = finish(&mut work).err().map(|failure| failure.reason());
     Ok(Outcome { plan: work.plan, unfinished })
 }
 
@@ -335,9 +341,10 @@ fn revert_all<P>(kind: &'static Kind<P>, work: &mut Work<'_, P>) -> Result<()> {
     }
     for step in kind.steps.iter().rev() {
         fault::here(kind.name, step.name, Place::Revert)?;
+        work.container.host.record(What::Revert { step: step.name.to_owned() });
         (step.revert)(work)?;
         if fault::is_twice(kind.name, step.name, Place::Revert) {
-            work.log.note(&format!("revert {} once more", step.name));
+            work.container.host.record(What::Note { text: format!("revert {} once more", step.name) });
             (step.revert)(work)?;
         }
     }
@@ -348,7 +355,7 @@ fn revert_all<P>(kind: &'static Kind<P>, work: &mut Work<'_, P>) -> Result<()> {
 fn apply<P>(operation: &str, step: &Step<P>, work: &mut Work<'_, P>) -> Result<()> {
     (step.apply)(work)?;
     if fault::is_twice(operation, step.name, Place::After) {
-        work.log.note(&format!("apply {} once more", step.name));
+        work.container.host.record(What::Note { text: format!("apply {} once more", step.name) });
         (step.apply)(work)?;
     }
     Ok(())
@@ -356,7 +363,6 @@ fn apply<P>(operation: &str, step: &Step<P>, work: &mut Work<'_, P>) -> Result<(
 
 fn finish<P>(work: &mut Work<'_, P>) -> Result<()> {
     work.container.area.clear_journal().map_err(|error| damaged(error, &work.container.name))?;
-    work.log.note("end");
     Ok(())
 }
 
@@ -378,9 +384,9 @@ pub fn resume<P: DeserializeOwned>(
                 container.name
             ))
     })?;
-    let log = OperationLog::open(container, kind.name);
-    let mut work = Work { container, journal, plan, log, what: String::new(), is_committed: false };
-    work.log.note("recovery");
+    let recording =
+        container.host.recording(container.id(), &container.name, kind.name, Some(journal.started));
+    let work = Work { container, journal, plan, what: String::new(), is_committed: false };
     // What has been brought down to be brought back must not stay down because this process is killed too.
     let is_kept = work.journal.was_running
         && work.is_this_boot()
@@ -392,10 +398,14 @@ pub fn resume<P: DeserializeOwned>(
     if result.is_ok() {
         container.host.recovered(&container.name);
     }
-    result
+    match &result {
+        Ok((ended, _)) => recording.end(*ended, None, None),
+        Err(failure) => recording.end(Ended::Failed, None, Some(failure)),
+    }
+    result.map(|(_, told)| told)
 }
 
-fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<String> {
+fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<(Ended, String)> {
     let container = work.container;
     let _released = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
@@ -410,10 +420,12 @@ fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<S
             fault::here(kind.name, step.name, Place::After)?;
         }
         finish(&mut work)?;
-        return Ok(format!("{} of `{}` was complete: its end was made up for", kind.name, container.name));
+        let told = format!("{} of `{}` was complete: its end was made up for", kind.name, container.name);
+        return Ok((Ended::Done, told));
     }
     revert_all(kind, &mut work)?;
-    Ok(format!("{} of `{}` was undone: {}", kind.name, container.name, state_after(&work)))
+    let told = format!("{} of `{}` was undone: {}", kind.name, container.name, state_after(&work));
+    Ok((Ended::Undone, told))
 }
 
 #[cfg(test)]

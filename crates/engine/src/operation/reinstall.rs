@@ -6,9 +6,10 @@ use store::{Base, GenerationRecord, Template, TemplateName, template};
 use tree::{Kind as EntryKind, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
-use super::keep::{KeepReport, measure};
+use super::keep::measure;
+use super::report::Report;
 use super::{Outcome, Passwords, password, run};
-use crate::accounts::{GivenPassword, RootPassword};
+use crate::accounts::GivenPassword;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::scripts::{Scripts, open_configure, open_extra, open_reinstall};
@@ -37,21 +38,11 @@ pub struct Options {
     pub stop_timeout: u64,
 }
 
-/// What a reinstall came to, for the report.
+/// What a reinstall came to.
 #[derive(Debug)]
 pub struct Reinstalled {
-    /// The generation that was live.
-    pub old: store::GenerationNumber,
-    /// The one that is.
-    pub new: store::GenerationNumber,
-    /// The old root is at `/old`.
-    pub is_kept: bool,
-    /// What was kept beyond the users.
-    pub kept: Option<KeepReport>,
-    /// What was carried, and what not.
-    pub report: Vec<String>,
-    /// Which password is valid for root; `None`: the new root's files cannot be read.
-    pub root_password: Option<RootPassword>,
+    /// For people and programs.
+    pub report: Report,
     /// What the next command finishes.
     pub unfinished: Option<String>,
 }
@@ -151,6 +142,9 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         scripts,
         passwords: Passwords::new(options.password.clone()),
         report: Vec::new(),
+        down_since: None,
+        downtime: None,
+        reported: None,
     };
     password::check(container, &change, &template)?;
     Ok(change)
@@ -163,20 +157,12 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
 pub fn reinstall(container: &Container<'_>, options: &Options) -> Result<Reinstalled> {
     let what = cannot(container);
     let change = plan(container, options, false)?;
-    let (old, new, discards) = (change.from, change.to, change.discards);
     let is_by_script = change.making.as_ref().is_some_and(|making| making.is_by_script);
     let kind = if is_by_script { &REINSTALL_BY_SCRIPT } else { &REINSTALL };
     let Outcome { plan, unfinished } = run(kind, container, change, &what, Code::ReinstallFailed)?;
-    let root_password = password::valid_for_root(container, &plan);
-    Ok(Reinstalled {
-        old,
-        new,
-        is_kept: !discards,
-        kept: plan.kept,
-        report: plan.report,
-        root_password,
-        unfinished,
-    })
+    // Made before the commit, without which nobody comes here.
+    let report = plan.reported.clone().unwrap_or_else(|| Report::of(container, &plan));
+    Ok(Reinstalled { report, unfinished })
 }
 
 fn check_template(template: &Template) -> Result<()> {

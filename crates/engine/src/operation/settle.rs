@@ -5,6 +5,7 @@ use std::time::Duration;
 use store::{Conf, GenerationNumber, GenerationRecord, GenerationState};
 
 use super::change::{ChangeWork, start_what_ran};
+use super::report;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 
@@ -63,6 +64,7 @@ pub fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     // A script's last word was `reboot`, say, and it came down just after the commit.
     start_what_ran(work);
+    report::complete(work);
     Ok(())
 }
 

@@ -104,6 +104,9 @@ pub fn switch(
         scripts: Scripts::default(),
         passwords: super::Passwords::default(),
         report: Vec::new(),
+        down_since: None,
+        downtime: None,
+        reported: None,
     };
     let Outcome { unfinished, .. } = run(&SWITCH, container, change, what, Code::ReinstallFailed)?;
     Ok(Switched { from, to, unfinished })

@@ -157,7 +157,7 @@ fn aftermath(
     host.fake().change(|world| world.fault = None);
     let next =
         host.reinstall(id, &reinstall_options()).unwrap_or_else(|error| panic!("{case}: the next: {error}"));
-    assert_eq!((next.unfinished, next.new.get()), (None, host.live(id)), "{case}: the next reinstall");
+    assert_eq!((next.unfinished, next.report.new.get()), (None, host.live(id)), "{case}: the next reinstall");
     whole(host, id, runs, &format!("{case}, after the next reinstall"));
 }
 
@@ -338,7 +338,7 @@ fn visit_twice(operation: &str) {
                 }
                 let log = log_of(&host, &id);
                 let again: Vec<&str> =
-                    log.lines().filter_map(|line| line.strip_suffix(" once more")).collect();
+                    log.lines().filter_map(|line| line.strip_suffix(" once more\"}")).collect();
                 if again.is_empty() {
                     continue;
                 }

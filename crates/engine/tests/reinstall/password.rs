@@ -44,13 +44,13 @@ fn a_given_password_is_the_only_thing_that_is_different() {
         };
         assert_eq!(shadow(&host, &id, 2, other), wanted);
         assert_eq!(read(&host, &id, 2, "etc/passwd").is_some_and(|text| text.contains("anna")), !resets);
-        assert!(done.is_kept);
+        assert!(done.report.is_old_kept);
         let wanted = if user == "root" { RootPassword::Given } else { RootPassword::Old };
-        assert_eq!(done.root_password, Some(wanted));
+        assert_eq!(done.report.root_password, Some(wanted));
         assert!(
-            done.report.contains(&format!("`{user}` has the password that was given")),
+            done.report.notes.contains(&format!("`{user}` has the password that was given")),
             "{:?}",
-            done.report
+            done.report.notes
         );
     }
 }
@@ -100,7 +100,7 @@ fn a_password_for_somebody_whom_vps_reinstall_has_not_made_undoes_it() {
     let done = host.reinstall(&id, &with_password("bob")).unwrap();
     let number = host.live(&id);
     assert!(shadow(&host, &id, number, "bob").starts_with("bob:$6$rounds="));
-    assert_eq!(done.root_password, Some(RootPassword::Missing));
+    assert_eq!(done.report.root_password, Some(RootPassword::Missing));
     host.script("vps.reinstall", "exit 128");
     host.reinstall(&id, &with_password("daemon")).unwrap();
     let number = host.live(&id);
@@ -176,7 +176,7 @@ fn it_is_told_which_password_is_valid_for_root() {
         let template = Some("own".parse().unwrap());
         let options = reinstall::Options { password, reset_passwords, template, ..reinstall_options() };
         let done = host.reinstall(&id, &options).unwrap();
-        assert_eq!(done.root_password, Some(wanted), "{old:?} {own:?} {options:?}");
+        assert_eq!(done.report.root_password, Some(wanted), "{old:?} {own:?} {options:?}");
         assert!(wanted.to_string().starts_with("root's password: "));
     }
 }
@@ -187,7 +187,7 @@ fn a_new_root_whose_files_are_odd_is_only_a_failure_where_something_is_to_be_wri
     let id = host.create("web01");
     host.script("vps.reinstall", "copy template\nremove /etc/passwd\nmkdir /etc/passwd");
     let options = reinstall::Options { reset_passwords: true, ..reinstall_options() };
-    assert_eq!(host.reinstall(&id, &options).unwrap().root_password, None);
+    assert_eq!(host.reinstall(&id, &options).unwrap().report.root_password, None);
     let options = reinstall::Options { password: with_password("root").password, ..options };
     assert_eq!(host.reinstall(&id, &options).unwrap_err().code, Code::ReinstallFailed);
     assert_eq!(host.live(&id), 2);

@@ -92,7 +92,7 @@ fn a_new_root_that_goes_down_just_after_the_commit_and_does_not_start_again_lock
     host.fake().fail("settle", 1, How::GoesDownForGood);
     let engine = host.host();
     let done = reinstall::reinstall(&engine.open("web01").unwrap(), &reinstall_options()).unwrap();
-    assert_eq!((done.new.get(), done.unfinished), (2, None));
+    assert_eq!((done.report.new.get(), done.unfinished), (2, None));
     assert!(
         host.told()
             .iter()

@@ -10,7 +10,10 @@ fn the_old_root_of_a_running_container_is_at_old() {
     host.told();
     let done = plain(&host, &id);
 
-    assert_eq!((done.old.get(), done.new.get(), done.is_kept, done.unfinished), (1, 2, true, None));
+    assert_eq!(
+        (done.report.old.get(), done.report.new.get(), done.report.is_old_kept, done.unfinished),
+        (1, 2, true, None)
+    );
     assert_eq!(host.generations(&id), [1, 2]);
     assert_eq!((host.live(&id), parent(&host, &id, 2)), (2, Some(1)));
     assert_eq!(runs(&host, &id), Some((2, vec![1])));
@@ -118,7 +121,7 @@ fn without_a_backup_the_old_root_is_gone_and_never_shown() {
     let mut options = reinstall_options();
     options.skip_backup = true;
     let done = host.reinstall(&id, &options).unwrap();
-    assert!(!done.is_kept);
+    assert!(!done.report.is_old_kept);
     assert_eq!((host.generations(&id), parent(&host, &id, 3)), (vec![1, 3], Some(1)));
     assert_eq!(runs(&host, &id), Some((3, vec![1])), "what was at /old/old is at /old");
     assert!(!is_read_only(&host, &id, 1), "and is the container's own now");
@@ -233,5 +236,5 @@ fn a_number_is_never_used_twice() {
     plain(&host, &id);
     undo(&host, &id).unwrap();
     forget::delete(&host.host().open("web01").unwrap(), GenerationNumber::new(2)).unwrap();
-    assert_eq!(plain(&host, &id).new.get(), 3);
+    assert_eq!(plain(&host, &id).report.new.get(), 3);
 }

@@ -39,7 +39,7 @@ fn users_are_carried_over() {
     let mode = host.delta(&id, 2, "etc/shadow").metadata().unwrap().permissions().mode() & 0o7777;
     assert_eq!(mode, 0o644, "as it was in the new root");
     assert!(host.delta(&id, 2, "home/anna").is_dir());
-    assert!(!done.report.is_empty());
+    assert!(!done.report.notes.is_empty());
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn users_are_not_carried_over_with_resetpwdb_and_nothing_else_changes() {
     options.reset_passwords = true;
     let done = host.reinstall(&id, &options).unwrap();
     assert_eq!((read(&host, &id, 2, "etc/passwd"), read(&host, &id, 2, "etc/shadow")), (None, None));
-    assert!(done.is_kept);
+    assert!(done.report.is_old_kept);
     assert_eq!((host.generations(&id), parent(&host, &id, 2)), (vec![1, 2], Some(1)));
 }
 
@@ -65,9 +65,9 @@ fn an_account_file_that_is_no_file_is_reported_and_not_read() {
     std::fs::create_dir(host.delta(&id, 1, "etc/group")).unwrap();
     let done = plain(&host, &id);
     assert!(
-        done.report.iter().any(|line| line.contains("/etc/group of the old root is not carried over")),
+        done.report.notes.iter().any(|line| line.contains("/etc/group of the old root is not carried over")),
         "{:?}",
-        done.report
+        done.report.notes
     );
 }
 
@@ -100,8 +100,8 @@ fn a_home_that_is_missing_is_made_as_it_was_with_what_leads_to_it() {
     assert_eq!(found("home/bert"), (0o711, 1001, 1000));
     assert_eq!(found("home/carl"), (0o700, 1002, 1000), "what is not his own tells nothing");
     assert!(
-        done.report.iter().any(|line| line.starts_with("the home /etc/passwd/dora was not made")),
+        done.report.notes.iter().any(|line| line.starts_with("the home /etc/passwd/dora was not made")),
         "{:?}",
-        done.report
+        done.report.notes
     );
 }

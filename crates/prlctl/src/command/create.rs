@@ -1,5 +1,6 @@
 //! `prlctl create`
 
+use engine::event::Ended;
 use engine::operation::create::{Options, create};
 use engine::{Code, Failure, Result};
 use serde_json::json;
@@ -26,6 +27,8 @@ pub fn run(arguments: &Create) -> Result<u8> {
     host.step("create", "Creating the Container...");
     let options = Options { name: name.clone(), id, template, sample: arguments.config.clone() };
     let id = create(&host, &options)?;
+    // Before, there was nothing that a log could be of.
+    host.recording(&id, name.as_str(), "create", None).end(Ended::Done, None, None);
     Ok(done(
         arguments.common.json,
         "The Container has been successfully created.",

@@ -23,8 +23,12 @@ pub fn run(arguments: &Delete) -> Result<u8> {
     })?;
     let id = *container.id();
     named_in_full(&container, &arguments.container)?;
+    let name = container.name.clone();
+    let recording = host.recording(&id, &name, "delete", None);
     host.step("delete", "Removing the CT...");
-    engine::operation::delete::delete(container, arguments.force)?;
+    let result = engine::operation::delete::delete(container, arguments.force);
+    recording.end_with(&result);
+    result?;
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -33,7 +37,7 @@ pub fn run(arguments: &Delete) -> Result<u8> {
     ))
 }
 
-/// Empties the trash, at the lowest priority there is, of the processor and of the disk.
+/// Empties the trash, and forgets what containers did that were deleted long ago, at the lowest priority there is, of the processor and of the disk.
 ///
 /// # Errors
 /// [`engine::Failure`].
@@ -42,6 +46,7 @@ pub fn empty_trash() -> Result<u8> {
     // Either is only a courtesy; a kernel without the one has the other.
     let _ = rustix::process::nice(19);
     let _ = linux::idle_io();
+    engine::log::remove_of_deleted(&host.prefix);
     let removed = store::trash::empty(&host.prefix)?;
     for left in removed.left {
         host.warning(&format!("{} is a mount point and stays", tree::escaped_path(&left)));

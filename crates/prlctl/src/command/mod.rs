@@ -8,6 +8,7 @@ mod generation;
 mod generation_diff;
 mod info;
 mod list;
+mod log;
 mod mount;
 mod recover;
 mod reinstall;
@@ -26,6 +27,7 @@ use engine::{Code, Container, Failure, Host, RealRuntime, Result};
 use store::Prefix;
 
 use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
+use crate::drawing;
 use crate::output;
 use crate::password;
 use crate::progress::Progress;
@@ -55,13 +57,15 @@ pub fn run(is_vzpkg: bool) -> u8 {
             Err(error) => return refuse(&error, is_vzpkg, wants_json),
         }
     };
-    match result {
+    let code = match result {
         Ok(code) => code,
         Err(failure) => {
             output::failure(&failure, wants_json);
             failure.code.exit()
         }
-    }
+    };
+    output::rest();
+    code
 }
 
 /// The words after `exec` are the container's, and so are their options.
@@ -89,10 +93,14 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),
         PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
         PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
+        PrlctlCommand::Log(arguments) => log::log(&arguments),
+        PrlctlCommand::Events(arguments) => log::events(&arguments),
+        PrlctlCommand::ReinstallReport(arguments) => log::reinstall_report(&arguments),
         PrlctlCommand::Recover(arguments) => recover::run(&arguments),
         PrlctlCommand::Info(arguments) => info::run(&arguments),
         PrlctlCommand::Generate(arguments) => generate::run(&arguments),
         PrlctlCommand::EmptyTrash => delete::empty_trash(),
+        PrlctlCommand::DrawProgress => Ok(drawing::draw()),
     }
 }
 
@@ -209,6 +217,7 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
         runtime: Box::new(RealRuntime::new(prefix.clone())),
         prefix,
         observer: RefCell::new(Box::new(Progress::new(is_json))),
+        log: RefCell::default(),
         command,
         lock_wait: Duration::from_secs(lock_wait),
     })

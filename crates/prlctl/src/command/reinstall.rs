@@ -1,8 +1,6 @@
 //! `prlctl reinstall`
 
-use engine::accounts::RootPassword;
 use engine::operation::explain::explain;
-use engine::operation::keep::short_lines;
 use engine::operation::reinstall::{Options, plan, reinstall};
 use engine::operation::switch;
 use engine::{Container, Host, Result, scripts};
@@ -10,6 +8,7 @@ use serde_json::json;
 
 use super::{create::parse_template, done, empty_trash_later, host, named_in_full, stop_timeout};
 use crate::arguments::Reinstall;
+use crate::event_words::report_lines;
 use crate::{output, password};
 
 /// Gives a container a new root.
@@ -75,41 +74,26 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
     }
     let result = reinstall(&container, &options)?;
     tell_unfinished(&host, result.unfinished.as_deref());
-    for line in &result.report {
-        host.note(line);
+    let report = &result.report;
+    for (is_warning, line) in report_lines(report, &container.name) {
+        if is_warning { host.warning(&line) } else { host.note(&line) }
     }
-    for line in result.kept.iter().flat_map(short_lines) {
-        host.note(&line);
-    }
-    match result.root_password {
-        Some(which) if which.is_warning() => host.warning(&which.to_string()),
-        Some(which) => host.note(&which.to_string()),
-        None => {}
-    }
-    if result.is_kept {
+    if report.is_old_kept {
         host.note(&format!(
-            "Old Container file system has been moved to /old: generation {}; `prlctl reinstall {} --undo` goes back to it",
-            result.old, container.name
+            "Old Container file system has been moved to /old: generation {0}; `prlctl reinstall {1} --undo` goes back to it, `prlctl generation-delete {1} {0}` deletes it",
+            report.old, container.name
         ));
-    } else if !container.area.generation_dir(result.old).exists() {
+    } else if !container.area.generation_dir(report.old).exists() {
         host.note("the old root has been deleted");
     }
+    let mut document = json!(report);
+    document["result"] = json!("reinstalled");
+    document["unfinished"] = json!(result.unfinished);
+    document["undo"] =
+        json!(report.is_old_kept.then(|| format!("prlctl reinstall {} --undo", container.name)));
     drop(container);
     empty_trash_later(&host);
-    Ok(done(
-        arguments.common.json,
-        "The CT has been successfully reinstalled.",
-        json!({
-            "result": "reinstalled",
-            "old": result.old.get(),
-            "new": result.new.get(),
-            "is_old_kept": result.is_kept,
-            "kept": result.kept,
-            "report": result.report,
-            "root_password": result.root_password.map(RootPassword::word),
-            "unfinished": result.unfinished,
-        }),
-    ))
+    Ok(done(arguments.common.json, "The CT has been successfully reinstalled.", document))
 }
 
 fn tell_unfinished(host: &Host, unfinished: Option<&str>) {

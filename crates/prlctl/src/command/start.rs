@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::interrupt::Second;
-use engine::{Code, Failure, Result};
+use engine::{Code, Container, Failure, Result};
 use serde_json::json;
 
 use super::{done, host};
@@ -23,6 +23,19 @@ pub fn run(arguments: &Start) -> Result<u8> {
             .unchanged()
             .hint(format!("`prlctl restart {}` stops it and starts it again", container.name)));
     }
+    let recording = host.recording(container.id(), &container.name, "start", None);
+    let result = start(&container, arguments);
+    recording.end_with(&result);
+    result?;
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully started.",
+        json!({ "result": "started", "uuid": container.id().to_string() }),
+    ))
+}
+
+fn start(container: &Container<'_>, arguments: &Start) -> Result<()> {
+    let host = container.host;
     let what = format!("cannot start `{}`", container.name);
     let second = Second::Container(&container.name);
     host.heed_signals(&what)?;
@@ -64,9 +77,5 @@ pub fn run(arguments: &Start) -> Result<u8> {
             },
         )?;
     }
-    Ok(done(
-        arguments.common.json,
-        "The CT has been successfully started.",
-        json!({ "result": "started", "uuid": container.id().to_string() }),
-    ))
+    Ok(())
 }

@@ -25,9 +25,12 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
             .unchanged()
             .hint(format!("`prlctl start {}` starts it", container.name)));
     }
+    let recording = host.recording(container.id(), &container.name, "stop", None);
     host.step("stop", "Stopping the CT...");
     let what = format!("cannot stop `{}`", container.name);
-    stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), false)?;
+    let result = stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), false);
+    recording.end_with(&result);
+    result?;
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -44,16 +47,29 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot restart `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
+    let recording = host.recording(container.id(), &container.name, "restart", None);
+    let result = stop_and_start(&container, arguments);
+    recording.end_with(&result);
+    result?;
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully restarted.",
+        json!({ "result": "restarted", "uuid": container.id().to_string() }),
+    ))
+}
+
+fn stop_and_start(container: &Container<'_>, arguments: &Restart) -> Result<()> {
+    let host = container.host;
     // What the start needs, before the stop.
     let what = format!("cannot restart `{}`", container.name);
     let within = |failure: Failure| failure.within(what.clone());
     container.check_restart().map_err(within)?;
-    space::check_run(&container).map_err(within)?;
+    space::check_run(container).map_err(within)?;
     container.release_view().map_err(within)?;
     host.heed_signals(&what)?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
-        stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), true).map_err(
+        stop_heeding(container, &what, limit(host, arguments.kill, arguments.timeout), true).map_err(
             |failure| {
                 if !matches!(failure.code, Code::Interrupted(_)) {
                     return failure;
@@ -69,7 +85,7 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
             },
         )?;
     }
-    engine::recover::discard_doomed(&container);
+    engine::recover::discard_doomed(container);
     host.unless_interrupted(
         &what,
         &format!("`{}` is stopped, nothing in it was changed", container.name),
@@ -79,12 +95,7 @@ pub fn restart(arguments: &Restart) -> Result<u8> {
     container.start().map_err(|failure| {
         // Whatever it says of the start: by now the container has been stopped.
         failure.state(format!("`{}` is stopped, nothing in it was changed", container.name))
-    })?;
-    Ok(done(
-        arguments.common.json,
-        "The CT has been successfully restarted.",
-        json!({ "result": "restarted", "uuid": container.id().to_string() }),
-    ))
+    })
 }
 
 /// A signal ends the wait; what has been asked to stop goes on stopping. `what` cannot be done then.
@@ -120,9 +131,13 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
             Second::Containers,
         )?;
         let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
+            let recording = host.recording(container.id(), &container.name, "stop", None);
             host.step("stop", &format!("Stopping the CT {}...", container.name));
             let what = format!("cannot stop `{}`", container.name);
-            stop_heeding(&container, &what, limit(host, arguments.kill, arguments.timeout), false)
+            let result =
+                stop_heeding(&container, &what, limit(host, arguments.kill, arguments.timeout), false);
+            recording.end_with(&result);
+            result
         });
         match result {
             Ok(()) => stopped.push(id.to_string()),
