@@ -125,6 +125,13 @@ pub enum PrlctlCommand {
     /// Show the report of a container's last reinstall
     #[command(after_help = "Example:\n  prlctl reinstall-report web01")]
     ReinstallReport(ReinstallReport),
+    /// Try a script of the host: run it as a reinstall would, in a root that is thrown away
+    #[command(
+        after_help = "SCRIPT is vps.reinstall, vps.configure, or the name of one in /etc/vz/reinstall.d. Everything is done that a reinstall does until its commit, with\n\
+        that script alone, and then undone. The container does not run meanwhile: one that runs wants --stop, and runs again afterwards.\n\n\
+        Examples:\n  prlctl script-run web01 vps.configure\n  prlctl script-run web01 10-mail.sh --stop\n  prlctl script-run web01 vps.configure --generation 1"
+    )]
+    ScriptRun(ScriptRun),
     /// Bring to an end what dead commands have left under way
     #[command(
         after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01"
@@ -313,6 +320,27 @@ pub struct Delete {
 pub struct Mount {
     /// The container
     pub container: String,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl script-run`
+#[derive(Debug, Args)]
+pub struct ScriptRun {
+    /// The container
+    pub container: String,
+    /// The script
+    pub script: String,
+    /// What is at /old, and --ve_private, instead of the live root
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u32>,
+    /// Stop the container for as long as it takes
+    #[arg(long)]
+    pub stop: bool,
+    /// Seconds for the script and for the boot
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

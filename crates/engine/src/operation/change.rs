@@ -52,6 +52,9 @@ pub struct Change {
     pub discards: bool,
     /// The new root is started before the commit.
     pub is_tried: bool,
+    /// It is only tried whether it can be done.
+    #[serde(default)]
+    pub is_trial: bool,
     /// Set for a reinstall.
     pub making: Option<Making>,
     /// `TEMPLATES` of `ve.conf` at the beginning: what is installed in `from`. Here, since settling twice would find that of `to`.
@@ -157,6 +160,7 @@ pub static REINSTALL: Kind<Change> = Kind {
     steps: &[STAGE, BUILD, STOP, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: false,
+    is_trial: |change| change.is_trial,
     is_committed,
 };
 
@@ -166,6 +170,7 @@ pub static REINSTALL_BY_SCRIPT: Kind<Change> = Kind {
     steps: &[STAGE, STOP, BUILD, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: true,
+    is_trial: |change| change.is_trial,
     is_committed,
 };
 
@@ -175,6 +180,7 @@ pub static SWITCH: Kind<Change> = Kind {
     steps: &[STOP, PROBATION, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: false,
+    is_trial: |_| false,
     is_committed,
 };
 
@@ -256,7 +262,7 @@ fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     // overlayfs makes `work/work` at its first mount.
     let has_run = directory.join("work/work").exists();
-    let record = area.generation(number).ok().filter(|_| has_run);
+    let record = area.generation(number).ok().filter(|_| has_run && !work.plan.is_trial);
     let Some(mut record) = record else {
         return Ok(area.discard_generation(&container.host.prefix, number)?);
     };
@@ -372,12 +378,16 @@ fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
     // A container that still runs on its old root has never been stopped.
     if container.runtime().running(container.id()).is_none_or(|run| run.generation == work.plan.to) {
         container.runtime().kill(container.id()).map_err(fail)?;
-        if work.plan.is_tried && !(work.journal.was_running && work.is_this_boot()) {
-            // It stays stopped: nothing of it stays mounted.
+        if work.plan.is_tried && (work.plan.is_trial || !(work.journal.was_running && work.is_this_boot())) {
+            // It stays stopped: nothing of it stays mounted. What was only a trial may have been over a root that nothing else leads to.
             container.runtime().unmount_all(container.id()).map_err(fail)?;
         } else if work.plan.to != work.plan.from {
             container.runtime().unmount(container.id(), work.plan.to).map_err(fail)?;
         }
+    }
+    if work.plan.is_trial {
+        // Of the container that runs, if it does, each root is as it is to be: this may be one deep in its chain.
+        return Ok(());
     }
     // Only a mounted superblock can be read-only; the next mount is writable anyway.
     container.runtime().set_read_only(container.id(), work.plan.from, false).map_err(fail)

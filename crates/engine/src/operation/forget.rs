@@ -32,6 +32,7 @@ pub static GENERATION_DELETE: Kind<Forget> = Kind {
     ],
     commit: "commit",
     runs_on_the_host: false,
+    is_trial: |_| false,
     is_committed: |work| Ok(!work.container.area.generation_dir(work.plan.number).exists()),
 };
 

@@ -28,6 +28,7 @@ pub mod report;
 mod script_output;
 mod settle;
 pub mod switch;
+pub mod trial;
 
 use runtime::kernel::boot_id;
 use serde::Serialize;
@@ -66,6 +67,8 @@ pub struct Kind<P: 'static> {
     pub commit: &'static str,
     /// One of its steps runs a script of the host.
     pub runs_on_the_host: bool,
+    /// It is undone where it would be committed.
+    pub is_trial: fn(&P) -> bool,
     /// Asks the disk whether the commit has happened.
     pub is_committed: fn(&Work<'_, P>) -> Result<bool>,
 }
@@ -179,7 +182,8 @@ pub fn run<P: Serialize>(
     what: &str,
     code: Code,
 ) -> Result<Outcome<P>> {
-    let recording = container.host.recording(container.id(), &container.name, kind.name, None);
+    let name = if (kind.is_trial)(&plan) { "script-run" } else { kind.name };
+    let recording = container.host.recording(container.id(), &container.name, name, None);
     let journal = Journal {
         format: Journal::FORMAT,
         operation: kind.name.to_owned(),
@@ -237,6 +241,12 @@ fn begin<P: Serialize>(kind: &'static Kind<P>, work: Work<'_, P>, code: Code) ->
 fn walk<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, code: Code) -> Result<Outcome<P>> {
     let container = work.container;
     for step in kind.steps {
+        if step.name == kind.commit && (kind.is_trial)(&work.plan) {
+            return match revert_all(kind, &mut work) {
+                Ok(()) => Ok(Outcome { plan: work.plan, unfinished: None }),
+                Err(failure) => Err(give_up(kind, work, failure, code)),
+            };
+        }
         let text = (step.text)(&work);
         container.host.step(step.name, &text);
         let result = fault::here(kind.name, step.name, Place::Before)

@@ -122,6 +122,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         timeout: options.timeout,
         stop_timeout: options.stop_timeout,
         discards: options.skip_backup,
+        is_trial: false,
         // A root made by a script is always started, also to see that it lives.
         is_tried: was_running || is_by_script || needs_start,
         making: Some(Making {

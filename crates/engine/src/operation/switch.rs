@@ -95,6 +95,7 @@ pub fn switch(
         timeout,
         stop_timeout,
         discards: false,
+        is_trial: false,
         is_tried: container.is_running(),
         making: None,
         templates: super::settle::installed_templates(container)?,

@@ -12,6 +12,7 @@ mod log;
 mod mount;
 mod recover;
 mod reinstall;
+mod script_run;
 mod start;
 mod status;
 mod stop;
@@ -93,6 +94,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),
         PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
         PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
+        PrlctlCommand::ScriptRun(arguments) => script_run::run(&arguments),
         PrlctlCommand::Log(arguments) => log::log(&arguments),
         PrlctlCommand::Events(arguments) => log::events(&arguments),
         PrlctlCommand::ReinstallReport(arguments) => log::reinstall_report(&arguments),

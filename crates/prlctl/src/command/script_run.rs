@@ -1,0 +1,59 @@
+//! `prlctl script-run`
+
+use engine::operation::reinstall::Options;
+use engine::operation::trial::run_script;
+use engine::{Code, Failure, Result};
+use serde_json::json;
+use store::GenerationNumber;
+
+use super::{done, empty_trash_later, host, stop_timeout};
+use crate::arguments::ScriptRun;
+
+/// Tries a script.
+///
+/// # Errors
+/// [`Failure`], with everything put back.
+pub fn run(arguments: &ScriptRun) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let words = |text: &str| tree::escaped(text.as_bytes());
+    host.not_begun(&format!(
+        "cannot try `{}` with `{}`",
+        words(&arguments.script),
+        words(&arguments.container)
+    ));
+    let container = host.open(&arguments.container)?;
+    if container.is_running() && !arguments.stop {
+        return Err(Failure::new(Code::Running, format!("cannot try a script with `{}`", container.name))
+            .because("it runs, and does not while a script is tried")
+            .unchanged()
+            .hint(format!(
+                "`prlctl script-run {} {} --stop` stops it for as long as it takes",
+                container.name,
+                words(&arguments.script)
+            )));
+    }
+    let options = Options {
+        skip_backup: false,
+        skip_scripts: true,
+        scripts: Vec::new(),
+        reset_passwords: false,
+        keep: Vec::new(),
+        password: None,
+        template: None,
+        timeout: arguments.timeout,
+        stop_timeout: stop_timeout(&host, None),
+    };
+    let generation = arguments.generation.map(GenerationNumber::new);
+    let tried = run_script(&container, &arguments.script, generation, &options)?;
+    host.note(&format!(
+        "generation {} was thrown away: `{}` is as it was",
+        tried.thrown_away, container.name
+    ));
+    drop(container);
+    empty_trash_later(&host);
+    Ok(done(
+        arguments.common.json,
+        "The script has been successfully tried.",
+        json!({ "result": "tried", "script": arguments.script, "old": tried.from.get() }),
+    ))
+}
