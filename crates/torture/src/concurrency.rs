@@ -184,16 +184,10 @@ fn wish(dice: &mut Dice) -> Wish {
 
 /// Runs a command to its end, or kills it, and writes down what that says.
 fn run(world: &World, wish: &Wish, lifetime: Option<Duration>, model: &Mutex<Model>) -> Result<(), String> {
-    if let Some((name, number)) = &wish.takes {
+    let panicked = |_| "a worker has panicked".to_owned();
+    if let Some((name, Some(number))) = &wish.takes {
         // Asked before it is done: whoever is killed may have done it.
-        let live = live(world, name);
-        let mut model = model.lock().map_err(|_| "a worker has panicked".to_owned())?;
-        let asked = model.asked.entry(name.clone()).or_default();
-        match number {
-            Some(number) => drop(asked.insert(*number)),
-            // Whichever is live when it comes to it: any that is there, or is made meanwhile.
-            None => asked.extend(live.into_iter().chain(1..=1000)),
-        }
+        model.lock().map_err(panicked)?.asked.entry(name.clone()).or_default().insert(*number);
     }
     let mut command = world.host.prlctl();
     command
@@ -206,7 +200,13 @@ fn run(world: &World, wish: &Wish, lifetime: Option<Duration>, model: &Mutex<Mod
         command.args(["--lock-wait", "60"]);
     }
     let Some(ran) = within(&mut command, lifetime).map_err(|error| error.to_string())? else {
-        model.lock().map_err(|_| "a worker has panicked".to_owned())?.tally.kills += 1;
+        let mut model = model.lock().map_err(panicked)?;
+        model.tally.kills += 1;
+        if let Some((name, None)) = &wish.takes {
+            // Whichever was live when it came to it: of what is made from now on none.
+            let made = next_generation(world, name).unwrap_or(1000);
+            model.asked.entry(name.clone()).or_default().extend(1..made);
+        }
         return Ok(());
     };
     if ran.code != 0 && ![9, 14].contains(&ran.code) && !wish.answers.contains(&ran.code) {
@@ -224,14 +224,17 @@ fn run(world: &World, wish: &Wish, lifetime: Option<Duration>, model: &Mutex<Mod
             return Err(format!("`{missing}` is not in the list\n{ran}"));
         }
     }
-    let mut model = model.lock().map_err(|_| "a worker has panicked".to_owned())?;
+    let mut model = model.lock().map_err(panicked)?;
     model.tally.missed += 1;
     if ran.code == 0 && wish.words[0] == "reinstall" && wish.words.iter().any(|word| word == "-j") {
         let told: serde_json::Value =
             serde_json::from_str(&ran.stdout).map_err(|error| format!("{error}\n{ran}"))?;
-        let Some(made) = told["new"].as_u64() else {
-            return Err(format!("it does not say what it has made\n{ran}"));
+        let (Some(made), Some(old)) = (told["new"].as_u64(), told["old"].as_u64()) else {
+            return Err(format!("it does not say what it has made, and from what\n{ran}"));
         };
+        if let Some((name, None)) = &wish.takes {
+            model.asked.entry(name.clone()).or_default().insert(old as u32);
+        }
         if !model.roots.entry(wish.words[1].clone()).or_default().insert(made as u32) {
             return Err(format!("two were told of generation {made}\n{ran}"));
         }
@@ -239,9 +242,9 @@ fn run(world: &World, wish: &Wish, lifetime: Option<Duration>, model: &Mutex<Mod
     Ok(())
 }
 
-fn live(world: &World, name: &str) -> Option<u32> {
+fn next_generation(world: &World, name: &str) -> Option<u32> {
     let id = store::registry::find(&world.prefix, name).ok()?;
-    Area::open(&world.prefix, &id).ok()?.live().ok().map(|live| live.get())
+    Area::open(&world.prefix, &id).ok()?.record().ok().map(|record| record.next_generation)
 }
 
 /// `None`: it was killed. One that does not end is an error.

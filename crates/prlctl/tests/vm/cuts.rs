@@ -70,6 +70,7 @@ fn vm_a_power_cut_leaves_the_old_root_or_the_new_one() {
     let mut figures: BTreeMap<&str, u32> = BTreeMap::new();
     let mut interrupted = 0;
     let began = Instant::now();
+    let mut survived = Survived { cuts: 0, wanted: cuts, seed, began };
     for index in 0..cuts {
         let chosen = (index + dice.below(2)) as usize % subjects.len();
         // Every fourth by a script. Every fifth in the instant in which the command has said that it is done.
@@ -95,6 +96,7 @@ fn vm_a_power_cut_leaves_the_old_root_or_the_new_one() {
         *figures.entry(result).or_default() += 1;
         say(&format!("{what}: {result}"));
         bring_back(&mut machine, &subjects, subject, result != OLD, &what);
+        survived.cuts += 1;
     }
     let took = began.elapsed();
     kernel_is_content(&mut machine, "after the last cut");
@@ -108,27 +110,38 @@ fn vm_a_power_cut_leaves_the_old_root_or_the_new_one() {
         list.join(", "),
         seconds(took / u32::try_from(cuts.max(1)).expect("not that many cuts")),
     ));
-    write_down(cuts, seed, took);
 }
 
-/// Only what has come to its end without a loss gets this far: a run that fails says so and adds nothing.
-fn write_down(cuts: u64, seed: u64, took: Duration) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let line = Line {
-        sweep: "host".to_owned(),
-        day: ledger::today(),
-        commit: ledger::commit(&root),
-        seed,
-        from: 0,
-        to: cuts,
-        of: cuts,
-        kills: 0,
-        errors: 0,
-        cuts,
-        lost: 0,
-        seconds: took.as_secs(),
-    };
-    ledger::record(&root.join("docs"), &line).expect("write down what was survived");
+/// Written down however it ends: a run that fails has lost one, and says so in the ledger, too.
+struct Survived {
+    cuts: u64,
+    wanted: u64,
+    seed: u64,
+    began: Instant,
+}
+
+impl Drop for Survived {
+    fn drop(&mut self) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let lost = u64::from(std::thread::panicking());
+        let line = Line {
+            sweep: "host".to_owned(),
+            day: ledger::today(),
+            commit: ledger::commit(&root),
+            seed: self.seed,
+            from: 0,
+            to: self.cuts,
+            of: self.wanted,
+            kills: 0,
+            errors: 0,
+            cuts: self.cuts + lost,
+            lost,
+            seconds: self.began.elapsed().as_secs(),
+        };
+        if let Err(error) = ledger::record(&root.join("docs"), &line) {
+            say(&format!("the ledger could not be written: {error}"));
+        }
+    }
 }
 
 const OLD: &str = "on the old root";
