@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use store::{ContainerId, Prefix};
 
-use crate::exec::{self, ExecError, Program, Request, Streams};
+use crate::exec::{self, ExecError};
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
 /// An init that was woken, and then has slept for so long, was woken for something else. Longer than a slice in which ours waits for others to end.
@@ -115,30 +115,11 @@ enum Said {
 }
 
 fn ask(prefix: &Prefix, id: &ContainerId) -> Said {
-    use std::os::fd::AsFd;
-    let ask = || -> Result<Vec<u8>, ExecError> {
-        let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|error| ExecError::Io(error.into()))?;
-        let null = exec::null()?;
-        let request = Request {
-            program: Program::Arguments(vec!["systemctl".into(), "is-system-running".into()]),
-            environment: exec::environment(),
-            streams: Streams::Descriptors([null.as_fd(), written.as_fd(), null.as_fd()]),
-        };
-        let running = exec::execute(prefix, id, &request)?;
-        drop(written);
-        let mut said = Vec::new();
-        let exit = exec::Lines::new(output).until_end(running.child(), ANSWER, None, &mut |line| {
-            said.extend_from_slice(&line[..line.len().min(64)]);
-        });
-        if !matches!(exit, Ok(Some(_))) {
-            let _ = running.child().end(ANSWER);
-        }
-        Ok(said)
-    };
     // `offline` and `unknown` are no systemd's words but those of a systemctl that found none.
     const GOES_ON: [&[u8]; 5] = [b"initializing", b"starting", b"running", b"degraded", b"maintenance"];
-    match ask() {
+    let said = exec::ask(prefix, id, &["systemctl", "is-system-running"], ANSWER, None)
+        .map(|lines| lines.into_iter().next().unwrap_or_default());
+    match said {
         Ok(said) if said.starts_with(b"stopping") => Said::Stopping,
         Ok(said) if GOES_ON.iter().any(|word| said.starts_with(word)) => Said::GoesOn,
         // There is no systemctl, which would have been needed to end it.

@@ -29,10 +29,10 @@ use crate::cgroup::Cgroups;
 use crate::monitor::describe;
 use crate::state::RuntimeState;
 
-/// How long joining may take. Without end it would be if the container has frozen its own control group.
-const JOINING: Duration = Duration::from_secs(30);
+/// How long joining may take, unless the caller has less time. Without end it would be if the container has frozen its own control group.
+pub const JOINING: Duration = Duration::from_secs(30);
 
-/// Starts `request` in the container whose init `state` tells of. The calling process has one thread.
+/// Starts `request` in the container whose init `state` tells of, which may take as long as `limit`. The calling process has one thread.
 ///
 /// # Errors
 /// [`ExecError`].
@@ -41,6 +41,7 @@ pub fn join(
     id: &ContainerId,
     state: &RuntimeState,
     request: &Request<'_>,
+    limit: Duration,
 ) -> Result<(Child, Option<OwnedFd>), ExecError> {
     let init = state.init.open()?.ok_or(ExecError::NotRunning)?;
     let cgroups = Cgroups::of(prefix, id)?;
@@ -91,22 +92,22 @@ pub fn join(
     drop(reporter);
     drop(theirs);
 
-    let text = match read_until_closed(report) {
+    let text = match read_until_closed(report, limit) {
         Ok(text) => text,
         Err(error) => {
-            drop(visitor.end(JOINING));
+            drop(visitor.end(limit));
             return Err(error);
         }
     };
-    if visitor.wait_for(JOINING, None)?.is_none() {
-        return Err(ExecError::Stuck { limit: JOINING });
+    if visitor.wait_for(limit, None)?.is_none() {
+        return Err(ExecError::Stuck { limit });
     }
     let pid = text.lines().find_map(|line| line.strip_prefix('P')?.parse::<i32>().ok());
     let child = pid.map(Child::of).transpose()?;
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix('X') {
             if let Some(child) = &child {
-                child.wait_for(JOINING, None)?;
+                child.wait_for(limit, None)?;
             }
             let (code, because) = rest.split_once(' ').unwrap_or(("126", rest));
             return Err(ExecError::NotExecuted {
@@ -116,7 +117,7 @@ pub fn join(
         }
         if let Some(because) = line.strip_prefix('J') {
             if let Some(child) = &child {
-                child.wait_for(JOINING, None)?;
+                child.wait_for(limit, None)?;
             }
             return Err(ExecError::NotJoined { because: because.trim_start_matches("125 ").to_owned() });
         }
@@ -213,15 +214,15 @@ fn tell(reporter: &OwnedFd, text: &str) {
 }
 
 /// All that comes until the last writer has gone: execution closes its end.
-fn read_until_closed(pipe: OwnedFd) -> Result<String, ExecError> {
-    let deadline = std::time::Instant::now() + JOINING;
+fn read_until_closed(pipe: OwnedFd, limit: Duration) -> Result<String, ExecError> {
+    let deadline = std::time::Instant::now() + limit;
     let mut file = File::from(pipe);
     let mut text = Vec::new();
     loop {
         let rest = deadline.saturating_duration_since(std::time::Instant::now());
         let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&file, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Err(ExecError::Stuck { limit: JOINING }),
+            Ok(0) => return Err(ExecError::Stuck { limit }),
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(io::Error::from(error).into()),

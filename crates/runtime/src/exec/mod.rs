@@ -4,6 +4,7 @@
 //! joins *every* namespace of init through one pidfd, takes init's ids, capabilities and seccomp filter and its control groups, and only then
 //! executes. A test compares each of these with init's.
 
+mod ask;
 mod join;
 mod program;
 mod relay;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use linux::{Child, Exit};
 use store::{ContainerId, Prefix};
 
-pub use join::join;
+pub use ask::ask;
+pub use join::{JOINING, join};
 pub use program::{Interpreter, Program, Script};
 pub use relay::{Line, Lines, Relay};
 pub use terminal::RawTerminal;
@@ -114,8 +116,21 @@ pub fn environment() -> Vec<(String, String)> {
 /// # Errors
 /// [`ExecError`].
 pub fn execute(prefix: &Prefix, id: &ContainerId, request: &Request<'_>) -> Result<Running, ExecError> {
+    execute_within(prefix, id, request, JOINING)
+}
+
+/// As [`execute`]; it has to be joined within `limit`.
+///
+/// # Errors
+/// [`ExecError`].
+pub fn execute_within(
+    prefix: &Prefix,
+    id: &ContainerId,
+    request: &Request<'_>,
+    limit: Duration,
+) -> Result<Running, ExecError> {
     let state = crate::state::running(prefix, id).ok_or(ExecError::NotRunning)?;
-    let (child, terminal) = join(prefix, id, &state, request)?;
+    let (child, terminal) = join(prefix, id, &state, request, limit.min(JOINING))?;
     Ok(Running { child, terminal })
 }
 

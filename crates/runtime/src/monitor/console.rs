@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
@@ -67,7 +67,7 @@ impl Console {
         }
     }
 
-    /// Adds a line of our own.
+    /// Adds a line of our own; [`last_lines_logged`] knows those of an end.
     pub fn note(&mut self, text: &str) {
         let line = format!("[reroot] {} {text}\r\n", jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ"));
         self.take(line.as_bytes());
@@ -75,11 +75,7 @@ impl Console {
 
     /// The last lines, control characters made visible, for an error message.
     pub fn last_lines(&self) -> String {
-        let text = String::from_utf8_lossy(&self.tail).replace('\r', "");
-        let lines: Vec<&str> =
-            text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[reroot]")).collect();
-        let first = lines.len().saturating_sub(10);
-        lines[first..].iter().map(|line| tree::escaped(line.as_bytes())).collect::<Vec<_>>().join("\n")
+        last_lines_of(&String::from_utf8_lossy(&self.tail))
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -98,6 +94,27 @@ impl Console {
             self.written += bytes.len() as u64;
         }
     }
+}
+
+/// What a container has printed last, out of its log: for whoever its monitor has nothing to tell, since it runs.
+pub fn last_lines_logged(prefix: &Prefix, id: &ContainerId) -> String {
+    let Ok(log) = File::open(log_path(prefix, id)) else { return String::new() };
+    let length = log.metadata().map_or(0, |found| found.len());
+    let mut tail = vec![0; TAIL];
+    let read = log.read_at(&mut tail, length.saturating_sub(TAIL as u64)).unwrap_or(0);
+    let text = String::from_utf8_lossy(&tail[..read]).into_owned();
+    // What came before is the word of another root.
+    let is_end = |line: &&str| line.starts_with("[reroot] ") && line.contains("Z stopped: ");
+    let last_end = text.lines().rfind(is_end).and_then(|end| text.rfind(end));
+    last_lines_of(&text[last_end.unwrap_or(0)..])
+}
+
+fn last_lines_of(text: &str) -> String {
+    let text = text.replace('\r', "");
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with("[reroot]")).collect();
+    let first = lines.len().saturating_sub(10);
+    lines[first..].iter().map(|line| tree::escaped(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 fn append(path: &Path) -> io::Result<File> {

@@ -14,7 +14,7 @@ mod protocol;
 mod serve;
 mod session;
 
-pub use console::log_path;
+pub use console::{last_lines_logged, log_path};
 pub use container::describe;
 pub use protocol::{Channel, End, Launch};
 pub use serve::{NAME, serve};
