@@ -72,11 +72,6 @@ impl Host {
         self.tell(What::Step { step: name.to_owned(), text: text.to_owned() });
     }
 
-    /// Tells of a line that a script has written.
-    pub fn script_line(&self, script: &str, line: &[u8]) {
-        self.tell(What::Script { script: script.to_owned(), line: tree::escaped(line) });
-    }
-
     /// Tells of something that is not as it should be, but no reason to stop.
     pub fn warning(&self, text: &str) {
         self.tell(What::Warning { text: text.to_owned() });

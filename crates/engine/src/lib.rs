@@ -36,6 +36,7 @@ pub mod recover;
 pub mod runtime;
 pub mod scripts;
 pub mod space;
+pub mod systemd;
 pub mod template;
 pub mod view;
 

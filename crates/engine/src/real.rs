@@ -28,6 +28,8 @@ const KILLING: Duration = Duration::from_secs(30);
 const LEAVING: Duration = Duration::from_secs(300);
 /// How long a monitor may take until it runs its container, or has left.
 const COMING: Duration = Duration::from_secs(5);
+/// How long joining a container may take at least.
+const JOINING: Duration = Duration::from_secs(5);
 /// How often a plain init that has just been executed is looked at.
 const BETWEEN_LOOKS: Duration = Duration::from_micros(500);
 /// One that has been seen waiting for something so many times in a row lives.
@@ -490,6 +492,36 @@ impl Runtime for RealRuntime {
         cgroups.kill_script(KILLING).map_err(|error| other(&error))
     }
 
+    fn ended_within(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<bool> {
+        let Some(state) = state::running(&self.prefix, id) else { return Ok(true) };
+        let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(true) };
+        let timeout = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+        let signals = self.signals.borrow();
+        let mut polled = vec![PollFd::new(&init, PollFlags::IN)];
+        polled.extend(signals.as_ref().map(|one| PollFd::new(one, PollFlags::IN)));
+        // One that was interrupted by something else has waited for less: whoever waits asks again.
+        let _ = poll(&mut polled, Some(&timeout));
+        if polled.get(1).is_some_and(|one| !one.revents().is_empty()) {
+            return Err(monitor_error(MonitorError::Interrupted));
+        }
+        Ok(!polled[0].revents().is_empty())
+    }
+
+    fn console(&self, id: &ContainerId) -> String {
+        runtime::monitor::last_lines_logged(&self.prefix, id)
+    }
+
+    fn ask(&self, id: &ContainerId, words: &[&str], limit: Duration) -> RuntimeResult<Vec<Vec<u8>>> {
+        let signals = self.signals.borrow();
+        let answer = exec::ask(&self.prefix, id, words, limit, signals.as_ref().map(AsFd::as_fd));
+        answer.map_err(|error| {
+            if let ExecError::Io(error) = &error {
+                return wait_error(error);
+            }
+            exec_error(&error)
+        })
+    }
+
     fn run_inside(
         &self,
         id: &ContainerId,
@@ -505,7 +537,9 @@ impl Runtime for RealRuntime {
             environment: wanted.environment.clone(),
             streams: Streams::Descriptors([null.as_fd(), written.as_fd(), written.as_fd()]),
         };
-        let running = exec::execute(&self.prefix, id, &request).map_err(|error| exec_error(&error))?;
+        // Little time is no reason to take a busy host for a container that stands still.
+        let running = exec::execute_within(&self.prefix, id, &request, wanted.limit.max(JOINING))
+            .map_err(|error| exec_error(&error))?;
         drop(written);
         let signals = self.signals.borrow();
         let interrupt = signals.as_ref().map(AsFd::as_fd);

@@ -215,6 +215,28 @@ pub trait Runtime {
     ) -> RuntimeResult<Option<Exit>>;
     /// Kills whatever a script of the host has left running.
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Waits for the container's end, for no longer than `limit`; true: it runs no more.
+    ///
+    /// # Errors
+    /// [`RuntimeErrorKind::Interrupted`].
+    fn ended_within(&self, id: &ContainerId, _limit: Duration) -> RuntimeResult<bool> {
+        Ok(self.running(id).is_none())
+    }
+    /// The last lines that the container has printed on its console since its last start, perhaps none.
+    fn console(&self, _id: &ContainerId) -> String {
+        String::new()
+    }
+    /// Asks a program in a running container something: the lines that it writes to stdout within `limit`, of which nothing is to be trusted.
+    ///
+    /// # Errors
+    /// When it cannot be run, or has not ended in time.
+    fn ask(&self, _id: &ContainerId, words: &[&str], _limit: Duration) -> RuntimeResult<Vec<Vec<u8>>> {
+        Err(RuntimeError {
+            because: format!("nobody answers `{}`", words.join(" ")),
+            console: String::new(),
+            kind: RuntimeErrorKind::Other,
+        })
+    }
     /// Runs a script in a running container; `None`: it did not end in time and was killed.
     fn run_inside(
         &self,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use runtime::mounts::{self, MountError};
 use runtime::mounts_of_container;
+use store::{AreaError, GenerationNumber, GenerationState};
 
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
@@ -72,6 +73,45 @@ pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
         }
         place = Some(clone);
     }
+    Ok(root)
+}
+
+/// Mounts another root than the live one there, alone and read-only, for a look: one that has failed, say. What it is made of is not changed by that.
+///
+/// # Errors
+/// [`Code::MountFailed`]; [`Code::BadValue`] for one that there is not.
+pub fn mount_generation(container: &Container<'_>, number: GenerationNumber) -> Result<PathBuf> {
+    let prefix = &container.host.prefix;
+    let root = prefix.root_dir(container.id());
+    let what = format!("cannot mount generation {number} of `{}`", container.name);
+    let failed =
+        |error: MountError| Failure::new(Code::MountFailed, what.clone()).caused_by(&error).unchanged();
+    let refused = |because: &str| {
+        Failure::new(Code::BadValue, what.clone())
+            .because(because)
+            .unchanged()
+            .hint(format!("`prlctl generation-list {} --all` shows all roots", container.name))
+    };
+    let record = match container.area.generation(number) {
+        Ok(record) => record,
+        Err(AreaError::NoGeneration { .. }) => return Err(refused("there is none")),
+        Err(error) => return Err(damaged(error, &container.name)),
+    };
+    if matches!(record.state, GenerationState::Doomed | GenerationState::Staged) {
+        return Err(refused("it is being deleted"));
+    }
+    let layers = container.root_of(&record)?.layers;
+    std::fs::create_dir_all(&root).map_err(|error| system(what.clone(), &error))?;
+    container.release_view()?;
+    // Whatever else has it mounted is a view of the one superblock that it may have.
+    let point = mounts::generation_point(prefix, container.id(), number);
+    let view = if mounts::is_mounted(&point) {
+        mounts::clone_mount(&point).map_err(failed)?
+    } else {
+        mounts::read_view(&layers).map_err(failed)?
+    };
+    mounts::restrict(&view, true).map_err(failed)?;
+    mounts::attach(view.as_fd(), &root).map_err(failed)?;
     Ok(root)
 }
 

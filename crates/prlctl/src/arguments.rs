@@ -84,7 +84,9 @@ pub enum PrlctlCommand {
     )]
     Delete(Delete),
     /// Mount a container's root on the host, at /vz/root/UUID
-    #[command(after_help = "That of a running container is read-only.\n\nExample:\n  prlctl mount web01")]
+    #[command(
+        after_help = "That of a running container is read-only, and so is any other root.\n\nExamples:\n  prlctl mount web01\n  prlctl mount web01 --generation 2"
+    )]
     Mount(Mount),
     /// Unmount what `mount` has mounted
     #[command(after_help = "Example:\n  prlctl umount web01")]
@@ -92,7 +94,8 @@ pub enum PrlctlCommand {
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
-        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
+        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  \
+        prlctl reinstall web01 --health 'curl -fs http://127.0.0.1/'\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
     )]
     Reinstall(Reinstall),
     /// List the roots of a container
@@ -320,6 +323,9 @@ pub struct Delete {
 pub struct Mount {
     /// The container
     pub container: String,
+    /// Another of its roots, read-only: one that has failed, say
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u32>,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,
@@ -416,16 +422,25 @@ pub struct Reinstall {
     /// Set a password for one user of the new root; `-` is all that is ever written there: it is read from stdin, one line, without echo on a terminal
     #[arg(long, value_name = "USER:-", conflicts_with_all = ["undo", "listscripts"])]
     pub password: Option<String>,
+    /// Take the new root only when this command, run in it by `sh -c` until then, exits with 0; without it HEALTH of ve.conf or vz.conf; '' for none
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub health: Option<String>,
+    /// Take a new root also when units of its systemd have failed that had not in the old one
+    #[arg(long)]
+    pub allow_degraded: bool,
+    /// Delete a new root that ran and was given up, instead of keeping it for a look
+    #[arg(long)]
+    pub drop_failed: bool,
     /// From another template
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Go back to the root before
-    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "ostemplate", "listscripts"])]
+    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "health", "allow_degraded", "drop_failed", "ostemplate", "listscripts"])]
     pub undo: bool,
     /// Print the plan and change nothing
     #[arg(long, conflicts_with_all = ["undo", "listscripts"])]
     pub dry_run: bool,
-    /// Seconds for each script and for the boot
+    /// Seconds for each script, for the boot, and for --health
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
     /// Options of every command

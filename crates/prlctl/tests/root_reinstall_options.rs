@@ -366,7 +366,7 @@ fn root_with_json_stdout_is_one_document_and_stderr_is_lines_of_json() {
         "{undone}"
     );
     let plan = document(&["reinstall", "web01", "--dry-run", "-j"], 0);
-    assert_eq!(plan["steps"].as_array().map(Vec::len), Some(8), "{plan}");
+    assert_eq!(plan["steps"].as_array().map(Vec::len), Some(10), "{plan}");
     host.script("etc/vz/conf/vps.configure", "#!/bin/sh\nexit 9\n");
     let failed = document(&["reinstall", "web01", "-j"], 94);
     let error = &failed["error"];

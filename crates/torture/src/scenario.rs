@@ -118,6 +118,12 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::Change(Effect::Reinstall { discards: true }),
         ..REINSTALL
     },
+    Scenario {
+        name: "reinstall --health, running",
+        words: &["reinstall", "CT", "--health", "test -s /etc/passwd"],
+        runs: true,
+        ..REINSTALL
+    },
     Scenario { name: "reinstall --skipbackup, gone back", roots: 3, is_back: true, ..DISCARD },
     SWITCH,
     Scenario { name: "undo, running", runs: true, ..SWITCH },

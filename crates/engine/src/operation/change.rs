@@ -8,6 +8,7 @@
 //! carry       users, and what is kept, into it              (stage reverts it)
 //! probation   start the new root, the old one read-only     end it; the old one writable
 //! configure   vps.configure, reinstall.d                    (probation reverts it)
+//! health      the health command, until it exits with 0      (probation reverts it)
 //! COMMIT      the new tree durable; rename `live`            rename it back, should only its sync have failed
 //! settle      /old writable, or deleted; ve.conf follows     -
 //! ```
@@ -21,19 +22,21 @@ use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 use super::build::{build, revert_build};
 use super::carry::carry;
 use super::configure::configure;
+use super::health::check_health;
 use super::keep::{KeepReport, Measured};
 use super::password::Passwords;
+use super::probation::{end_probation, try_out};
 use super::report::{self, Report};
 use super::settle::{follow_in_configuration, settle};
 use super::{Kind, Step, Work};
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
 use crate::keep::Keep;
-use crate::runtime::RuntimeErrorKind;
 use crate::scripts::Scripts;
+use crate::systemd;
 
-/// How long a root that was somebody's before may take to come up until it is taken as it is.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a systemd that is about to be stopped may take to say which of its units have failed.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// The plan of a change, as it stands in the journal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -60,6 +63,12 @@ pub struct Change {
     /// `TEMPLATES` of `ve.conf` at the beginning: what is installed in `from`. Here, since settling twice would find that of `to`.
     #[serde(default)]
     pub templates: Option<String>,
+    /// A root that ran and is given up is deleted, and not kept for a look.
+    #[serde(default)]
+    pub drops_failed: bool,
+    /// The units of the old root that had failed when it was stopped.
+    #[serde(skip)]
+    pub failed_before: Vec<String>,
     /// The scripts, opened; nothing of them is in the journal.
     #[serde(skip)]
     pub scripts: Scripts,
@@ -105,6 +114,12 @@ pub struct Making {
     pub keep: Vec<Keep>,
     /// `vps.configure` is run.
     pub is_configured: bool,
+    /// What says whether the new root does what it is for: a shell line that exits with 0 then.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// A systemd some of whose units have failed is taken as it is.
+    #[serde(default)]
+    pub allows_degraded: bool,
     /// Names of the scripts of `reinstall.d` to run.
     pub scripts: Vec<String>,
     /// `DISTRIBUTION` of the template.
@@ -149,6 +164,15 @@ const PROBATION: Step<Change> = Step {
 };
 const CONFIGURE: Step<Change> =
     Step { name: "configure", text: |_| String::new(), apply: configure, revert: nothing };
+const HEALTH: Step<Change> = Step {
+    name: "health",
+    text: |work| match &work.plan.making {
+        Some(Making { health: Some(_), .. }) => "Waiting until it is healthy...".to_owned(),
+        _ => String::new(),
+    },
+    apply: check_health,
+    revert: nothing,
+};
 const COMMIT: Step<Change> =
     Step { name: "commit", text: |_| String::new(), apply: commit, revert: take_back };
 const SETTLE: Step<Change> = Step { name: "settle", text: |_| String::new(), apply: settle, revert: nothing };
@@ -157,7 +181,7 @@ const SETTLE: Step<Change> = Step { name: "settle", text: |_| String::new(), app
 /// old one, so that what is copied is consistent.
 pub static REINSTALL: Kind<Change> = Kind {
     name: "reinstall",
-    steps: &[STAGE, BUILD, STOP, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
+    steps: &[STAGE, BUILD, STOP, CARRY, PROBATION, CONFIGURE, HEALTH, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: false,
     is_trial: |change| change.is_trial,
@@ -167,7 +191,7 @@ pub static REINSTALL: Kind<Change> = Kind {
 /// A reinstall whose root `vps.reinstall` makes: the container is stopped first, so that what the script copies is consistent.
 pub static REINSTALL_BY_SCRIPT: Kind<Change> = Kind {
     name: "reinstall-by-script",
-    steps: &[STAGE, STOP, BUILD, CARRY, PROBATION, CONFIGURE, COMMIT, SETTLE],
+    steps: &[STAGE, STOP, BUILD, CARRY, PROBATION, CONFIGURE, HEALTH, COMMIT, SETTLE],
     commit: "commit",
     runs_on_the_host: true,
     is_trial: |change| change.is_trial,
@@ -262,7 +286,8 @@ fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     // overlayfs makes `work/work` at its first mount.
     let has_run = directory.join("work/work").exists();
-    let record = area.generation(number).ok().filter(|_| has_run && !work.plan.is_trial);
+    let is_kept = has_run && !work.plan.drops_failed;
+    let record = area.generation(number).ok().filter(|_| is_kept);
     let Some(mut record) = record else {
         return Ok(area.discard_generation(&container.host.prefix, number)?);
     };
@@ -278,7 +303,11 @@ fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
 
 fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
     let container = work.container;
-    if container.is_running() {
+    if let Some(run) = container.runtime().running(container.id()) {
+        let is_judged = work.plan.making.as_ref().is_some_and(|making| !making.allows_degraded);
+        if is_judged && run.is_systemd {
+            work.plan.failed_before = systemd::failed_before(container, ASKING);
+        }
         // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
         let _ = rustix::fs::syncfs(container.area.handle());
         work.plan.down_since.get_or_insert_with(Instant::now);
@@ -312,85 +341,6 @@ pub fn start_what_ran(work: &mut ChangeWork<'_>) {
             work.container.host.warning(&failure.reason());
         }
     }
-}
-
-fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
-    if !work.plan.is_tried {
-        return Ok(());
-    }
-    let container = work.container;
-    let failed = |error: crate::runtime::RuntimeError| {
-        let how = if error.kind == RuntimeErrorKind::Interrupted {
-            "was still coming up"
-        } else {
-            "does not come up"
-        };
-        let mut failure =
-            Failure::new(Code::System, format!("generation {} {how}", work.plan.to)).because(error.because);
-        if !error.console.is_empty() {
-            failure = failure.because(format!("its console said:\n{}", error.console));
-        }
-        if error.kind == RuntimeErrorKind::FileSystem {
-            failure.code = Code::Unsupported;
-        }
-        if error.kind == RuntimeErrorKind::NoSpace {
-            failure.code = Code::NoSpace;
-            return failure.hint(crate::error::MAKE_ROOM);
-        }
-        let log = runtime::monitor::log_path(&container.host.prefix, container.id());
-        failure.hint(format!("its console is logged in {}", log.display()))
-    };
-    if container.runtime().running(container.id()).is_none_or(|run| run.generation != work.plan.to) {
-        let start = container.start_of(work.plan.to, work.plan.old, true)?;
-        for warning in container.runtime().start(&start).map_err(failed)? {
-            container.host.warning(&warning);
-        }
-    }
-    let limit = Duration::from_secs(work.plan.timeout);
-    if work.plan.making.is_some() {
-        container.runtime().wait_until_up(container.id(), limit).map_err(failed)?;
-        work.plan.downtime = work.plan.down_since.map(|since| since.elapsed());
-        return Ok(());
-    }
-    // Whoever goes back to a root of before wants that one, broken as it may be: that it lives is enough.
-    match container.runtime().wait_until_up(container.id(), limit.min(PATIENCE)) {
-        Err(error) if error.kind == RuntimeErrorKind::NotUp => {
-            container.host.warning(&format!(
-                "generation {} runs, but is not up: {}; its console is logged in {}",
-                work.plan.to,
-                error.because,
-                runtime::monitor::log_path(&container.host.prefix, container.id()).display()
-            ));
-            Ok(())
-        }
-        result => result.map_err(failed),
-    }
-}
-
-fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
-    if linux::mutated!("probation-stays") {
-        return Ok(());
-    }
-    let container = work.container;
-    let fail = |error: crate::runtime::RuntimeError| {
-        Failure::new(Code::System, "the new root cannot be taken down").because(error.because)
-    };
-    // A container that still runs on its old root has never been stopped.
-    if container.runtime().running(container.id()).is_none_or(|run| run.generation == work.plan.to) {
-        container.runtime().kill(container.id()).map_err(fail)?;
-        if work.plan.is_tried && (work.plan.is_trial || !(work.journal.was_running && work.is_this_boot())) {
-            // It stays stopped: nothing of it stays mounted. What was only a trial may have been over a root that nothing else leads to.
-            container.runtime().unmount_all(container.id()).map_err(fail)?;
-        } else if work.plan.to != work.plan.from {
-            container.runtime().unmount(container.id(), work.plan.to).map_err(fail)?;
-        }
-    }
-    if work.plan.is_trial {
-        // Of the container that runs, if it does, each root is as it is to be: this may be one deep in its chain.
-        return Ok(());
-    }
-    // Only a mounted superblock can be read-only; the next mount is writable anyway.
-    container.runtime().set_read_only(container.id(), work.plan.from, false).map_err(fail)
 }
 
 fn commit(work: &mut ChangeWork<'_>) -> Result<()> {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use serde::Serialize;
 
 use super::build::arguments_of_script;
-use super::change::{Change, template_name};
+use super::change::{Change, Making, template_name};
 use super::keep::in_words;
 use super::password;
 use crate::error::{Result, system};
@@ -190,6 +190,9 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
             (false, _) => "none: a stopped container with no script to run is not started".to_owned(),
         },
     ));
+    if change.is_tried {
+        steps.push(("probation", verdict(making, is_running)));
+    }
     let mut scripts: Vec<&str> = if making.is_configured { vec!["vps.configure"] } else { Vec::new() };
     scripts.extend(making.scripts.iter().map(String::as_str));
     steps.push((
@@ -198,6 +201,17 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
             "no scripts".to_owned()
         } else {
             format!("run {} in it", scripts.join(", "))
+        },
+    ));
+    steps.push((
+        "health",
+        match &making.health {
+            Some(command) => format!(
+                "run `{}` in it until it exits with 0, for up to {} s",
+                tree::escaped(command.as_bytes()),
+                change.timeout
+            ),
+            None => "no command".to_owned(),
         },
     ));
     steps.push(("commit", format!("generation {} instead of {} is the root", change.to, change.from)));
@@ -212,6 +226,22 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     };
     steps.push(("settle", settle));
     steps.into_iter().map(|(step, text)| ExplainedStep { step, text }).collect()
+}
+
+/// What is asked of a root that is tried out. Of one that a script is yet to build nobody knows whether it has a systemd.
+fn verdict(making: &Making, is_running: bool) -> String {
+    let running = if making.allows_degraded {
+        "its systemd has to be `running` or `degraded`"
+    } else if is_running {
+        "its systemd has to be `running`, or `degraded` by no other units than the old root's is when it is stopped"
+    } else {
+        "its systemd has to be `running`"
+    };
+    match (making.has_machine_id, making.is_by_script) {
+        (true, false) => running.to_owned(),
+        (_, true) => format!("{running}; without one it has to live and to execute a shell"),
+        (false, false) => "it has to live and to execute a shell".to_owned(),
+    }
 }
 
 /// How much a generation's delta holds.

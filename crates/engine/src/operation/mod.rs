@@ -19,10 +19,12 @@ pub mod create;
 pub mod delete;
 pub mod explain;
 pub mod forget;
+pub mod health;
 mod homes;
 pub mod keep;
 pub mod make_template;
 mod password;
+mod probation;
 pub mod reinstall;
 pub mod report;
 mod script_output;
@@ -97,8 +99,8 @@ macro_rules! named {
 }
 
 named! {
-    "reinstall": ["stage", "build", "stop", "carry", "probation", "configure", "commit", "settle"],
-    "reinstall-by-script": ["stage", "stop", "build", "carry", "probation", "configure", "commit", "settle"],
+    "reinstall": ["stage", "build", "stop", "carry", "probation", "configure", "health", "commit", "settle"],
+    "reinstall-by-script": ["stage", "stop", "build", "carry", "probation", "configure", "health", "commit", "settle"],
     "switch": ["stop", "probation", "commit", "settle"],
     "generation-delete": ["relink", "detach", "commit", "settle"],
 }

@@ -8,7 +8,7 @@ use tree::{Kind as EntryKind, Root as TreeRoot};
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
 use super::keep::measure;
 use super::report::Report;
-use super::{Outcome, Passwords, password, run};
+use super::{Outcome, Passwords, health, password, run};
 use crate::accounts::GivenPassword;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
@@ -30,6 +30,12 @@ pub struct Options {
     pub keep: Vec<String>,
     /// A password for one account of the new root.
     pub password: Option<GivenPassword>,
+    /// What says whether the new root does what it is for; empty: nothing does, whatever the configuration says.
+    pub health: Option<String>,
+    /// A systemd some of whose units have failed is taken as it is.
+    pub allow_degraded: bool,
+    /// A root that ran and is given up is deleted at once.
+    pub drop_failed: bool,
     /// Another template.
     pub template: Option<TemplateName>,
     /// Seconds for each script and for the boot.
@@ -110,6 +116,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let measured = if keep.is_empty() { None } else { Some(measure(container, from, &keep)?) };
     space::check(container, space::needed(scripts.reinstall.is_some(), measured.as_ref()))?;
 
+    let health = health::command(container, options.health.as_deref(), conf.get(health::KEY))?;
     let is_by_script = scripts.reinstall.is_some();
     let was_running = container.is_running();
     let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty();
@@ -124,7 +131,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         discards: options.skip_backup,
         is_trial: false,
         // A root made by a script is always started, also to see that it lives.
-        is_tried: was_running || is_by_script || needs_start,
+        is_tried: was_running || is_by_script || needs_start || health.is_some(),
         making: Some(Making {
             parent,
             base: Base::Template { name, digest: template.record.digest.clone() },
@@ -132,11 +139,15 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             carries_users: !options.reset_passwords,
             keep,
             is_configured: scripts.configure.is_some(),
+            health,
+            allows_degraded: options.allow_degraded,
             scripts: scripts.extra.iter().map(|script| script.name.clone()).collect(),
             distribution: Some(template.record.distribution.clone()),
             has_machine_id: template.record.systemd,
         }),
         templates: super::settle::installed_templates(container)?,
+        drops_failed: options.drop_failed,
+        failed_before: Vec::new(),
         last_script: None,
         measured,
         kept: None,

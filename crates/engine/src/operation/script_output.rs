@@ -18,6 +18,8 @@ const LINE: usize = 500;
 #[derive(Debug)]
 pub struct ScriptOutput<'h> {
     host: &'h Host,
+    /// It is in the log alone.
+    is_quiet: bool,
     name: String,
     began: Instant,
     last: VecDeque<String>,
@@ -26,12 +28,22 @@ pub struct ScriptOutput<'h> {
 impl<'h> ScriptOutput<'h> {
     /// Of one that is about to run.
     pub fn new(host: &'h Host, name: &str) -> ScriptOutput<'h> {
-        ScriptOutput { host, name: name.to_owned(), began: Instant::now(), last: VecDeque::new() }
+        let began = Instant::now();
+        ScriptOutput { host, is_quiet: false, name: name.to_owned(), began, last: VecDeque::new() }
+    }
+
+    /// Of one that may be run many times until it is content: only the log has all of it.
+    pub fn quiet(host: &'h Host, name: &str) -> ScriptOutput<'h> {
+        ScriptOutput { is_quiet: true, ..ScriptOutput::new(host, name) }
+    }
+
+    fn tell(&self, what: What) {
+        if self.is_quiet { self.host.record(what) } else { self.host.tell(what) }
     }
 
     /// Tells of a line.
     pub fn line(&mut self, line: &[u8]) {
-        self.host.script_line(&self.name, line);
+        self.tell(What::Script { script: self.name.clone(), line: tree::escaped(line) });
         if line.trim_ascii().is_empty() {
             return;
         }
@@ -49,7 +61,7 @@ impl<'h> ScriptOutput<'h> {
             None => format!("did not end within {limit} s and was killed"),
         };
         let ms = self.began.elapsed().as_millis() as u64;
-        self.host.tell(What::ScriptEnd { script: self.name.clone(), outcome: outcome.clone(), ms });
+        self.tell(What::ScriptEnd { script: self.name.clone(), outcome: outcome.clone(), ms });
         outcome
     }
 

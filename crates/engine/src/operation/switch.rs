@@ -99,6 +99,8 @@ pub fn switch(
         is_tried: container.is_running(),
         making: None,
         templates: super::settle::installed_templates(container)?,
+        drops_failed: false,
+        failed_before: Vec::new(),
         last_script: None,
         measured: None,
         kept: None,

@@ -44,6 +44,7 @@ pub fn run_script(
         change.from = number;
     }
     (change.old, change.is_tried, change.is_trial) = (Some(change.from), true, true);
+    change.drops_failed = true;
     let is_by_script = scripts.reinstall.is_some();
     if let Some(making) = &mut change.making {
         making.parent = Some(change.from);

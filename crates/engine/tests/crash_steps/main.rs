@@ -257,6 +257,7 @@ const WAITLESS: &[&str] = &[
     "commit/before",
     "commit/revert",
     "configure/revert",
+    "health/revert",
     "settle/revert",
     "detach/revert",
     "relink/before",

@@ -31,6 +31,8 @@ pub struct Scenario {
     pub effect: Effect,
     /// The scripts that there are: `(name, text)`.
     pub scripts: &'static [(&'static str, &'static str)],
+    /// `--health`.
+    pub health: Option<&'static str>,
     /// `--keep`.
     pub keep: &'static [&'static str],
     /// What goes wrong in it without any fault of the test's.
@@ -46,6 +48,7 @@ const PLAIN: Scenario = Scenario {
     has_gone_back: false,
     effect: Effect::Reinstall { discards: false },
     scripts: &[],
+    health: None,
     keep: &[],
     breaks: None,
     fails: false,
@@ -63,6 +66,7 @@ const CONFIGURE: (&str, &str) =
 const EXTRA: (&str, &str) = ("10-extra.sh", "need /configured\nwrite /extra yes");
 const ALONE: (&str, &str) = ("20-alone.sh", "write /alone yes");
 const BAD: (&str, &str) = ("vps.configure", "write /half done\nprint sorry\nexit 3");
+const HEALTHY: Option<&str> = Some("need /configured\nwrite /healthy yes");
 const BUILD: (&str, &str) = ("vps.reinstall", "copy template\nwrite /built yes");
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -72,6 +76,9 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "configured, stopped", scripts: &[CONFIGURE, EXTRA], is_running: false, ..PLAIN },
     Scenario { name: "badly configured, running", scripts: &[BAD], fails: true, ..PLAIN },
     Scenario { name: "badly configured, stopped", scripts: &[BAD], fails: true, is_running: false, ..PLAIN },
+    Scenario { name: "healthy, running", scripts: &[CONFIGURE], health: HEALTHY, ..PLAIN },
+    Scenario { name: "healthy, stopped", health: Some("need /etc/passwd"), is_running: false, ..PLAIN },
+    Scenario { name: "unhealthy, running", health: Some("need /none"), fails: true, ..PLAIN },
     Scenario { name: "keeping, running", keep: KEEP, ..PLAIN },
     Scenario {
         name: "keeping, discarding, stopped",
@@ -93,6 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "discarding what has a root after it", effect: DISCARDS, has_gone_back: true, ..PLAIN },
     Scenario { name: "built, running", scripts: &[BUILD, CONFIGURE], ..BY_SCRIPT },
     Scenario { name: "built, stopped", scripts: &[BUILD], is_running: false, ..BY_SCRIPT },
+    Scenario { name: "built, healthy", scripts: &[BUILD, CONFIGURE], health: HEALTHY, ..BY_SCRIPT },
     Scenario { name: "built, keeping", scripts: &[BUILD], keep: KEEP, ..BY_SCRIPT },
     Scenario { name: "built, discarding", scripts: &[BUILD], effect: DISCARDS, ..BY_SCRIPT },
     Scenario {
@@ -217,6 +225,7 @@ impl Scenario {
             Effect::Reinstall { discards } => {
                 let mut options = reinstall_options();
                 options.skip_backup = discards;
+                options.health = self.health.map(str::to_owned);
                 options.keep = self.keep.iter().map(|word| (*word).to_owned()).collect();
                 options.template = Some("maxi".parse().expect("a template's name"));
                 reinstall::reinstall(&container, &options).map(|done| done.unfinished)

@@ -2,11 +2,13 @@
 
 use engine::{Code, Container, Failure, Result};
 use serde_json::json;
+use store::GenerationNumber;
 
 use super::{done, host};
 use crate::arguments::{Mount, Named};
 
-/// Mounts a container's root for the host: writable and with plain owners when it is stopped, read-only when it runs.
+/// Mounts a container's root for the host: writable and with plain owners when it is stopped, read-only when it runs. Another root than
+/// the live one is always read-only.
 ///
 /// # Errors
 /// [`Failure`].
@@ -15,7 +17,10 @@ pub fn mount(arguments: &Mount) -> Result<u8> {
     host.not_begun(&format!("cannot mount `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     ends_anywhere(&container, "mount");
-    let point = engine::view::mount(&container)?;
+    let point = match arguments.generation {
+        Some(number) => engine::view::mount_generation(&container, GenerationNumber::new(number))?,
+        None => engine::view::mount(&container)?,
+    };
     Ok(done(
         arguments.common.json,
         &format!("The CT has been successfully mounted at {}", point.display()),

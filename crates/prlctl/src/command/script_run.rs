@@ -39,6 +39,10 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         reset_passwords: false,
         keep: Vec::new(),
         password: None,
+        allow_degraded: false,
+        // That script alone.
+        health: Some(String::new()),
+        drop_failed: true,
         template: None,
         timeout: arguments.timeout,
         stop_timeout: stop_timeout(&host, None),
