@@ -29,6 +29,7 @@ pub mod interrupt;
 pub mod keep;
 pub mod log;
 pub mod names;
+pub mod old_scripts;
 pub mod operation;
 pub mod packages;
 pub mod real;

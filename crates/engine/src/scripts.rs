@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use store::Prefix;
 
 use crate::error::{Code, Failure, Result, system};
+use crate::old_scripts::OldScript;
 
 /// A script larger than this is none.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -36,6 +37,8 @@ pub struct Scripts {
     pub configure: Option<HostScript>,
     /// Those of `reinstall.d`, in order.
     pub extra: Vec<HostScript>,
+    /// Those of the old root, after them.
+    pub old: Vec<OldScript>,
 }
 
 /// Opens and checks a script; `None` when there is none of that name.
@@ -172,15 +175,17 @@ pub fn list(prefix: &Prefix) -> Result<Vec<ListedScript>> {
     Ok(found)
 }
 
-/// Opens the scripts of `reinstall.d` that are to be run: all, or those named in `only`.
+/// Opens the scripts of `reinstall.d` that are to be run: all, or those named in `only`, of which some may be among `others`.
 ///
 /// # Errors
 /// [`Code::BadValue`] for a name that is not there, and as [`open`].
-pub fn open_extra(prefix: &Prefix, only: &[String]) -> Result<Vec<HostScript>> {
+pub fn open_extra(prefix: &Prefix, only: &[String], others: &[OldScript]) -> Result<Vec<HostScript>> {
     let listed = list(prefix)?;
     for name in only {
-        if !listed.iter().any(|script| &script.name == name) {
-            let known: Vec<&str> = listed.iter().map(|script| script.name.as_str()).collect();
+        let known: Vec<&str> = (listed.iter().map(|script| script.name.as_str()))
+            .chain(others.iter().map(|script| script.file.as_str()))
+            .collect();
+        if !known.contains(&name.as_str()) {
             let because = if known.is_empty() {
                 format!("{} has no scripts", prefix.reinstall_d().display())
             } else {

@@ -406,6 +406,9 @@ pub struct Reinstall {
     /// Of /etc/vz/reinstall.d, run only these; an empty list is --skipscripts
     #[arg(long, value_name = "SCRIPT,…", conflicts_with = "skipscripts")]
     pub scripts: Vec<String>,
+    /// Run also the scripts in /etc/vz/reinstall.d of the old root, in the new one, after those of the host
+    #[arg(long, conflicts_with_all = ["skipscripts", "undo"])]
+    pub scripts_from_old: bool,
     /// List the scripts of /etc/vz/reinstall.d and stop
     #[arg(long)]
     pub listscripts: bool,

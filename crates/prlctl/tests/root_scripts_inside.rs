@@ -264,3 +264,91 @@ fn root_a_stopped_container_is_started_for_its_scripts_and_stopped_again() {
     assert_eq!(host.exec("web01", "cat /root/seen"), "old");
     host.exec("web01", "echo x > /old/written");
 }
+
+#[test]
+fn root_scripts_of_the_old_root_are_run_only_when_asked_for_and_after_those_of_the_host() {
+    let Some(host) = with_container() else { return };
+    let note = "#!/bin/sh\necho \"$NAME $REINSTALL_DATA_ROOT ${VEID:+has-id} $(test -e /root/marker || echo new)\" >>/order\n";
+    host.exec(
+        "web01",
+        "mkdir -p /etc/vz/reinstall.d; cd /etc/vz/reinstall.d; \
+         for name in 10-a b; do printf '#!/bin/sh\\necho inside %s $REINSTALL_DATA_ROOT $(readlink /proc/$$/fd/0) >>/order\\n' $name > $name.sh; chmod 755 $name.sh; done; \
+         echo 'Inside, first' > 10-a.desc; \
+         printf 'exit 1\\n' > plain.sh; printf 'exit 1\\n' > others.sh; chmod 755 others.sh; chown 1000 others.sh; \
+         printf 'exit 1\\n' > shared.sh; chmod 777 shared.sh; ln -s /etc/shadow link.sh; ln -s b.sh near.sh; mkfifo fifo.sh; \
+         dd if=/dev/zero of=huge.sh bs=1024 count=2000 2>/dev/null; chmod 755 huge.sh",
+    );
+    host.script("etc/vz/reinstall.d/10-a.sh", &note.replace("$NAME", "host"));
+    let order = || host.exec("web01", "cat /order 2>/dev/null || :");
+    let inside = |name: &str| format!("inside {name} /old /dev/null");
+    let of_host = "host /old has-id new";
+
+    host.ok(["reinstall", "web01"]);
+    assert_eq!(order(), of_host, "not without the option");
+    host.ok(["reinstall", "web01", "--undo"]);
+
+    let words = ["reinstall", "web01", "--scripts-from-old"];
+    let plan = host.ok([&words[..], &["--dry-run"]].concat());
+    assert!(plan.contains("configure  run 10-a.sh, old:10-a.sh, old:b.sh in it\n"), "{plan}");
+    assert!(plan.contains("REINSTALL_DATA_ROOT=/old /old/etc/vz/reinstall.d/10-a.sh\n"), "{plan}");
+    let ran = host.run(words);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(order(), [of_host.to_owned(), inside("10-a"), inside("b")].join("\n"));
+    for told in [
+        "`old:10-a.sh`, a script of the old root, has been run\n",
+        "/etc/vz/reinstall.d/others.sh of the old root is not run: it belongs to user 1000\n",
+        "/etc/vz/reinstall.d/shared.sh of the old root is not run: others than its owner may write to it\n",
+        "/etc/vz/reinstall.d/huge.sh of the old root is not run: ",
+    ] {
+        assert!(
+            ran.stderr.contains(told) && (told.contains("has been run") || plan.contains(told)),
+            "{told}\n{ran}"
+        );
+    }
+    for silent in ["plain", "link", "near", "fifo"] {
+        assert!(!ran.stderr.contains(silent), "{ran}");
+    }
+    let logs = host.path("var/log/vz/operations").join(host.area("web01").file_name().unwrap());
+    assert_ne!(
+        holding(&logs, b"script /old/etc/vz/reinstall.d/b.sh of the old root"),
+        Vec::<String>::new(),
+        "the log names it"
+    );
+    host.ok(["reinstall", "web01", "--undo"]);
+
+    // Chosen by name, and listed, with those of the host.
+    host.ok([&words[..], &["--scripts", "b.sh"]].concat());
+    assert_eq!(order(), inside("b"));
+    host.ok(["reinstall", "web01", "--undo"]);
+    host.run([&words[..], &["--scripts", "c.sh"]].concat())
+        .failed(21, &["there are: 10-a.sh, 10-a.sh, b.sh"]);
+    host.run(["reinstall", "web01", "--scripts", "b.sh"]).failed(21, &["there are: 10-a.sh"]);
+    host.run([&words[..], &["--skipscripts"]].concat()).failed(20, &["--scripts-from-old"]);
+    let list = [&words[..], &["--listscripts", "--desc"]].concat();
+    assert_eq!(host.ok(&list), "10-a.sh:\n10-a.sh:Inside, first\nb.sh:\n");
+    let json: serde_json::Value = serde_json::from_str(&host.ok([&list[..], &["-j"]].concat())).unwrap();
+    assert_eq!(json[0], serde_json::json!({ "name": "10-a.sh", "description": null }));
+    assert_eq!(
+        json[1],
+        serde_json::json!({ "name": "10-a.sh", "description": "Inside, first", "is_from_old": true })
+    );
+
+    // A stopped one is started for them; one that fails has the reinstall undone.
+    host.ok(["stop", "web01"]);
+    host.ok(words);
+    host.ok(["start", "web01"]);
+    assert_eq!(order().lines().count(), 3);
+    host.ok(["reinstall", "web01", "--undo"]);
+    host.exec("web01", "printf '#!/bin/sh\\necho no >&2; exit 7\\n' > /etc/vz/reinstall.d/b.sh");
+    undone(
+        &host,
+        &words,
+        &["`old:b.sh` exited with 7\n", "because: no\n", "or leave --scripts-from-old out"],
+    );
+    // The directory may lead nowhere in the root, but never out of it.
+    host.script("etc/vz/outside/x.sh", "#!/bin/sh\nexit 9\n");
+    let outside = host.path("etc/vz/outside").display().to_string();
+    host.exec("web01", &format!("rm -r /etc/vz/reinstall.d; ln -s {outside} /etc/vz/reinstall.d"));
+    host.ok(words);
+    assert_eq!(order(), of_host);
+}

@@ -294,6 +294,7 @@ pub fn reinstall_options() -> reinstall::Options {
         skip_backup: false,
         skip_scripts: false,
         scripts: Vec::new(),
+        scripts_from_old: false,
         reset_passwords: false,
         keep: Vec::new(),
         password: None,

@@ -122,6 +122,9 @@ pub struct Making {
     pub allows_degraded: bool,
     /// Names of the scripts of `reinstall.d` to run.
     pub scripts: Vec<String>,
+    /// Names of the scripts of the old root to run after them.
+    #[serde(default)]
+    pub old_scripts: Vec<String>,
     /// `DISTRIBUTION` of the template.
     pub distribution: Option<String>,
     /// The template has a systemd, whose machine-id is to be a new one.

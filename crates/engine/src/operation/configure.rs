@@ -8,6 +8,7 @@ use linux::Exit;
 use super::change::ChangeWork;
 use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
+use crate::event::What;
 use crate::packages::{NO_NETWORK, SCRIPT};
 use crate::runtime::{InnerScript, RuntimeErrorKind};
 use crate::scripts::HostScript;
@@ -20,10 +21,17 @@ pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
     install_packages(work)?;
     let is_configured = work.plan.making.as_ref().is_some_and(|making| making.is_configured);
     if is_configured && let Some(script) = work.plan.scripts.configure.take() {
-        run_inside(work, &script)?;
+        run_inside(work, &Inside::of_host(&script))?;
     }
     for script in std::mem::take(&mut work.plan.scripts.extra) {
-        run_inside(work, &script)?;
+        run_inside(work, &Inside::of_host(&script))?;
+    }
+    for script in std::mem::take(&mut work.plan.scripts.old) {
+        let (name, path, text) = (&script.name, &script.path, &script.text);
+        let note = format!("script {} of the old root", tree::escaped_path(path));
+        work.container.host.record(What::Note { text: note });
+        run_inside(work, &Inside { name, path, text, or: "leave --scripts-from-old out" })?;
+        work.plan.report.push(format!("`{name}`, a script of the old root, has been run"));
     }
     Ok(())
 }
@@ -59,24 +67,39 @@ fn install_packages(work: &mut ChangeWork<'_>) -> Result<()> {
     Ok(())
 }
 
-fn run_inside(work: &mut ChangeWork<'_>, script: &HostScript) -> Result<()> {
+/// A script, wherever it comes from.
+struct Inside<'a> {
+    name: &'a String,
+    path: &'a Path,
+    text: &'a [u8],
+    /// What does without it.
+    or: &'a str,
+}
+
+impl Inside<'_> {
+    fn of_host(script: &HostScript) -> Inside<'_> {
+        Inside { name: &script.name, path: &script.path, text: &script.text, or: "add --skipscripts" }
+    }
+}
+
+fn run_inside(work: &mut ChangeWork<'_>, script: &Inside<'_>) -> Result<()> {
     let container = work.container;
     container.host.step("configure", &format!("Running {}...", script.name));
     work.plan.last_script = Some(script.name.clone());
     let mut environment = runtime::exec::environment();
     environment.push(("VEID".to_owned(), container.id().to_string()));
     environment.push(("REINSTALL_DATA_ROOT".to_owned(), "/old".to_owned()));
-    let inner =
-        InnerScript { text: &script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
-    let mut output = ScriptOutput::new(container.host, &script.name);
+    let inner = InnerScript { text: script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
+    let mut output = ScriptOutput::new(container.host, script.name);
     let before = container.runtime().pulse(container.id());
     let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));
     let failed = |how: String| {
         let failure = Failure::new(Code::ReinstallFailed, format!("`{}` {how}", script.name));
         output.explain(failure).hint(format!(
-            "correct {} and run `prlctl reinstall {}`, or add --skipscripts",
+            "correct {} and run `prlctl reinstall {}`, or {}",
             script.path.display(),
-            container.name
+            container.name,
+            script.or
         ))
     };
     match exit {

@@ -133,6 +133,13 @@ fn scripts(container: &Container<'_>, change: &Change) -> Vec<ExplainedScript> {
             environment: vec![format!("VEID={id}"), "REINSTALL_DATA_ROOT=/old".to_owned()],
         });
     }
+    for script in &change.scripts.old {
+        scripts.push(ExplainedScript {
+            runs_in: "container",
+            command: vec![script.path.display().to_string()],
+            environment: vec![format!("VEID={id}"), "REINSTALL_DATA_ROOT=/old".to_owned()],
+        });
+    }
     scripts
 }
 
@@ -194,7 +201,7 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
         steps.push(("probation", verdict(making, is_running)));
     }
     let mut scripts: Vec<&str> = if making.is_configured { vec!["vps.configure"] } else { Vec::new() };
-    scripts.extend(making.scripts.iter().map(String::as_str));
+    scripts.extend(making.scripts.iter().chain(&making.old_scripts).map(String::as_str));
     steps.push((
         "configure",
         if scripts.is_empty() {
@@ -203,6 +210,8 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
             format!("run {} in it", scripts.join(", "))
         },
     ));
+    // What was found out so far: scripts of the old root that are passed over.
+    steps.extend(change.report.iter().map(|told| ("configure", told.clone())));
     steps.push((
         "health",
         match &making.health {

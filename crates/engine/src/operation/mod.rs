@@ -43,6 +43,7 @@ use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
 use crate::interrupt::signal_word;
 
+pub(crate) use build::layers;
 pub use password::Passwords;
 
 /// One step of an operation whose plan is a `P`.

@@ -12,6 +12,7 @@ use super::{Outcome, Passwords, health, password, run};
 use crate::accounts::GivenPassword;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
+use crate::old_scripts::{self, Found};
 use crate::scripts::{Scripts, open_configure, open_extra, open_reinstall};
 use crate::space;
 
@@ -24,6 +25,8 @@ pub struct Options {
     pub skip_scripts: bool,
     /// Of `reinstall.d`, run only these.
     pub scripts: Vec<String>,
+    /// Run those that lie in the old root, too.
+    pub scripts_from_old: bool,
     /// Do not carry the users over.
     pub reset_passwords: bool,
     /// What to keep of the old root, as it was named; what the configuration names comes on top.
@@ -82,15 +85,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         }
         container.release_view()?;
     }
-    let scripts = if options.skip_scripts {
-        Scripts::default()
-    } else {
-        Scripts {
-            reinstall: open_reinstall(&container.host.prefix)?,
-            configure: open_configure(&container.host.prefix)?,
-            extra: open_extra(&container.host.prefix, &options.scripts)?,
-        }
-    };
+    let (scripts, told) = open_scripts(container, options)?;
     let name = match (&options.template, conf.get("OSTEMPLATE").filter(|name| !name.is_empty())) {
         (Some(name), _) => name.clone(),
         (None, Some(name)) => name.parse().map_err(|error: store::NameError| {
@@ -119,7 +114,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let health = health::command(container, options.health.as_deref(), conf.get(health::KEY))?;
     let is_by_script = scripts.reinstall.is_some();
     let was_running = container.is_running();
-    let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty();
+    let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty() || !scripts.old.is_empty();
     let parent = if options.skip_backup { record.parent } else { Some(from) };
     let change = Change {
         from,
@@ -142,6 +137,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             health,
             allows_degraded: options.allow_degraded,
             scripts: scripts.extra.iter().map(|script| script.name.clone()).collect(),
+            old_scripts: scripts.old.iter().map(|script| script.name.clone()).collect(),
             distribution: Some(template.record.distribution.clone()),
             has_machine_id: template.record.systemd,
         }),
@@ -153,7 +149,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         kept: None,
         scripts,
         passwords: Passwords::new(options.password.clone()),
-        report: Vec::new(),
+        report: told,
         down_since: None,
         downtime: None,
         reported: None,
@@ -175,6 +171,20 @@ pub fn reinstall(container: &Container<'_>, options: &Options) -> Result<Reinsta
     // Made before the commit, without which nobody comes here.
     let report = plan.reported.clone().unwrap_or_else(|| Report::of(container, &plan));
     Ok(Reinstalled { report, unfinished })
+}
+
+/// The scripts that are to be run, and what is to be told of those that are not.
+fn open_scripts(container: &Container<'_>, options: &Options) -> Result<(Scripts, Vec<String>)> {
+    if options.skip_scripts {
+        return Ok((Scripts::default(), Vec::new()));
+    }
+    let found = if options.scripts_from_old { old_scripts::read(container)? } else { Found::default() };
+    let Found { scripts: mut old, told } = found;
+    let prefix = &container.host.prefix;
+    let extra = open_extra(prefix, &options.scripts, &old)?;
+    old.retain(|script| options.scripts.is_empty() || options.scripts.contains(&script.file));
+    let reinstall = open_reinstall(prefix)?;
+    Ok((Scripts { reinstall, configure: open_configure(prefix)?, extra, old }, told))
 }
 
 fn check_template(template: &Template) -> Result<()> {

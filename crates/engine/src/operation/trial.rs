@@ -64,7 +64,7 @@ fn open_one(container: &Container<'_>, name: &str) -> Result<Scripts> {
     let scripts = match name {
         "vps.reinstall" => Scripts { reinstall: open_reinstall(prefix)?, ..Scripts::default() },
         "vps.configure" => Scripts { configure: open_configure(prefix)?, ..Scripts::default() },
-        _ => Scripts { extra: open_extra(prefix, &[name.to_owned()])?, ..Scripts::default() },
+        _ => Scripts { extra: open_extra(prefix, &[name.to_owned()], &[])?, ..Scripts::default() },
     };
     if scripts.reinstall.is_some() || scripts.configure.is_some() || !scripts.extra.is_empty() {
         return Ok(scripts);

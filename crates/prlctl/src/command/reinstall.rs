@@ -3,7 +3,8 @@
 use engine::operation::explain::explain;
 use engine::operation::reinstall::{Options, plan, reinstall};
 use engine::operation::switch;
-use engine::{Container, Host, Result, scripts};
+use engine::scripts::ListedScript;
+use engine::{Container, Host, Result, old_scripts, scripts};
 use serde_json::json;
 
 use super::{create::parse_template, done, empty_trash_later, host, named_in_full, stop_timeout};
@@ -62,6 +63,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         // In the original an empty list means none.
         skip_scripts: arguments.skipscripts || (!arguments.scripts.is_empty() && names.is_empty()),
         scripts: names,
+        scripts_from_old: arguments.scripts_from_old,
         reset_passwords: arguments.resetpwdb,
         keep: arguments.keep.clone(),
         password,
@@ -107,15 +109,26 @@ fn tell_unfinished(host: &Host, unfinished: Option<&str>) {
 
 fn list_scripts(host: &Host, arguments: &Reinstall) -> Result<u8> {
     let scripts = scripts::list(&host.prefix)?;
+    let found = match arguments.scripts_from_old {
+        true => old_scripts::read(&host.open(&arguments.container)?)?,
+        false => old_scripts::Found::default(),
+    };
+    for line in &found.told {
+        host.note(line);
+    }
+    let old = old_scripts::list(&found);
     if arguments.common.json {
-        let objects = scripts
-            .iter()
-            .map(|script| json!({ "name": script.name, "description": script.description }))
-            .collect();
-        output::json(&serde_json::Value::Array(objects));
+        let object =
+            |script: &ListedScript| json!({ "name": script.name, "description": script.description });
+        let from_old = old.iter().map(|script| {
+            let mut object = object(script);
+            object["is_from_old"] = json!(true);
+            object
+        });
+        output::json(&serde_json::Value::Array(scripts.iter().map(object).chain(from_old).collect()));
         return Ok(0);
     }
-    for script in scripts {
+    for script in scripts.into_iter().chain(old) {
         if arguments.desc {
             output::line(&format!("{}:{}", script.name, script.description.unwrap_or_default()));
         } else {

@@ -36,6 +36,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         skip_backup: false,
         skip_scripts: true,
         scripts: Vec::new(),
+        scripts_from_old: false,
         reset_passwords: false,
         keep: Vec::new(),
         password: None,
