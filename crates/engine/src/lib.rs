@@ -34,6 +34,7 @@ pub mod operation;
 pub mod packages;
 pub mod real;
 pub mod recover;
+pub mod retention;
 pub mod runtime;
 pub mod scripts;
 pub mod space;

@@ -403,6 +403,10 @@ impl Runtime for RealRuntime {
         mounts_of_container::is_seen_by_processes(&self.prefix, id, number)
     }
 
+    fn is_held(&self, id: &ContainerId, number: GenerationNumber) -> bool {
+        mounts_of_container::is_held_by_processes(&self.prefix, id, number)
+    }
+
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root> {
         for point in [
             mounts::generation_point(&self.prefix, id, root.number),

@@ -169,6 +169,10 @@ pub trait Runtime {
     }
     /// A view of that generation is mounted in the host's namespace or in one of the container's.
     fn is_in_use(&self, id: &ContainerId, number: GenerationNumber) -> bool;
+    /// A process of the container is in that generation, or has something of it open.
+    fn is_held(&self, _id: &ContainerId, _number: GenerationNumber) -> bool {
+        false
+    }
     /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root>;
     /// From now on, should this process die, the container is recovered without anybody typing anything; until [`Runtime::dismiss_keeper`].

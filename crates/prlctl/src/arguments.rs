@@ -100,7 +100,7 @@ pub enum PrlctlCommand {
     Reinstall(Reinstall),
     /// List the roots of a container
     #[command(
-        after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is.\n\nExample:\n  prlctl generation-list web01 --all"
+        after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is. What the next reinstall deletes, by REINSTALL_RETAIN, is marked.\n\nExamples:\n  prlctl generation-list web01 --all\n  prlctl generation-list web01 --size"
     )]
     GenerationList(GenerationList),
     /// Tell what a root has changed of its template
@@ -459,6 +459,9 @@ pub struct GenerationList {
     /// Every root there is, not only those that the live one leads to
     #[arg(short, long)]
     pub all: bool,
+    /// Also how much each has changed: files and bytes of its delta, which takes a walk through it
+    #[arg(long)]
+    pub size: bool,
     /// No header
     #[arg(short = 'H', long)]
     pub no_header: bool,

@@ -54,7 +54,7 @@ fn root_the_list_tells_of_the_chain_and_with_all_of_every_root() {
     );
     let header = host.ok(["generation-list", "web01"]);
     assert!(
-        header.starts_with("N     STATE    PLACE            PARENT CREATED              MADE FROM\n"),
+        header.starts_with("N     STATE    PLACE            PARENT CREATED              AGE   MADE FROM\n"),
         "{header}"
     );
     let json: serde_json::Value = serde_json::from_str(&host.ok(["generation-list", "web01", "-j"])).unwrap();

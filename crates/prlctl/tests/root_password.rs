@@ -323,7 +323,7 @@ fn root_on_a_terminal_it_is_asked_for_and_not_shown() {
     assert!(lets_in(&host, "joe", "geheim"));
 
     // ^C and ^\ leave the terminal as it was, and nothing has happened; nor does anything of a line that is too long reach the shell.
-    let roots = host.ok(["generation-list", "web01", "--all"]);
+    let roots = host.ok(["generation-list", "web01", "--all", "-j"]);
     for (typed, code) in
         [("\u{3}", "code=130"), ("halb\u{3}", "code=130"), ("\u{1c}", "code=131"), ("\u{4}", "code=21")]
     {
@@ -346,7 +346,7 @@ fn root_on_a_terminal_it_is_asked_for_and_not_shown() {
     let said = terminal.expects("code=21");
     assert!(said.contains("it is longer than 256 bytes") && !said.contains("xx"), "{said}");
     assert_eq!(terminal.ends().1.trim(), "echo");
-    assert_eq!(host.ok(["generation-list", "web01", "--all"]), roots);
+    assert_eq!(host.ok(["generation-list", "web01", "--all", "-j"]), roots);
     assert!(lets_in(&host, "joe", "geheim"));
 }
 

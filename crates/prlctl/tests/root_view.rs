@@ -43,7 +43,7 @@ fn root_a_root_in_use_on_the_host_is_not_pulled_away() {
         host.ok(["reinstall", name]);
         let root = mounted(&host, name);
         let visitor = Visitor::in_directory(&root.join("srv"));
-        let before = host.ok(["generation-list", name, "--all"]);
+        let before = host.ok(["generation-list", name, "--all", "-j"]);
         for words in [
             vec!["reinstall", name],
             vec!["reinstall", name, "--skipbackup"],
@@ -53,7 +53,7 @@ fn root_a_root_in_use_on_the_host_is_not_pulled_away() {
         ] {
             host.run(&words).failed(41, &["in use", "state: nothing was changed", "hint:"]);
         }
-        assert_eq!(host.ok(["generation-list", name, "--all"]), before);
+        assert_eq!(host.ok(["generation-list", name, "--all", "-j"]), before);
         assert!(host.ok(["status", name]).contains(if is_running { "running" } else { "mounted" }));
         drop(visitor);
         host.ok(["reinstall", name]);

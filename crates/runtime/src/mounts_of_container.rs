@@ -1,5 +1,8 @@
 //! Every mount of one container in the host's namespace, taken away together.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 use rustix::mount::UnmountFlags;
 use store::{ContainerId, Prefix};
 
@@ -66,5 +69,24 @@ pub fn is_seen_by_processes(prefix: &Prefix, id: &ContainerId, number: store::Ge
         }
         let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         table.lines().filter_map(crate::mountinfo::Entry::parse).any(|mount| mount.superblock == superblock)
+    })
+}
+
+/// A process of the container is in that generation, runs a program of it, or has something of it open: what a detach leaves it, and no table of
+/// mounts tells.
+pub fn is_held_by_processes(prefix: &Prefix, id: &ContainerId, number: store::GenerationNumber) -> bool {
+    let point = crate::mounts::generation_point(prefix, id, number);
+    if !is_mounted(&point) {
+        return false;
+    }
+    let Ok(device) = std::fs::metadata(&point).map(|found| found.dev()) else { return true };
+    let Ok(cgroups) = crate::cgroup::Cgroups::of(prefix, id) else { return true };
+    // The kernel follows these to the file itself: no path in the container is looked up.
+    let is_in_it = |link: &Path| std::fs::metadata(link).is_ok_and(|found| found.dev() == device);
+    cgroups.processes().into_iter().any(|pid| {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        ["cwd", "root", "exe"].iter().any(|link| is_in_it(&process.join(link)))
+            || open.into_iter().any(|entry| is_in_it(&entry.path()))
     })
 }

@@ -18,6 +18,7 @@ pub(crate) fn generation(number: GenerationNumber, parent: Option<u32>) -> Gener
         created: Timestamp::now(),
         distribution: None,
         templates: None,
+        left: None,
         ostemplate: None,
     }
 }

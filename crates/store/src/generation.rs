@@ -48,6 +48,9 @@ pub struct GenerationRecord {
     /// `TEMPLATES` of `ve.conf`, the applications installed in this root, as it was when this generation was last live.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub templates: Option<String>,
+    /// When this generation was last live; of the live one without meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Timestamp>,
 }
 
 /// What lies under the delta.

@@ -125,6 +125,7 @@ impl Area {
             created: Timestamp::now(),
             distribution: None,
             templates: None,
+            left: None,
             ostemplate: None,
         };
         let parent = parent.map_or_else(|| "none".to_owned(), |parent| parent.to_string());

@@ -22,6 +22,7 @@ use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 use super::build::{build, revert_build};
 use super::carry::carry;
 use super::configure::configure;
+use super::expire::Expiring;
 use super::health::check_health;
 use super::keep::{KeepReport, Measured};
 use super::password::Passwords;
@@ -66,6 +67,9 @@ pub struct Change {
     /// A root that ran and is given up is deleted, and not kept for a look.
     #[serde(default)]
     pub drops_failed: bool,
+    /// Old roots that are kept no longer once it has happened, the oldest first, each with those whose parent it is.
+    #[serde(default)]
+    pub expires: Vec<Expiring>,
     /// The units of the old root that had failed when it was stopped.
     #[serde(skip)]
     pub failed_before: Vec<String>,
@@ -249,6 +253,7 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         created: jiff::Timestamp::now(),
         distribution: making.distribution.clone(),
         templates: None,
+        left: None,
     };
     create_generation(work.container, &record)
 }
@@ -413,4 +418,24 @@ fn take_back(work: &mut ChangeWork<'_>) -> Result<()> {
         area.sync()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_an_older_version_is_read() {
+        let arguments = serde_json::json!({
+            "from": 1, "to": 2, "old": 1, "timeout": 600, "stop_timeout": 120, "discards": false, "is_tried": true,
+            "making": {
+                "parent": 1, "base": { "template": { "name": "debian-12", "digest": "5b1c" } }, "is_by_script": false,
+                "carries_users": true, "is_configured": false, "scripts": [], "distribution": "debian", "has_machine_id": true
+            }
+        });
+        let change: Change = serde_json::from_value(arguments).unwrap();
+        let making = change.making.unwrap();
+        assert_eq!((making.health, making.allows_degraded, making.old_scripts.len()), (None, false, 0));
+        assert!(!change.drops_failed && change.expires.is_empty() && making.keep.is_empty());
+    }
 }

@@ -183,6 +183,7 @@ fn fill(
         created: jiff::Timestamp::now(),
         distribution: Some(template.record.distribution.clone()),
         templates: None,
+        left: None,
     };
     let handle = area.create_generation(&generation)?;
     if template.record.systemd {

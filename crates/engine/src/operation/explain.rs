@@ -12,6 +12,7 @@ use super::password;
 use crate::error::{Result, system};
 use crate::host::Container;
 use crate::log::read::durations;
+use crate::retention::KEY;
 use crate::space;
 
 /// A plan in words and figures.
@@ -31,6 +32,8 @@ pub struct Explained {
     pub free_bytes: u64,
     /// What there is; `None`: the filesystem makes them as it needs them.
     pub free_inodes: Option<u64>,
+    /// Which old roots are deleted in the end, since they are kept no longer.
+    pub expires: Vec<ExplainedRoot>,
     /// How long the last such reinstalls of this container have taken, the newest first.
     pub last_ms: Vec<u64>,
 }
@@ -42,6 +45,17 @@ pub struct ExplainedStep {
     pub step: &'static str,
     /// What it does.
     pub text: String,
+}
+
+/// A root that would go.
+#[derive(Debug, Serialize)]
+pub struct ExplainedRoot {
+    /// Its number.
+    pub number: store::GenerationNumber,
+    /// How many files, directories and all else its delta holds; `None`: it cannot be read.
+    pub entries: Option<u64>,
+    /// The sum of the sizes of its regular files.
+    pub bytes: Option<u64>,
 }
 
 /// A script that would be run.
@@ -80,6 +94,13 @@ impl Explained {
                 in_words(self.free_bytes)
             ),
         ));
+        for root in &self.expires {
+            let size = match (root.entries, root.bytes) {
+                (Some(entries), Some(bytes)) => format!("{entries} entries, {}", in_words(bytes)),
+                _ => "of unknown size".to_owned(),
+            };
+            lines.push(("expires", format!("generation {} is deleted ({size}): {KEY}", root.number)));
+        }
         if !self.last_ms.is_empty() {
             let last: Vec<String> =
                 self.last_ms.iter().map(|ms| format!("{:.1} s", *ms as f64 / 1e3)).collect();
@@ -107,6 +128,7 @@ pub fn explain(container: &Container<'_>, change: &Change) -> Result<Explained> 
         needs_inodes: need.inodes,
         free_bytes,
         free_inodes,
+        expires: change.expires.iter().map(|one| root(container, one.number)).collect(),
         last_ms: durations(&container.host.prefix, container.id(), kind)
             .iter()
             .map(|taken| taken.as_millis() as u64)
@@ -253,11 +275,21 @@ fn verdict(making: &Making, is_running: bool) -> String {
     }
 }
 
-/// How much a generation's delta holds.
+fn root(container: &Container<'_>, number: store::GenerationNumber) -> ExplainedRoot {
+    let size = size_of_delta(&container.area, number);
+    ExplainedRoot { number, entries: size.map(|size| size.entries), bytes: size.map(|size| size.bytes) }
+}
+
+/// How much a generation's delta holds, which takes a walk through it; `None`: it cannot be read.
+pub fn size_of_delta(area: &store::Area, number: store::GenerationNumber) -> Option<tree::Size> {
+    let generation = area.generation_handle(number).ok()?;
+    let delta = store::atomic::open_directory_at(generation.as_fd(), "delta").ok()?;
+    tree::measure(delta.as_fd()).ok()
+}
+
+/// How much a generation's delta holds, in words.
 fn delta_size(container: &Container<'_>, number: store::GenerationNumber) -> String {
-    let size =
-        container.area.generation_handle(number).ok().and_then(|handle| tree::measure(handle.as_fd()).ok());
-    match size {
+    match size_of_delta(&container.area, number) {
         Some(size) => format!("{} entries, {} MB", size.entries, size.bytes / 1_000_000),
         None => "of unknown size".to_owned(),
     }

@@ -111,13 +111,17 @@ fn link_back(work: &mut Work<'_, Forget>) -> Result<()> {
 
 /// What a running container has at `/old` is what its records say. Where the generation is in nobody's chain, there is nothing to do.
 fn show(work: &mut Work<'_, Forget>) -> Result<()> {
-    let container = work.container;
+    if work.plan.children.is_empty() { Ok(()) } else { show_old(work.container) }
+}
+
+/// What a running container has at `/old` is what its records say.
+///
+/// # Errors
+/// When it cannot be changed.
+pub fn show_old(container: &Container<'_>) -> Result<()> {
     let fail = |error: crate::runtime::RuntimeError| {
         Failure::new(Code::System, "what is at /old cannot be changed").because(error.because)
     };
-    if work.plan.children.is_empty() {
-        return Ok(());
-    }
     if let Some(run) = container.runtime().running(container.id()) {
         let record =
             container.area.generation(run.generation).map_err(|error| damaged(error, &container.name))?;

@@ -17,6 +17,7 @@ pub mod change;
 mod configure;
 pub mod create;
 pub mod delete;
+mod expire;
 pub mod explain;
 pub mod forget;
 pub mod health;

@@ -8,11 +8,12 @@ use tree::{Kind as EntryKind, Root as TreeRoot};
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
 use super::keep::measure;
 use super::report::Report;
-use super::{Outcome, Passwords, health, password, run};
+use super::{Outcome, Passwords, expire, health, password, run};
 use crate::accounts::GivenPassword;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::old_scripts::{self, Found};
+use crate::retention::Retention;
 use crate::scripts::{Scripts, open_configure, open_extra, open_reinstall};
 use crate::space;
 
@@ -111,11 +112,13 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let measured = if keep.is_empty() { None } else { Some(measure(container, from, &keep)?) };
     space::check(container, space::needed(scripts.reinstall.is_some(), measured.as_ref()))?;
 
+    let retention = Retention::read(container.host, &conf, &container.name)?;
     let health = health::command(container, options.health.as_deref(), conf.get(health::KEY))?;
     let is_by_script = scripts.reinstall.is_some();
     let was_running = container.is_running();
     let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty() || !scripts.old.is_empty();
     let parent = if options.skip_backup { record.parent } else { Some(from) };
+    let expires = expire::plan(container, retention, from, parent)?;
     let change = Change {
         from,
         to: area.next_generation_number().map_err(|error| damaged(error, &container.name))?,
@@ -143,6 +146,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         }),
         templates: super::settle::installed_templates(container)?,
         drops_failed: options.drop_failed,
+        expires,
         failed_before: Vec::new(),
         last_script: None,
         measured,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use store::{Conf, GenerationNumber, GenerationRecord, GenerationState};
 
 use super::change::{ChangeWork, start_what_ran};
+use super::expire::expire;
 use super::report;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
@@ -26,7 +27,7 @@ pub fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
         record.state = GenerationState::Kept;
         area.store_generation(&record)?;
     }
-    remember_templates(work)?;
+    remember_old(work)?;
     follow_in_configuration(work, &record)?;
     let run = container.runtime().running(container.id());
     if run.is_some() && !work.journal.was_running {
@@ -64,6 +65,7 @@ pub fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     // A script's last word was `reboot`, say, and it came down just after the commit.
     start_what_ran(work);
+    expire(work);
     report::complete(work);
     Ok(())
 }
@@ -112,17 +114,19 @@ fn unmount_left(container: &Container<'_>, live: GenerationNumber) -> Result<()>
     Ok(())
 }
 
-/// What is installed in the root that was live is remembered with it, for when it is live again. A death before or
+/// What is installed in the root that was live is remembered with it, for when it is live again, and when it was left. A death before or
 /// after it, or between it and `ve.conf`, has it done again: the journal knows what it was.
-fn remember_templates(work: &ChangeWork<'_>) -> Result<()> {
+fn remember_old(work: &ChangeWork<'_>) -> Result<()> {
     let area = &work.container.area;
     if work.plan.discards || !area.generation_dir(work.plan.from).exists() {
         return Ok(());
     }
     // A root is left also because its record is damaged; that is nobody's hindrance.
     let Ok(mut record) = area.generation(work.plan.from) else { return Ok(()) };
-    if record.templates != work.plan.templates {
+    let left = Some(work.journal.started);
+    if record.templates != work.plan.templates || record.left != left {
         record.templates.clone_from(&work.plan.templates);
+        record.left = left;
         area.store_generation(&record)?;
     }
     Ok(())

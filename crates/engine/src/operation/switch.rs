@@ -100,6 +100,7 @@ pub fn switch(
         making: None,
         templates: super::settle::installed_templates(container)?,
         drops_failed: false,
+        expires: Vec::new(),
         failed_before: Vec::new(),
         last_script: None,
         measured: None,

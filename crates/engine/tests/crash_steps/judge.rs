@@ -44,6 +44,12 @@ fn delta(host: &TestHost, id: &ContainerId, number: u32) -> BTreeMap<String, Str
     host.snapshot(&host.delta(id, number, ""))
 }
 
+/// `gone` is deleted: those that had it at `/old` have what was at its own.
+fn past(parents: &mut BTreeMap<u32, Option<u32>>, gone: u32) {
+    let up = parents.remove(&gone).flatten();
+    parents.values_mut().filter(|parent| **parent == Some(gone)).for_each(|parent| *parent = up);
+}
+
 impl Before {
     pub fn of(host: &TestHost, id: &ContainerId) -> Before {
         let area = host.area(id);
@@ -65,10 +71,6 @@ impl Before {
     /// What is live, and which generations there are with which parents, when it has happened.
     fn after(&self, effect: Effect) -> (u32, BTreeMap<u32, Option<u32>>) {
         let mut parents = self.parents.clone();
-        let past = |parents: &mut BTreeMap<u32, Option<u32>>, gone: u32| {
-            let up = parents.remove(&gone).flatten();
-            parents.values_mut().filter(|parent| **parent == Some(gone)).for_each(|parent| *parent = up);
-        };
         match effect {
             Effect::Reinstall { discards } => {
                 parents.insert(self.next, Some(self.live));
@@ -97,8 +99,17 @@ pub fn judge(
 ) -> Verdict {
     let area = host.area(id);
     assert!(area.journal().unwrap().is_none(), "{case}: a journal is left");
-    let (live, wanted) = before.after(scenario.effect);
     let mut found = parents(host, id);
+    let (live, mut wanted) = before.after(scenario.effect);
+    // One that was to be deleted, and could not be, is told of, and whole.
+    for gone in scenario.retain.iter().flat_map(|(_, gone)| *gone).filter(|gone| !found.contains_key(gone)) {
+        past(&mut wanted, *gone);
+    }
+    // Not of a reinstall that has not happened.
+    assert!(
+        host.live(id) == live || scenario.retain.is_none() || found.len() >= before.parents.len(),
+        "{case}: {found:?}"
+    );
     let verdict =
         if found.keys().eq(wanted.keys()) && host.live(id) == live { Verdict::New } else { Verdict::Old };
     let mut states = BTreeMap::new();

@@ -33,6 +33,8 @@ pub struct Scenario {
     pub scripts: &'static [(&'static str, &'static str)],
     /// `--health`.
     pub health: Option<&'static str>,
+    /// `REINSTALL_RETAIN`, and which roots it has deleted in the end.
+    pub retain: Option<(&'static str, &'static [u32])>,
     /// `--keep`.
     pub keep: &'static [&'static str],
     /// What goes wrong in it without any fault of the test's.
@@ -49,6 +51,7 @@ const PLAIN: Scenario = Scenario {
     effect: Effect::Reinstall { discards: false },
     scripts: &[],
     health: None,
+    retain: None,
     keep: &[],
     breaks: None,
     fails: false,
@@ -79,6 +82,15 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "healthy, running", scripts: &[CONFIGURE], health: HEALTHY, ..PLAIN },
     Scenario { name: "healthy, stopped", health: Some("need /etc/passwd"), is_running: false, ..PLAIN },
     Scenario { name: "unhealthy, running", health: Some("need /none"), fails: true, ..PLAIN },
+    Scenario { name: "retaining one, running", retain: Some(("1", &[1, 2])), ..PLAIN },
+    Scenario { name: "retaining two, stopped", retain: Some(("2", &[1])), is_running: false, ..PLAIN },
+    Scenario {
+        name: "retaining one, gone back, discarding",
+        retain: Some(("1", &[3])),
+        has_gone_back: true,
+        effect: DISCARDS,
+        ..PLAIN
+    },
     Scenario { name: "keeping, running", keep: KEEP, ..PLAIN },
     Scenario {
         name: "keeping, discarding, stopped",
@@ -204,6 +216,11 @@ impl Scenario {
             let engine = host.host();
             let container = engine.open("web01").expect("it can be opened");
             switch::undo(&container, 10, 1).expect("a plain undo");
+        }
+        if let Some((value, _)) = self.retain {
+            let mut conf = host.area(&id).conf().expect("a ve.conf");
+            conf.set("REINSTALL_RETAIN", value).expect("a value");
+            host.area(&id).store_conf(&conf).expect("room for it");
         }
         if !self.is_running {
             host.stop(&id);

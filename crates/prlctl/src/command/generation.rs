@@ -2,7 +2,11 @@
 
 use engine::Result;
 use engine::host::{damaged, hint_of};
+use engine::operation::explain::size_of_delta;
+use engine::operation::keep::in_words;
 use engine::operation::{forget, reinstall, switch};
+use engine::retention::{self, Retention, left_at, next_to_go};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};
 
@@ -22,6 +26,19 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
     // A record that is damaged is what somebody looks for here: it is shown, and no reason to show nothing.
     let chain = GenerationRecord::chain_as_known(&area, live);
     let all = area.generations().map_err(|error| damaged(error, &arguments.container))?;
+    // A value that cannot be used keeps a reinstall from beginning, and nobody from looking.
+    let retention = area
+        .conf()
+        .map_err(|error| damaged(error, &arguments.container))
+        .and_then(|conf| Retention::read(&host, &conf, &arguments.container));
+    let retention = retention.unwrap_or_else(|failure| {
+        host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+        None
+    });
+    let now = Timestamp::now();
+    let going = retention.map(|retention| next_to_go(retention, &all, live, now)).unwrap_or_default();
+    let records: Vec<GenerationRecord> =
+        all.iter().filter_map(|(_, record)| record.as_ref().ok().cloned()).collect();
     let mut rows = Vec::new();
     let mut objects: Vec<Value> = Vec::new();
     for (number, record) in all.into_iter().rev() {
@@ -30,6 +47,13 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
             continue;
         }
         let place = depth.map(|depth| if depth == 0 { "/".to_owned() } else { "/old".repeat(depth) });
+        let size = arguments.size.then(|| size_of_delta(&area, number)).flatten();
+        let goes = going.contains(&number);
+        // The live one is as old as it is, another as long ago as it was left.
+        let since = record
+            .as_ref()
+            .ok()
+            .map(|record| if number == live { record.created } else { left_at(record, records.iter()) });
         let (state, what, parent, created) = match &record {
             Ok(record) => (
                 if number == live { "live".to_owned() } else { state(record, depth.is_some()).to_owned() },
@@ -53,24 +77,61 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
             "made_from": record.is_ok().then_some(&what),
             "damage": record.is_err().then_some(&what),
             "created": record.as_ref().ok().map(|record| record.created.to_string()),
+            "since": since.map(|since| since.to_string()),
+            "entries": size.map(|size| size.entries),
+            "bytes": size.map(|size| size.bytes),
+            "goes_next": goes,
         }));
         let dash = || "-".to_owned();
-        rows.push(vec![
+        let mut row = vec![
             number.to_string(),
             state,
             place.unwrap_or_else(dash),
             parent.unwrap_or_else(dash),
             created,
-            what,
-        ]);
+            since.map_or_else(dash, |since| age(since, now)),
+        ];
+        if arguments.size {
+            row.push(size.map_or_else(dash, |size| format!("{} in {}", in_words(size.bytes), size.entries)));
+        }
+        if retention.is_some() {
+            row.push(if goes { "goes".to_owned() } else { dash() });
+        }
+        row.push(what);
+        rows.push(row);
     }
     if arguments.json {
         output::json(&Value::Array(objects));
         return Ok(0);
     }
-    let header = ["N", "STATE", "PLACE", "PARENT", "CREATED", "MADE FROM"];
-    output::table((!arguments.no_header).then_some(&header), &[5, 8, 16, 6, 20], &rows);
+    let mut header = vec!["N", "STATE", "PLACE", "PARENT", "CREATED", "AGE"];
+    let mut widths = vec![5, 8, 16, 6, 20, 5];
+    if arguments.size {
+        header.push("SIZE");
+        widths.push(18);
+    }
+    if retention.is_some() {
+        header.push("NEXT");
+        widths.push(4);
+    }
+    header.push("MADE FROM");
+    output::table((!arguments.no_header).then_some(&header[..]), &widths, &rows);
+    if let Some(retention) = retention
+        && !arguments.no_header
+    {
+        host.note(&format!("{}: {retention}", retention::KEY));
+    }
     Ok(0)
+}
+
+/// How long ago, in the unit that says most: minutes, hours, days.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let minutes = now.duration_since(since).as_secs().max(0) / 60;
+    match minutes {
+        0..60 => format!("{minutes}m"),
+        60..2880 => format!("{}h", minutes / 60),
+        _ => format!("{}d", minutes / (24 * 60)),
+    }
 }
 
 fn state(record: &GenerationRecord, is_reachable: bool) -> &'static str {
