@@ -94,7 +94,7 @@ pub enum PrlctlCommand {
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
-        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  \
+        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --keep-changed /etc\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  \
         prlctl reinstall web01 --health 'curl -fs http://127.0.0.1/'\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
     )]
     Reinstall(Reinstall),
@@ -422,6 +422,10 @@ pub struct Reinstall {
     /// ssh-host-keys, ssh-keys; may be repeated
     #[arg(long, value_name = "PATH|SET")]
     pub keep: Vec<String>,
+    /// Keep of this path only what the container changed there against its template: what it added and changed, not what it deleted; may be
+    /// repeated
+    #[arg(long, value_name = "PATH")]
+    pub keep_changed: Vec<String>,
     /// Set a password for one user of the new root; `-` is all that is ever written there: it is read from stdin, one line, without echo on a terminal
     #[arg(long, value_name = "USER:-", conflicts_with_all = ["undo", "listscripts"])]
     pub password: Option<String>,
@@ -438,7 +442,7 @@ pub struct Reinstall {
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Go back to the root before
-    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "health", "allow_degraded", "drop_failed", "ostemplate", "listscripts"])]
+    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "keep_changed", "health", "allow_degraded", "drop_failed", "ostemplate", "listscripts"])]
     pub undo: bool,
     /// Print the plan and change nothing
     #[arg(long, conflicts_with_all = ["undo", "listscripts"])]

@@ -297,6 +297,7 @@ pub fn reinstall_options() -> reinstall::Options {
         scripts_from_old: false,
         reset_passwords: false,
         keep: Vec::new(),
+        keep_changed: Vec::new(),
         password: None,
         health: None,
         allow_degraded: false,

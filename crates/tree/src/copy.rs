@@ -141,6 +141,18 @@ impl<'a> Copier<'a> {
     /// # Errors
     /// [`TreeError`]; the new root is then half done.
     pub fn copy(&mut self, path: &Path) -> Result<bool, TreeError> {
+        self.copy_at(path, true)
+    }
+
+    /// The same, of a directory without what is in it.
+    ///
+    /// # Errors
+    /// As [`Copier::copy`].
+    pub fn copy_itself(&mut self, path: &Path) -> Result<bool, TreeError> {
+        self.copy_at(path, false)
+    }
+
+    fn copy_at(&mut self, path: &Path, is_whole: bool) -> Result<bool, TreeError> {
         let name = crate::root::last_component(path)?;
         let parent = path.parent().unwrap_or(Path::new("/"));
         let (source_parent, found) = self.from.resolve(parent)?;
@@ -163,7 +175,8 @@ impl<'a> Copier<'a> {
             Found::Missing => {}
             Found::Node(handle, facts) => self.node(&target, &name, &target_path, &handle, &facts)?,
             Found::Directory(merged, facts) => {
-                if let Some(entered) = self.directory(&target, &name, &target_path, merged.shown(), &facts)? {
+                let entered = self.directory(&target, &name, &target_path, merged.shown(), &facts)?;
+                if let Some(entered) = entered.filter(|_| is_whole) {
                     let walk = LayeredWalk::new(self.from, &source_path, merged, facts)?;
                     self.below(walk, entered, target_path)?;
                 }

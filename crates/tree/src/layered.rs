@@ -56,6 +56,20 @@ impl LayeredRoot {
         LayeredRoot { upper, lower }
     }
 
+    /// The upper one, and the lower one if there is one.
+    pub(crate) fn layers(&self) -> (&Root, Option<&Root>) {
+        (&self.upper, self.lower.as_ref())
+    }
+
+    /// The same path with the symlinks on the way followed inside this root; the last component is not. As it is, where the way leads nowhere.
+    pub(crate) fn without_symlinks(&self, path: &Path) -> Result<PathBuf, TreeError> {
+        let Some((parent, name)) = path.parent().zip(path.file_name()) else { return Ok(path.to_owned()) };
+        match self.resolve(parent)? {
+            (resolved, Found::Directory(..)) => Ok(Path::new("/").join(resolved).join(name)),
+            (_, Found::Node(..) | Found::Missing) => Ok(path.to_owned()),
+        }
+    }
+
     /// What `path` is; its last component is not followed. `None`: nothing is there.
     pub fn kind(&self, path: &Path) -> Result<Option<Kind>, TreeError> {
         if self.lower.is_none() {

@@ -11,6 +11,7 @@
 //! It knows nothing of containers, generations or mounts.
 
 mod built;
+mod changed;
 mod compare;
 mod contents;
 mod copy;
@@ -34,6 +35,7 @@ mod transfer;
 mod write;
 
 pub use built::{Accepted, BuiltRootError, accept_built_root};
+pub use changed::{Changed, ChangedPath, changed};
 pub use compare::{Snapshot, snapshot};
 pub use copy::{Copied, Copier, Except, Told};
 pub use delta::{Aspect, Change, Difference, differences};

@@ -50,6 +50,18 @@ impl Measure {
     /// # Errors
     /// [`TreeError`].
     pub fn add(&mut self, root: &LayeredRoot, path: &Path) -> Result<bool, TreeError> {
+        self.add_at(root, path, true)
+    }
+
+    /// The same, of a directory without what is in it.
+    ///
+    /// # Errors
+    /// [`TreeError`].
+    pub fn add_itself(&mut self, root: &LayeredRoot, path: &Path) -> Result<bool, TreeError> {
+        self.add_at(root, path, false)
+    }
+
+    fn add_at(&mut self, root: &LayeredRoot, path: &Path, is_whole: bool) -> Result<bool, TreeError> {
         let name = crate::root::last_component(path)?;
         let (parent, found) = root.resolve(path.parent().unwrap_or(Path::new("/")))?;
         let Found::Directory(merged, _) = found else { return Ok(false) };
@@ -58,6 +70,9 @@ impl Measure {
             Found::Node(_, facts) => self.count(&facts),
             Found::Directory(merged, facts) => {
                 self.count(&facts);
+                if !is_whole {
+                    return Ok(true);
+                }
                 let path = parent.join(path.file_name().unwrap_or_default());
                 let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str());
                 let mut walk = LayeredWalk::new(root, path, merged, facts)?;

@@ -26,7 +26,7 @@ pub type HomeOf = (String, PathBuf);
 pub fn find(root: &LayeredRoot, pattern: &Pattern, homes: &[HomeOf]) -> Result<Vec<PathBuf>> {
     match pattern {
         Pattern::Packages => Ok(Vec::new()),
-        Pattern::Path(path) => below(root, Path::new("/"), path),
+        Pattern::Path(path) | Pattern::Changed(path) => below(root, Path::new("/"), path),
         Pattern::Home(path) => {
             let mut found = Vec::new();
             for (_, home) in homes {

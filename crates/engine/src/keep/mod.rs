@@ -42,25 +42,56 @@ pub enum Pattern {
     Home(String),
     /// The packages that were installed by hand.
     Packages,
+    /// As [`Pattern::Path`], but only what is not as it was in the template.
+    Changed(String),
 }
 
-/// Reads what is to be kept: the words of `--keep`, and those of `REINSTALL_KEEP`. A word that comes twice counts once.
+impl Keep {
+    /// For people.
+    pub fn said(&self) -> String {
+        said(&self.word, self.is_only_changed())
+    }
+
+    /// Of what it names, only what was changed.
+    pub fn is_only_changed(&self) -> bool {
+        self.patterns.iter().any(|pattern| matches!(pattern, Pattern::Changed(_)))
+    }
+}
+
+/// What was kept, or is to be, for people.
+pub fn said(word: &str, is_only_changed: bool) -> String {
+    if is_only_changed { format!("what was changed in {word}") } else { word.to_owned() }
+}
+
+/// What somebody has named to be kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Named<'a> {
+    /// `--keep`.
+    pub keep: &'a [String],
+    /// `--keep-changed`.
+    pub changed: &'a [String],
+    /// `REINSTALL_KEEP`.
+    pub configured: Option<&'a str>,
+}
+
+/// Reads what is to be kept: the words of `--keep`, `--keep-changed` and `REINSTALL_KEEP`. A word that comes twice counts once.
 ///
 /// # Errors
 /// [`Code::BadValue`] for a set that is not there, or a path that cannot be kept, with nothing changed.
-pub fn read(prefix: &Prefix, options: &[String], configured: Option<&str>) -> Result<Vec<Keep>> {
+pub fn read(prefix: &Prefix, named: Named<'_>) -> Result<Vec<Keep>> {
     let mut kept: Vec<Keep> = Vec::new();
-    let options = options.iter().map(|word| (format!("--keep {word}"), word.as_str()));
-    let configured = configured.unwrap_or_default().split_ascii_whitespace();
+    let refused = |said: &str, because: String| {
+        let said = tree::escaped(said.as_bytes());
+        Failure::new(Code::BadValue, format!("`{said}` cannot be kept")).because(because).unchanged()
+    };
+    let options = named.keep.iter().map(|word| (format!("--keep {word}"), word.as_str()));
+    let configured = named.configured.unwrap_or_default().split_ascii_whitespace();
     let configured = configured.map(|word| (format!("REINSTALL_KEEP: {word}"), word));
     for (said, word) in options.chain(configured) {
         if kept.iter().any(|keep| keep.word == word) {
             continue;
         }
-        let refused = |because: String| {
-            let said = tree::escaped(said.as_bytes());
-            Failure::new(Code::BadValue, format!("`{said}` cannot be kept")).because(because).unchanged()
-        };
+        let refused = |because: String| refused(&said, because);
         let patterns = if word.starts_with('/') || word.starts_with('~') {
             vec![parse(word).map_err(|because| {
                 refused(because).hint("name a directory or a file of the container, or a set")
@@ -76,6 +107,22 @@ pub fn read(prefix: &Prefix, options: &[String], configured: Option<&str>) -> Re
             })?
         };
         kept.push(Keep { word: word.to_owned(), patterns });
+    }
+    for word in named.changed {
+        let refused = |because: String| {
+            refused(&format!("--keep-changed {word}"), because)
+                .hint("name a directory or a file of the container, by a path that begins with `/`")
+        };
+        let path = match parse(word).map_err(refused)? {
+            Pattern::Path(path) => path,
+            Pattern::Home(_) | Pattern::Packages | Pattern::Changed(_) => {
+                return Err(refused("it is no path, which begins with `/`".to_owned()));
+            }
+        };
+        let keep = Keep { word: word.clone(), patterns: vec![Pattern::Changed(path)] };
+        if !kept.contains(&keep) {
+            kept.push(keep);
+        }
     }
     Ok(kept)
 }

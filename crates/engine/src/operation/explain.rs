@@ -11,6 +11,7 @@ use super::keep::in_words;
 use super::password;
 use crate::error::{Result, system};
 use crate::host::Container;
+use crate::keep::said;
 use crate::log::read::durations;
 use crate::retention::KEY;
 use crate::space;
@@ -192,22 +193,27 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     if let Some(measured) = &change.measured {
         let how = if measured.shares { "shared with the old root, which takes no room" } else { "copied" };
         for kept in &measured.kept {
-            if kept.entries == 0 {
+            let said = said(&kept.keep, kept.is_only_changed);
+            if !kept.not_deleted.is_empty() {
                 let text =
-                    if kept.missing.is_empty() { "a list of packages" } else { "nothing of it is there" };
-                steps.push(("carry", format!("keep {}: {text}", kept.keep)));
+                    format!("{} paths that were deleted there are not deleted again", kept.not_deleted.len());
+                steps.push(("carry", text));
+            }
+            if kept.entries == 0 {
+                let text = match (kept.missing.is_empty(), kept.is_only_changed) {
+                    (true, false) => "a list of packages",
+                    (true, true) => "nothing",
+                    (false, _) => "nothing of it is there",
+                };
+                steps.push(("carry", format!("keep {said}: {text}")));
                 continue;
             }
             let missing = match kept.missing.len() {
                 0 => String::new(),
                 count => format!("; {count} of its paths are not there"),
             };
-            let text = format!(
-                "keep {}: {} entries, {}, {how}{missing}",
-                kept.keep,
-                kept.entries,
-                in_words(kept.bytes)
-            );
+            let text =
+                format!("keep {said}: {} entries, {}, {how}{missing}", kept.entries, in_words(kept.bytes));
             steps.push(("carry", text));
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use tree::{Copied, Copier, Except, LayeredRoot};
+use tree::{Copied, Copier, Except, LayeredRoot, TreeError};
 
 use super::build::{layers, staged};
 use super::carry::files_of;
@@ -18,14 +18,14 @@ use crate::accounts::{self, AccountFiles};
 use crate::error::{Code, Failure, Result};
 use crate::event::What;
 use crate::host::Container;
-use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find};
+use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find, said};
 use crate::packages;
 
 /// Users are merged, whatever else is kept.
 const EXCEPT: Except<'_> = Except {
     left: &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"],
-    // Made for this very root a moment ago.
-    unsaved: &["/etc/machine-id"],
+    // Made for this very root a moment ago, or written by every start.
+    unsaved: &["/etc/machine-id", "/etc/hostname"],
     reserved: &RESERVED,
 };
 /// So long nothing is said, and then as often.
@@ -60,6 +60,10 @@ pub struct Kept {
     pub bytes: u64,
     /// What the old root does not have.
     pub missing: Vec<String>,
+    /// Only what the container changed there: the rest is as the template has it.
+    pub is_only_changed: bool,
+    /// With that: what the container had deleted there, and is in the new root all the same.
+    pub not_deleted: Vec<String>,
 }
 
 /// A file of the new root that said something else.
@@ -100,25 +104,34 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     let mut told = |copied: &Copied| pace.goes_on(copied);
     let mut copier = Copier::new(&old, &new, EXCEPT, &mut told);
     for keep in &making.keep {
-        container.host.step("carry", &format!("Keeping {} ...", keep.word));
+        container.host.step("carry", &format!("Keeping {} ...", keep.said()));
         let refused = |failure: Failure| {
             failure
                 .within(format!("`{}` cannot be kept", tree::escaped(keep.word.as_bytes())))
                 .hint("correct that, or keep less: --dry-run tells what is kept")
         };
         let before = (copier.copied().entries, copier.copied().bytes);
-        let mut missing = Vec::new();
+        let (mut missing, mut deleted) = (Vec::new(), Vec::new());
         for path in paths(&old, keep, &homes, &mut missing).map_err(refused)? {
-            if !copier.copy(&path).map_err(|error| refused(error.into()))? {
+            let copied = if keep.is_only_changed() {
+                copy_changed(&mut copier, &old, &path, &mut deleted)
+            } else {
+                copier.copy(&path)
+            };
+            if !copied.map_err(|error| refused(error.into()))? {
                 missing.push(path);
             }
         }
+        // What a later one of these carries may still bring it: then it is no news.
+        deleted.retain(|path| matches!(new.kind(path), Ok(Some(_))));
         let after = copier.copied();
         report.kept.push(Kept {
             keep: keep.word.clone(),
             entries: after.entries - before.0,
             bytes: after.bytes - before.1,
             missing: in_no_home(&missing, keep, &homes),
+            is_only_changed: keep.is_only_changed(),
+            not_deleted: deleted.iter().map(|path| tree::escaped_path(path)).collect(),
         });
     }
     let copied = copier.copied().clone();
@@ -138,6 +151,25 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     work.plan.kept = Some(report);
     Ok(())
+}
+
+/// What the container changed at and below `path`; what it deleted there is added to `deleted`. False: nothing is there, and never was.
+fn copy_changed(
+    copier: &mut Copier<'_>,
+    old: &LayeredRoot,
+    path: &Path,
+    deleted: &mut Vec<PathBuf>,
+) -> std::result::Result<bool, TreeError> {
+    let Some(changed) = tree::changed(old, path)? else { return Ok(false) };
+    for one in &changed.paths {
+        if one.is_whole {
+            copier.copy(&one.path)?;
+        } else {
+            copier.copy_itself(&one.path)?;
+        }
+    }
+    deleted.extend(changed.deleted);
+    Ok(true)
 }
 
 /// The homes that `~` stands for, if anything to keep says so. Who cannot be told whose home is where is not to lose one.
@@ -192,8 +224,10 @@ pub fn paths(
     for pattern in &keep.patterns {
         let found = find(root, pattern, homes)?;
         match pattern {
-            Pattern::Path(path) if found.is_empty() => missing.push(PathBuf::from(path)),
-            Pattern::Path(_) | Pattern::Home(_) | Pattern::Packages => {}
+            Pattern::Path(path) | Pattern::Changed(path) if found.is_empty() => {
+                missing.push(PathBuf::from(path));
+            }
+            Pattern::Path(_) | Pattern::Changed(_) | Pattern::Home(_) | Pattern::Packages => {}
         }
         all.extend(found);
     }
@@ -207,19 +241,23 @@ pub fn paths(
 pub fn lines(report: &KeepReport, most: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for kept in &report.kept {
+        let said = said(&kept.keep, kept.is_only_changed);
         if kept.entries > 0 {
-            lines.push(format!("kept {}: {} entries, {}", kept.keep, kept.entries, in_words(kept.bytes)));
+            lines.push(format!("kept {said}: {} entries, {}", kept.entries, in_words(kept.bytes)));
+        } else if kept.is_only_changed && kept.missing.is_empty() {
+            lines.push(format!("nothing was changed in {} that could be kept", kept.keep));
         } else if !kept.missing.is_empty() {
             lines.push(format!("nothing of {} is in the old root", kept.keep));
             continue;
         }
         if !kept.missing.is_empty() {
-            let more = match kept.missing.len().saturating_sub(most) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let named: Vec<&str> = kept.missing.iter().take(most).map(String::as_str).collect();
-            lines.push(format!("not in the old root, of {}: {}{more}", kept.keep, named.join(", ")));
+            lines.push(format!("not in the old root, of {said}: {}", named(&kept.missing, most)));
+        }
+        if !kept.not_deleted.is_empty() {
+            lines.push(format!(
+                "had been deleted in the old root, and is in the new one as the template has it: {}",
+                named(&kept.not_deleted, most)
+            ));
         }
     }
     let mut some = |all: Vec<String>, what: &str| {
@@ -247,6 +285,16 @@ pub fn lines(report: &KeepReport, most: usize) -> Vec<String> {
         lines.extend(packages.lines());
     }
     lines
+}
+
+/// At most so many of them.
+fn named(paths: &[String], most: usize) -> String {
+    let more = match paths.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named: Vec<&str> = paths.iter().take(most).map(String::as_str).collect();
+    format!("{}{more}", named.join(", "))
 }
 
 /// For the report at the end.
@@ -328,11 +376,26 @@ pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &
     let mut measured = Measured { shares: tree::can_clone(container.area.handle()), ..Measured::default() };
     for keep in kept {
         let before = measure.size();
-        let mut missing = Vec::new();
+        let (mut missing, mut deleted) = (Vec::new(), Vec::new());
         for path in paths(&old, keep, &homes, &mut missing)? {
-            if !measure.add(&old, &path)? {
-                missing.push(path);
+            if !keep.is_only_changed() {
+                if !measure.add(&old, &path)? {
+                    missing.push(path);
+                }
+                continue;
             }
+            let Some(changed) = tree::changed(&old, &path)? else {
+                missing.push(path);
+                continue;
+            };
+            for one in &changed.paths {
+                if one.is_whole {
+                    measure.add(&old, &one.path)?;
+                } else {
+                    measure.add_itself(&old, &one.path)?;
+                }
+            }
+            deleted.extend(changed.deleted);
         }
         let after = measure.size();
         measured.kept.push(Kept {
@@ -340,6 +403,8 @@ pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &
             entries: after.entries - before.entries,
             bytes: after.bytes - before.bytes,
             missing: in_no_home(&missing, keep, &homes),
+            is_only_changed: keep.is_only_changed(),
+            not_deleted: deleted.iter().map(|path| tree::escaped_path(path)).collect(),
         });
     }
     (measured.entries, measured.bytes) = (measure.size().entries, measure.size().bytes);

@@ -32,6 +32,8 @@ pub struct Options {
     pub reset_passwords: bool,
     /// What to keep of the old root, as it was named; what the configuration names comes on top.
     pub keep: Vec<String>,
+    /// Paths of which to keep what the container changed there.
+    pub keep_changed: Vec<String>,
     /// A password for one account of the new root.
     pub password: Option<GivenPassword>,
     /// What says whether the new root does what it is for; empty: nothing does, whatever the configuration says.
@@ -108,7 +110,12 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         Some(words) => Some(words),
         None => container.host.configuration()?.get("REINSTALL_KEEP"),
     };
-    let keep = crate::keep::read(&container.host.prefix, &options.keep, configured.as_deref())?;
+    let named = crate::keep::Named {
+        keep: &options.keep,
+        changed: &options.keep_changed,
+        configured: configured.as_deref(),
+    };
+    let keep = crate::keep::read(&container.host.prefix, named)?;
     let measured = if keep.is_empty() { None } else { Some(measure(container, from, &keep)?) };
     space::check(container, space::needed(scripts.reinstall.is_some(), measured.as_ref()))?;
 

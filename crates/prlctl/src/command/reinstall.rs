@@ -66,6 +66,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         scripts_from_old: arguments.scripts_from_old,
         reset_passwords: arguments.resetpwdb,
         keep: arguments.keep.clone(),
+        keep_changed: arguments.keep_changed.clone(),
         password,
         health: arguments.health.clone(),
         allow_degraded: arguments.allow_degraded,

@@ -39,6 +39,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         scripts_from_old: false,
         reset_passwords: false,
         keep: Vec::new(),
+        keep_changed: Vec::new(),
         password: None,
         allow_degraded: false,
         // That script alone.
