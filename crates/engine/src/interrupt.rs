@@ -17,6 +17,8 @@ pub enum Second<'a> {
     Nothing,
     /// A container of this name, which is whole and runs or does not.
     Container(&'a str),
+    /// A copy beside its place in this container.
+    Copy(&'a str),
     /// Several of these.
     Containers,
 }
@@ -109,6 +111,10 @@ impl Host {
             Second::Container(name) => (
                 format!("`{name}` runs, is stopping or is stopped; nothing in it was changed"),
                 format!("`prlctl status {name}` tells which"),
+            ),
+            Second::Copy(name) => (
+                format!("nothing of `{name}` was changed, but `.reroot-restore-…` may lie beside the target"),
+                format!("{}, and takes that away", self.begins_again()),
             ),
             Second::Containers => (
                 "each CT runs, is stopping or is stopped; nothing in them was changed".to_owned(),

@@ -1,11 +1,12 @@
-//! `prlctl mount`: a container's root on the host, at `/vz/root/<uuid>`, with what is at its `/old`.
+//! `prlctl mount`: a container's root on the host, at `/vz/root/<uuid>`, with what is at its `/old`; and a view of it alone to write to.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use runtime::mountinfo::Entry;
 use runtime::mounts::{self, MountError};
 use runtime::mounts_of_container;
-use store::{AreaError, GenerationNumber, GenerationState};
+use store::{AreaError, GenerationNumber, GenerationState, IdRange};
 
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
@@ -22,14 +23,7 @@ pub fn mount(container: &Container<'_>) -> Result<PathBuf> {
         Failure::new(Code::MountFailed, format!("cannot mount `{}`", container.name)).caused_by(&error)
     };
     if !container.is_running() {
-        container
-            .runtime()
-            .wait_until_gone(container.id())
-            .map_err(|error| Failure::new(Code::MountFailed, what.clone()).because(error.because))?;
-        // The container's own mounts, should a stop have left them: never two superblocks of one generation.
-        for point in mounts::mounted(prefix, container.id(), "generations") {
-            mounts::unmount(&point).map_err(failed)?;
-        }
+        take_down(container, &what)?;
     }
     std::fs::create_dir_all(&root).map_err(|error| system(what.clone(), &error))?;
     let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
@@ -113,6 +107,56 @@ pub fn mount_generation(container: &Container<'_>, number: GenerationNumber) -> 
     mounts::restrict(&view, true).map_err(failed)?;
     mounts::attach(view.as_fd(), &root).map_err(failed)?;
     Ok(root)
+}
+
+/// The container's own mounts, should a stop have left them: never two superblocks of one generation.
+fn take_down(container: &Container<'_>, what: &str) -> Result<()> {
+    let failed = |because: String| Failure::new(Code::MountFailed, what).because(because);
+    let id = container.id();
+    container.runtime().wait_until_gone(id).map_err(|error| failed(error.because))?;
+    for point in mounts::mounted(&container.host.prefix, id, "generations") {
+        mounts::unmount(&point).map_err(|error| failed(runtime::monitor::describe(&error)))?;
+    }
+    Ok(())
+}
+
+/// The live root and nothing that is mounted in it, to write to: gone with the handle. With the ids that owners are shifted to in it, or `None` where
+/// they are plain.
+///
+/// # Errors
+/// [`Code::MountFailed`].
+pub fn writable(container: &Container<'_>) -> Result<(OwnedFd, Option<IdRange>)> {
+    let (prefix, id) = (&container.host.prefix, container.id());
+    let what = format!("cannot mount `{}`", container.name);
+    let failed = |error: MountError| Failure::new(Code::MountFailed, what.clone()).caused_by(&error);
+    let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
+    if container.is_running() {
+        let point = mounts::generation_point(prefix, id, live);
+        if !mounts::is_mounted(&point) {
+            return Err(Failure::new(Code::MountFailed, what)
+                .because(format!("nothing is mounted at {}", point.display()))
+                .hint(format!("`prlctl restart {}` mounts it again", container.name)));
+        }
+        let ids = container.area.record().map_err(|error| damaged(error, &container.name))?.id_range;
+        return Ok((mounts::clone_mount(&point).map_err(failed)?, Some(ids)));
+    }
+    take_down(container, &what)?;
+    let shown = mounts::host_point(prefix, id, live);
+    let mount = if mounts::is_mounted(&shown) {
+        mounts::clone_mount(&shown)
+    } else {
+        mounts::detached_for_host(&container.root(live)?.layers)
+    };
+    Ok((mount.map_err(failed)?, None))
+}
+
+/// Where something is mounted in a running container, as its init sees it.
+pub fn mounted_inside(container: &Container<'_>) -> Vec<PathBuf> {
+    let Some(run) = container.runtime().running(container.id()) else { return Vec::new() };
+    let table = std::fs::read(format!("/proc/{}/mountinfo", run.init)).unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    let points = table.lines().filter_map(Entry::parse).map(|mount| mount.point);
+    points.filter(|point| point.parent().is_some()).collect()
 }
 
 /// Unmounts it; false when it was not mounted.

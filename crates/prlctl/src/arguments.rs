@@ -112,6 +112,13 @@ pub enum PrlctlCommand {
     /// Make another root of a container the live one
     #[command(after_help = "Example:\n  prlctl generation-switch web01 2")]
     GenerationSwitch(GenerationSwitch),
+    /// Bring a file or a tree of an old root back into the live one
+    #[command(
+        after_help = "Of a container that runs or is stopped. Nothing is overwritten: what is in the way is a reason to refuse, or is saved.\n\n\
+        Examples:\n  prlctl generation-restore web01 1 /etc/nginx\n  prlctl generation-restore web01 1 /etc/nginx --to /root/nginx.old\n  \
+        prlctl generation-restore web01 1 /srv/www/index.html --replace"
+    )]
+    GenerationRestore(GenerationRestore),
     /// Delete a root of a container that is not live
     #[command(after_help = "Example:\n  prlctl generation-delete web01 1")]
     GenerationDelete(GenerationDelete),
@@ -504,6 +511,27 @@ pub struct GenerationSwitch {
     /// Seconds for the boot
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl generation-restore`
+#[derive(Debug, Args)]
+pub struct GenerationRestore {
+    /// The container
+    pub container: String,
+    /// The old root
+    #[arg(value_name = "N")]
+    pub number: u32,
+    /// What of it: a path in the container that begins with /
+    pub path: PathBuf,
+    /// Put it there; without it where it was
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
+    /// Save what is there as NAME.before-restore; without it that is refused
+    #[arg(long)]
+    pub replace: bool,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

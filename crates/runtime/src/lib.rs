@@ -21,7 +21,7 @@ pub mod going_down;
 pub mod keeper;
 pub mod kernel;
 pub mod monitor;
-mod mountinfo;
+pub mod mountinfo;
 pub mod mounts;
 pub mod mounts_of_container;
 pub mod script;

@@ -197,11 +197,18 @@ pub fn mount_for_host(
     }
     ensure_run_mount(prefix)?;
     make_directory(&point)?;
+    attach(detached_for_host(layers)?.as_fd(), &point)?;
+    Ok(point)
+}
+
+/// Mounts a generation with plain owners, attached nowhere: it is unmounted with the handle. Nothing else of it may be mounted meanwhile.
+///
+/// # Errors
+/// [`MountError`].
+pub fn detached_for_host(layers: &Layers) -> Result<OwnedFd, MountError> {
     let lower = open_path(&layers.lower())?;
     let generation = open_path(&layers.generation)?;
-    let made = overlay(&layers.generation, lower.as_fd(), Some(generation.as_fd()), &layers.options)?;
-    attach(made.as_fd(), &point)?;
-    Ok(point)
+    overlay(&layers.generation, lower.as_fd(), Some(generation.as_fd()), &layers.options)
 }
 
 /// A look at a generation with plain owners: read-only, attached nowhere, gone with the handle, and never flushing anything.

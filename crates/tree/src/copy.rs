@@ -61,11 +61,11 @@ pub type Told<'a> = &'a mut dyn FnMut(&Copied) -> bool;
 
 /// See the module.
 pub struct Copier<'a> {
-    from: &'a LayeredRoot,
-    to: &'a LayeredRoot,
+    pub(crate) from: &'a LayeredRoot,
+    pub(crate) to: &'a LayeredRoot,
     except: Except<'a>,
     told: Told<'a>,
-    transfer: Transfer,
+    pub(crate) transfer: Transfer,
     /// Of a file with several names: where in the new root its first one is, and which file that was.
     links: HashMap<Identity, (Vec<u8>, Identity)>,
     copied: Copied,
@@ -79,14 +79,14 @@ impl std::fmt::Debug for Copier<'_> {
 
 /// A directory of the new root that is being filled.
 #[derive(Debug)]
-struct Target {
-    merged: Merged,
+pub(crate) struct Target {
+    pub merged: Merged,
     /// Nothing was there before: nothing can be in the way.
-    is_new: bool,
+    pub is_new: bool,
 }
 
 impl Target {
-    fn upper(&self) -> BorrowedFd<'_> {
+    pub(crate) fn upper(&self) -> BorrowedFd<'_> {
         self.merged.upper.as_ref().expect("a target is in the upper layer").as_fd()
     }
 }
@@ -171,18 +171,31 @@ impl<'a> Copier<'a> {
         let target = Target { merged: target_at(self.to, &target_parent)?, is_new: false };
         let source_path = joined(source_parent.as_os_str().as_bytes(), &name);
         let target_path = joined(target_parent.as_os_str().as_bytes(), &name);
+        self.found(&target, &name, (&source_path, target_path), found, is_whole)?;
+        Ok(true)
+    }
+
+    /// What was found at the first of the paths, as `name` in `target`, to which the second one leads.
+    pub(crate) fn found(
+        &mut self,
+        target: &Target,
+        name: &CStr,
+        (source_path, target_path): (&[u8], Vec<u8>),
+        found: Found,
+        is_whole: bool,
+    ) -> Result<(), TreeError> {
         match found {
             Found::Missing => {}
-            Found::Node(handle, facts) => self.node(&target, &name, &target_path, &handle, &facts)?,
+            Found::Node(handle, facts) => self.node(target, name, &target_path, &handle, &facts)?,
             Found::Directory(merged, facts) => {
-                let entered = self.directory(&target, &name, &target_path, merged.shown(), &facts)?;
+                let entered = self.directory(target, name, &target_path, merged.shown(), &facts)?;
                 if let Some(entered) = entered.filter(|_| is_whole) {
-                    let walk = LayeredWalk::new(self.from, &source_path, merged, facts)?;
+                    let walk = LayeredWalk::new(self.from, source_path, merged, facts)?;
                     self.below(walk, entered, target_path)?;
                 }
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// All that the walk comes by.
@@ -215,7 +228,7 @@ impl<'a> Copier<'a> {
     }
 
     /// A directory itself; `None`: it is to be left alone.
-    fn directory(
+    pub(crate) fn directory(
         &mut self,
         target: &Target,
         name: &CStr,
@@ -247,7 +260,7 @@ impl<'a> Copier<'a> {
             Found::Missing => make_target(target, name).map_err(failed)?,
         };
         if let Some(source) = source {
-            transfer::give_directory(made.upper(), source, facts).map_err(failed)?;
+            transfer::give_directory(made.upper(), source, facts, self.transfer.ids).map_err(failed)?;
         }
         self.count(path, facts, 0)?;
         Ok(Some(made))
@@ -413,7 +426,8 @@ impl<'a> Copier<'a> {
                     let name = node::component(name).map_err(failed)?;
                     let made = make_target(&target, &name).map_err(failed)?;
                     if let Some(model) = model.shown() {
-                        transfer::give_directory(made.upper(), model, &facts).map_err(failed)?;
+                        transfer::give_directory(made.upper(), model, &facts, self.transfer.ids)
+                            .map_err(failed)?;
                     }
                     way = here;
                 }
@@ -445,7 +459,7 @@ impl<'a> Copier<'a> {
     }
 }
 
-fn joined(parent: &[u8], name: &CStr) -> Vec<u8> {
+pub(crate) fn joined(parent: &[u8], name: &CStr) -> Vec<u8> {
     if parent.is_empty() || parent == b"/" {
         return name.to_bytes().to_vec();
     }

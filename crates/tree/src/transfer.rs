@@ -3,6 +3,7 @@
 //! Made under its final name, not durably: nothing leads to the tree that it is in yet. The owner comes first, since a change of owner clears
 //! setuid and capabilities; then the mode, the attributes, and last the times, which all else changes.
 
+use crate::ids::IdShift;
 use crate::node::{self, Facts};
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid};
 use rustix::io::{self, Errno};
@@ -20,6 +21,8 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 /// What was learnt of the filesystem on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Transfer {
+    /// What owners are where it is written.
+    pub ids: IdShift,
     cannot_clone: bool,
     cannot_copy_range: bool,
     buffer: Vec<u8>,
@@ -35,6 +38,8 @@ impl Transfer {
         facts: &Facts,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), Errno> {
+        let facts = &self.ids.facts(facts)?;
+        let attributes = self.ids.attributes(own_attributes(handle)?)?;
         if facts.is_regular() {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
@@ -42,7 +47,7 @@ impl Transfer {
                 self.contents(handle, &made, facts.size, goes_on)?;
             }
             give_owner_and_mode(&made, facts)?;
-            give_attributes(&made, &own_attributes(handle)?, facts)?;
+            give_attributes(&made, &attributes, facts)?;
             return fs::futimens(&made, &times(facts));
         }
         if facts.is_symlink() {
@@ -50,15 +55,22 @@ impl Transfer {
         } else {
             fs::mknodat(parent, name, facts.file_type, Mode::from_raw_mode(facts.mode), 0)?;
         }
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        fs::chownat(parent, name, Some(Uid::from_raw(facts.uid)), Some(Gid::from_raw(facts.gid)), nofollow)?;
-        // Below a handle of ours, of which the last name is not followed.
-        let path = [node::own_path(parent).as_bytes(), b"/", name.to_bytes()].concat();
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        let attributes = own_attributes(handle)?;
+        // From here on by its own handle: whoever may write in that directory may have put a symlink in its place, that leads to the host's files.
+        let (made, found) = node::hold(parent, name)?;
+        if found.file_type != facts.file_type {
+            return Err(Errno::STALE);
+        }
+        let path = node::own_path(made.as_fd());
+        fs::chownat(
+            &made,
+            c"",
+            Some(Uid::from_raw(facts.uid)),
+            Some(Gid::from_raw(facts.gid)),
+            AtFlags::EMPTY_PATH,
+        )?;
         if !facts.is_symlink() {
             if !attributes.iter().any(|(name, _)| name.as_c_str() == ACCESS_LIST) {
-                match fs::lremovexattr(&path, ACCESS_LIST) {
+                match fs::removexattr(&path, ACCESS_LIST) {
                     Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
                     Err(error) => return Err(error),
                 }
@@ -66,9 +78,9 @@ impl Transfer {
             fs::chmod(&path, Mode::from_raw_mode(facts.mode))?;
         }
         for (attribute, value) in attributes {
-            fs::lsetxattr(&path, &attribute, &value, fs::XattrFlags::empty())?;
+            fs::setxattr(&path, &attribute, &value, fs::XattrFlags::empty())?;
         }
-        fs::utimensat(parent, name, &times(facts), nofollow)
+        fs::utimensat(&made, c"", &times(facts), AtFlags::EMPTY_PATH)
     }
 
     fn contents(
@@ -176,10 +188,16 @@ fn next_data(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)
 }
 
 /// Owner, mode and attributes of a directory.
-pub(crate) fn give_directory(to: BorrowedFd<'_>, from: BorrowedFd<'_>, facts: &Facts) -> Result<(), Errno> {
+pub(crate) fn give_directory(
+    to: BorrowedFd<'_>,
+    from: BorrowedFd<'_>,
+    facts: &Facts,
+    ids: IdShift,
+) -> Result<(), Errno> {
     let to = node::open_directory(to)?;
+    let facts = &ids.facts(facts)?;
     give_owner_and_mode(&to, facts)?;
-    give_attributes(&to, &own_attributes(from)?, facts)
+    give_attributes(&to, &ids.attributes(own_attributes(from)?)?, facts)
 }
 
 /// These attributes, and no access list that is not among them: a directory with a default one gives it to whatever is made in it.

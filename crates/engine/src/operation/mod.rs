@@ -28,6 +28,7 @@ mod password;
 mod probation;
 pub mod reinstall;
 pub mod report;
+pub mod restore;
 mod script_output;
 mod settle;
 pub mod switch;

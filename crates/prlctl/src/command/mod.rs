@@ -6,6 +6,7 @@ mod exec;
 mod generate;
 mod generation;
 mod generation_diff;
+mod generation_restore;
 mod info;
 mod list;
 mod log;
@@ -93,6 +94,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),
         PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
+        PrlctlCommand::GenerationRestore(arguments) => generation_restore::run(&arguments),
         PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
         PrlctlCommand::ScriptRun(arguments) => script_run::run(&arguments),
         PrlctlCommand::Log(arguments) => log::log(&arguments),
