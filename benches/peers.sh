@@ -206,6 +206,18 @@ a=()
 for ((i = 0; i < RUNS; i++)); do timed "$program/prlctl" list -a; a+=("$took"); done
 alone 'list -a, 200 containers' a '< 20 ms'
 
+# Fifty of them at once, first stopped, then running.
+fifty=$(seq -f 'list%.0f' 150 199)
+a=() b=()
+for ((i = 0; i < (RUNS + 4) / 5; i++)); do
+    timed "$program/prlctl" reinstall $fifty --yes --parallel 8 --skipbackup; a+=("$took")
+    for name in $fifty; do prlctl start "$name"; done
+    timed "$program/prlctl" reinstall $fifty --yes --parallel 8 --skipbackup; b+=("$took")
+    for name in $fifty; do prlctl stop "$name" --kill; done
+done
+alone 'reinstall --parallel 8 of 50, stopped' a '-'
+alone 'reinstall --parallel 8 of 50, running' b '< 5000 ms'
+
 # People carried into a new root. The step's own times stand in the log of the operation, in whole milliseconds. Two hundred homes are two hundred
 # directories for the filesystem to make, which takes longer than all else: once without, and for comparison with them.
 people() { # NAME HOW-MANY HOME

@@ -95,7 +95,7 @@ pub enum PrlctlCommand {
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
         prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --keep-changed /etc\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  \
-        prlctl reinstall web01 --health 'curl -fs http://127.0.0.1/'\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run"
+        prlctl reinstall web01 --health 'curl -fs http://127.0.0.1/'\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run\n  prlctl reinstall web01 web02 web03\n  prlctl reinstall --based-on debian-12 --parallel 4 --max-failures 1 --yes"
     )]
     Reinstall(Reinstall),
     /// List the roots of a container
@@ -402,8 +402,24 @@ pub struct ReinstallReport {
 /// `prlctl reinstall`
 #[derive(Debug, Args)]
 pub struct Reinstall {
-    /// The container
-    pub container: String,
+    /// The container, or several
+    #[arg(required_unless_present_any = ["all", "based_on"], value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+    /// Every container of this host
+    #[arg(long, conflicts_with_all = ["containers", "based_on"])]
+    pub all: bool,
+    /// Every container whose OSTEMPLATE that is
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "containers")]
+    pub based_on: Option<String>,
+    /// Of several, so many at once; without it as many as there are processors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub parallel: Option<u8>,
+    /// Of several, begin no more once so many have failed
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_failures: Option<u32>,
+    /// Of several, do not ask
+    #[arg(short, long)]
+    pub yes: bool,
     /// Delete the old root once the reinstall is complete
     #[arg(long, visible_alias = "no-backup")]
     pub skipbackup: bool,

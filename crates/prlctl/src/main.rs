@@ -4,6 +4,7 @@
 
 mod arguments;
 mod command;
+mod crew;
 mod drawing;
 mod event_words;
 mod output;

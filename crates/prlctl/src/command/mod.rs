@@ -13,6 +13,7 @@ mod log;
 mod mount;
 mod recover;
 mod reinstall;
+mod reinstall_many;
 mod script_run;
 mod start;
 mod status;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use engine::{Code, Container, Failure, Host, RealRuntime, Result};
-use store::Prefix;
+use store::{ContainerId, Prefix};
 
 use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
 use crate::drawing;
@@ -238,23 +239,23 @@ pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
 /// # Errors
 /// [`Code::BadName`].
 pub fn named_in_full(container: &Container<'_>, words: &str) -> Result<()> {
+    is_named_in_full(&container.name, container.id(), words)?;
+    if container.name == words { engine::names::is_its_alone(container) } else { Ok(()) }
+}
+
+/// The same of one that is not locked, and whose name was found to be no other's.
+fn is_named_in_full(name: &str, id: &ContainerId, words: &str) -> Result<()> {
     let plain = words.trim_start_matches('{').trim_end_matches('}').to_ascii_lowercase();
-    if container.name == words {
-        return engine::names::is_its_alone(container);
-    }
-    if plain.len() >= 8 && container.id().to_string().starts_with(&plain) {
+    if name == words || plain.len() >= 8 && id.to_string().starts_with(&plain) {
         return Ok(());
     }
     Err(Failure::new(
         Code::BadName,
         format!("`{}` is not the whole name of a container", tree::escaped(words.as_bytes())),
     )
-    .because(format!(
-        "it begins that of `{}`, and where something is deleted the name must be whole",
-        container.name
-    ))
+    .because(format!("it begins that of `{name}`, and where something is deleted the name must be whole"))
     .unchanged()
-    .hint(format!("write `{}`, or at least eight digits of its UUID", container.name)))
+    .hint(format!("write `{name}`, or at least eight digits of its UUID")))
 }
 
 /// A closing success line on stdout, or a JSON document in its place.

@@ -4,10 +4,12 @@ use engine::operation::explain::explain;
 use engine::operation::reinstall::{Options, plan, reinstall};
 use engine::operation::switch;
 use engine::scripts::ListedScript;
-use engine::{Container, Host, Result, old_scripts, scripts};
+use engine::{Code, Container, Failure, Host, Result, old_scripts, scripts};
 use serde_json::json;
 
-use super::{create::parse_template, done, empty_trash_later, host, named_in_full, stop_timeout};
+use super::{
+    create::parse_template, done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
+};
 use crate::arguments::Reinstall;
 use crate::event_words::report_lines;
 use crate::{output, password};
@@ -18,22 +20,28 @@ use crate::{output, password};
 /// [`engine::Failure`], with everything put back.
 pub fn run(arguments: &Reinstall) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    if arguments.listscripts {
-        host.find(&arguments.container)?;
-        return list_scripts(&host, arguments);
+    if reinstall_many::is_for_many(arguments) {
+        return reinstall_many::run(&host, arguments);
     }
-    host.not_begun(&format!("cannot reinstall `{}`", tree::escaped(arguments.container.as_bytes())));
+    let [words] = arguments.containers.as_slice() else {
+        return Err(Failure::new(Code::BadOption, "no container is named").unchanged());
+    };
+    if arguments.listscripts {
+        host.find(words)?;
+        return list_scripts(&host, words, arguments);
+    }
+    host.not_begun(&format!("cannot reinstall `{}`", tree::escaped(words.as_bytes())));
     let password = match &arguments.password {
         // Before the lock is taken: who types holds up nobody.
         Some(value) => {
-            host.find(&arguments.container)?;
-            Some(password::read(&host, value, &arguments.container, arguments.common.json)?)
+            host.find(words)?;
+            Some(password::read(&host, value, words, arguments.common.json)?)
         }
         None => None,
     };
-    let container = host.open(&arguments.container)?;
+    let container = host.open(words)?;
     if arguments.skipbackup {
-        named_in_full(&container, &arguments.container)?;
+        named_in_full(&container, words)?;
     }
     let stop_timeout = stop_timeout(&host, None);
     if arguments.undo {
@@ -108,10 +116,10 @@ fn tell_unfinished(host: &Host, unfinished: Option<&str>) {
     }
 }
 
-fn list_scripts(host: &Host, arguments: &Reinstall) -> Result<u8> {
+fn list_scripts(host: &Host, words: &str, arguments: &Reinstall) -> Result<u8> {
     let scripts = scripts::list(&host.prefix)?;
     let found = match arguments.scripts_from_old {
-        true => old_scripts::read(&host.open(&arguments.container)?)?,
+        true => old_scripts::read(&host.open(words)?)?,
         false => old_scripts::Found::default(),
     };
     for line in &found.told {

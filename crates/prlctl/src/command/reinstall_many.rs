@@ -1,0 +1,466 @@
+//! `prlctl reinstall` of several containers: chosen, shown, asked about, and each reinstalled by a command of its own.
+
+use std::ffi::OsString;
+use std::io::{BufRead, IsTerminal};
+use std::time::Duration;
+
+use engine::error::system;
+use engine::host::damaged;
+use engine::{Code, Failure, Host, Result};
+use linux::Exit;
+use serde_json::{Value, json};
+use store::{Area, ContainerId};
+
+use super::create::parse_template;
+use crate::arguments::{Common, Reinstall};
+use crate::crew::{self, Ended, Event};
+use crate::output;
+
+/// One container, and what became of it.
+#[derive(Debug)]
+struct Target {
+    id: ContainerId,
+    name: String,
+    is_running: bool,
+    /// The number of its live root, and what the next one is made from; of one that is damaged neither is known.
+    live: Option<u32>,
+    template: Option<String>,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    NotBegun,
+    /// What its command said, or why that said nothing.
+    Ended {
+        is_done: bool,
+        document: Value,
+        took: Duration,
+    },
+}
+
+/// Whether these arguments are for several.
+pub fn is_for_many(arguments: &Reinstall) -> bool {
+    arguments.all || arguments.based_on.is_some() || arguments.containers.len() > 1
+}
+
+/// Reinstalls them.
+///
+/// # Errors
+/// [`Failure`] before any was begun. What comes of them is told, and then the exit code.
+pub fn run(host: &Host, arguments: &Reinstall) -> Result<u8> {
+    let what = "cannot reinstall several containers";
+    check(arguments, what)?;
+    host.not_begun(what);
+    let mut targets = targets(host, arguments)?;
+    if targets.is_empty() {
+        let is_json = arguments.common.json;
+        return Ok(super::done(is_json, "There is no CT to reinstall.", document(&targets, None)));
+    }
+    if !arguments.dry_run {
+        if !arguments.common.json {
+            for target in &targets {
+                host.note(&target.plan(arguments.undo));
+            }
+        }
+        if targets.len() > 1 && !arguments.yes {
+            ask(targets.len(), arguments.common.json, what)?;
+        }
+    }
+    let jobs: Vec<Vec<OsString>> = targets.iter().map(|target| words(arguments, &target.id)).collect();
+    let parallel = arguments.parallel.map_or_else(processors, usize::from);
+    let signal = work(host, &jobs, parallel, arguments, &mut targets)
+        .map_err(|error| system(what, &error).state("those that were begun go on by themselves"))?;
+    let failure = failure(&targets, signal, arguments.dry_run);
+    let code = failure.as_ref().map_or(0, |failure| failure.code.exit());
+    if arguments.common.json {
+        output::json(&document(&targets, failure.as_ref()));
+        return Ok(code);
+    }
+    if arguments.dry_run {
+        show_plans(&targets)
+    } else {
+        show_table(&targets)
+    }
+    match failure {
+        Some(failure) => output::failure(&failure, false),
+        None if arguments.dry_run => output::line("nothing was changed"),
+        None => output::closing(&format!("{} CTs have been successfully reinstalled.", targets.len())),
+    }
+    Ok(code)
+}
+
+/// What makes no sense for several, or is too much to be said of containers that nobody has named.
+fn check(arguments: &Reinstall, what: &str) -> Result<()> {
+    let refused = |because: &str, hint: &str| {
+        Err(Failure::new(Code::BadOption, what).because(because).unchanged().hint(hint))
+    };
+    if arguments.listscripts {
+        return refused(
+            "--listscripts lists the scripts of this host",
+            "prlctl reinstall NAME --listscripts",
+        );
+    }
+    if arguments.password.is_some() {
+        return refused(
+            "--password reads one line of stdin, for one user of one container; or there is a word too many, which is not repeated, since it may be a password",
+            "`prlctl reinstall NAME --password root:-`, one container after the other",
+        );
+    }
+    if arguments.skipbackup && arguments.containers.is_empty() {
+        return refused(
+            "--skipbackup deletes their old roots, and what is deleted must be named in full",
+            "name each of them, or leave --skipbackup out: `prlctl generation-delete` deletes an old root later",
+        );
+    }
+    Ok(())
+}
+
+fn targets(host: &Host, arguments: &Reinstall) -> Result<Vec<Target>> {
+    let mut targets: Vec<Target> = Vec::new();
+    if !arguments.containers.is_empty() {
+        for words in &arguments.containers {
+            let id = host.find(words)?;
+            if targets.iter().all(|target| target.id != id) {
+                let target = Target::look(host, id)?;
+                if arguments.skipbackup {
+                    super::is_named_in_full(&target.name, &target.id, words)?;
+                }
+                targets.push(target);
+            }
+        }
+        return Ok(targets);
+    }
+    let based_on = arguments.based_on.as_deref().map(parse_template).transpose()?;
+    for id in store::registry::list(&host.prefix)? {
+        // One that cannot be looked at is none that is based on something; among all of them it fails by itself.
+        let target = match Target::look(host, id) {
+            Ok(target) => target,
+            Err(failure) => {
+                host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
+                Target::damaged(id)
+            }
+        };
+        if based_on.as_ref().is_none_or(|wanted| target.template.as_deref() == Some(wanted.as_str())) {
+            targets.push(target);
+        }
+    }
+    targets.sort_by(|one, other| one.name.cmp(&other.name));
+    match based_on {
+        Some(wanted) if targets.is_empty() => {
+            Err(Failure::new(Code::BadValue, format!("no container is based on `{wanted}`"))
+                .because("it is the OSTEMPLATE of none")
+                .unchanged()
+                .hint("`prlctl list -a -o name,ostemplate` tells which there are"))
+        }
+        _ => Ok(targets),
+    }
+}
+
+impl Target {
+    fn look(host: &Host, id: ContainerId) -> Result<Target> {
+        let damaged = |error| damaged(error, &id.to_string());
+        let area = Area::open(&host.prefix, &id).map_err(damaged)?;
+        Ok(Target {
+            id,
+            name: area.display_name(),
+            is_running: host.runtime.running(&id).is_some(),
+            live: Some(area.live().map_err(damaged)?.get()),
+            template: area.conf().map_err(damaged)?.get("OSTEMPLATE").filter(|name| !name.is_empty()),
+            outcome: Outcome::NotBegun,
+        })
+    }
+
+    fn damaged(id: ContainerId) -> Target {
+        let outcome = Outcome::NotBegun;
+        Target { id, name: id.to_string(), is_running: false, live: None, template: None, outcome }
+    }
+
+    fn plan(&self, is_undo: bool) -> String {
+        let state = if self.is_running { "runs, and will be stopped and started" } else { "is stopped" };
+        let live = self.live.map_or_else(|| "unknown".to_owned(), |live| live.to_string());
+        let to = match (&self.template, is_undo) {
+            (_, true) => "goes back to the root before".to_owned(),
+            (Some(template), false) => format!("from template {template}"),
+            (None, false) => "from no template that is known".to_owned(),
+        };
+        format!("{}: {state}; generation {live}; {to}", self.name)
+    }
+
+    fn take(&mut self, ended: &Ended) {
+        let said = serde_json::from_slice::<Value>(&ended.stdout);
+        let is_done = ended.exit.as_ref().is_ok_and(|exit| exit.is_success());
+        let document = match (said, &ended.exit) {
+            (Ok(document), _) => document,
+            (Err(_), exit) => {
+                let because = match exit {
+                    Ok(Exit::Signal(signal)) => format!("it was ended by signal {signal}"),
+                    Ok(Exit::Code(code)) => format!("it exited with {code}, and said nothing"),
+                    Err(error) => format!("it could not be run: {error}"),
+                };
+                let failure = Failure::new(Code::System, format!("cannot reinstall `{}`", self.name))
+                    .because(because)
+                    .hint(format!("`prlctl recover {}` brings to an end what was under way", self.name));
+                json!({ "error": output::failure_value(&failure) })
+            }
+        };
+        self.outcome = Outcome::Ended { is_done, document, took: ended.took };
+    }
+
+    fn result(&self) -> &str {
+        match &self.outcome {
+            Outcome::NotBegun => "not begun",
+            Outcome::Ended { is_done: false, .. } => "failed",
+            Outcome::Ended { document, .. } => document["result"].as_str().unwrap_or("done"),
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.outcome, Outcome::Ended { is_done: false, .. })
+    }
+
+    /// Old and new.
+    fn generations(&self) -> Option<(u64, u64)> {
+        let Outcome::Ended { is_done: true, document, .. } = &self.outcome else { return None };
+        let number = |one: &str, other: &str| document[one].as_u64().or_else(|| document[other].as_u64());
+        number("old", "from").zip(number("new", "to"))
+    }
+
+    /// In one line.
+    fn error(&self) -> Option<String> {
+        let Outcome::Ended { is_done: false, document, .. } = &self.outcome else { return None };
+        let error = &document["error"];
+        let causes = error["because"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let words: Vec<&str> = error["what"].as_str().into_iter().chain(causes).collect();
+        Some(words.join(": ").replace('\n', " "))
+    }
+
+    fn object(&self) -> Value {
+        let (document, took) = match &self.outcome {
+            Outcome::NotBegun => (Value::Null, None),
+            Outcome::Ended { document, took, .. } => (document.clone(), Some(took.as_millis() as u64)),
+        };
+        json!({
+            "name": self.name,
+            "uuid": self.id.to_string(),
+            "was_running": self.is_running,
+            "template": self.template,
+            "result": self.result(),
+            "old": self.generations().map(|(old, _)| old),
+            "new": self.generations().map(|(_, new)| new),
+            "ms": took,
+            "document": document,
+        })
+    }
+}
+
+/// The command of one of them: the same options. Whoever adds an option says here what it is for several.
+fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
+    let Reinstall {
+        containers: _,
+        all: _,
+        based_on: _,
+        parallel: _,
+        max_failures: _,
+        yes: _,
+        skipbackup,
+        skipscripts,
+        scripts,
+        scripts_from_old,
+        health,
+        allow_degraded,
+        drop_failed,
+        listscripts: _,
+        desc: _,
+        resetpwdb,
+        keep,
+        keep_changed,
+        password: _,
+        ostemplate,
+        undo,
+        dry_run,
+        timeout,
+        common: Common { lock_wait, json: _ },
+    } = arguments;
+    let mut words = vec!["reinstall".to_owned(), id.to_string(), "--json".to_owned()];
+    let flags = [
+        ("--skipbackup", skipbackup),
+        ("--skipscripts", skipscripts),
+        ("--resetpwdb", resetpwdb),
+        ("--scripts-from-old", scripts_from_old),
+        ("--allow-degraded", allow_degraded),
+        ("--drop-failed", drop_failed),
+        ("--undo", undo),
+        ("--dry-run", dry_run),
+    ];
+    words.extend(flags.into_iter().filter(|(_, is_set)| **is_set).map(|(flag, _)| flag.to_owned()));
+    let value = |option: &'static str| move |value: &String| format!("{option}={value}");
+    words.extend(scripts.iter().map(value("--scripts")));
+    words.extend(keep.iter().map(value("--keep")));
+    words.extend(keep_changed.iter().map(value("--keep-changed")));
+    words.extend(health.iter().map(value("--health")));
+    words.extend(ostemplate.iter().map(value("--ostemplate")));
+    words.push(format!("--timeout={timeout}"));
+    words.push(format!("--lock-wait={lock_wait}"));
+    words.into_iter().map(OsString::from).collect()
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Asks whoever sits at the terminal.
+fn ask(count: usize, is_json: bool, what: &str) -> Result<()> {
+    let refused = |because: &str| Failure::new(Code::BadOption, what).because(because).unchanged();
+    let stdin = std::io::stdin();
+    if is_json || !stdin.is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(refused(&format!("there are {count}, and nobody is there to be asked"))
+            .hint("--yes answers for you; --dry-run tells what would be done"));
+    }
+    output::prompt(&format!("Reinstall these {count} containers? [y/N] "));
+    let mut answer = String::new();
+    // That it cannot be read is no yes.
+    let _ = stdin.lock().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(refused("the answer was not `y`").hint("--yes answers for you; --dry-run tells what would be done"))
+}
+
+/// All of them, as many at once as may be; returns the signal that came.
+fn work(
+    host: &Host,
+    jobs: &[Vec<OsString>],
+    parallel: usize,
+    arguments: &Reinstall,
+    targets: &mut [Target],
+) -> std::io::Result<Option<i32>> {
+    let most = arguments.max_failures.map_or(usize::MAX, |most| most as usize);
+    let mut failures = 0;
+    crew::run(jobs, parallel, &mut |event| {
+        match event {
+            Event::Begins(index) if !arguments.dry_run => {
+                host.step("reinstall", &format!("{}: begins", targets[index].name));
+            }
+            Event::Begins(_) => {}
+            Event::Line(index, line) => {
+                let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
+                if event["event"] == "warning"
+                    && let Some(text) = event["text"].as_str()
+                {
+                    host.warning(&format!("{}: {text}", targets[index].name));
+                }
+            }
+            Event::Ends(ended) => {
+                let target = &mut targets[ended.index];
+                target.take(ended);
+                failures += usize::from(target.has_failed());
+                if !arguments.dry_run {
+                    let took = ended.took.as_secs_f64();
+                    host.step("reinstall", &match (target.generations(), target.error()) {
+                        (Some((old, new)), _) => {
+                            format!("{}: generation {old} -> {new}, {took:.1} s", target.name)
+                        }
+                        (None, Some(error)) => format!("{}: failed, {took:.1} s: {error}", target.name),
+                        (None, None) => format!("{}: {}, {took:.1} s", target.name, target.result()),
+                    });
+                    if failures == most {
+                        host.warning(&format!("no more are begun: {failures} have failed, which is --max-failures"));
+                    }
+                }
+            }
+            Event::Signal { number, is_first: true, under_way } => host.warning(&format!(
+                "signal {number}: no more are begun, and the {under_way} under way are brought to their end; the next one is passed on to them"
+            )),
+            Event::Signal { number, is_first: false, under_way } => {
+                host.warning(&format!("signal {number}: passed on to the {under_way} under way"));
+            }
+        }
+        failures < most
+    })
+}
+
+/// Why the command as a whole has not done what it was asked to.
+fn failure(targets: &[Target], signal: Option<i32>, is_dry: bool) -> Option<Failure> {
+    let failed: Vec<&str> =
+        targets.iter().filter(|target| target.has_failed()).map(|target| target.name.as_str()).collect();
+    let not_begun = targets.iter().filter(|target| matches!(target.outcome, Outcome::NotBegun)).count();
+    if failed.is_empty() && not_begun == 0 {
+        return None;
+    }
+    let code = signal.map_or(Code::ReinstallFailed, Code::Interrupted);
+    let done = targets.len() - failed.len() - not_begun;
+    let mut failure =
+        Failure::new(code, format!("{done} of {} containers have been reinstalled", targets.len()));
+    if is_dry {
+        failure.what = format!("{} of {} containers cannot be reinstalled", failed.len(), targets.len());
+    }
+    if let Some(signal) = signal {
+        failure = failure.because(format!("signal {signal} has interrupted it"));
+    }
+    if !failed.is_empty() {
+        failure = failure.because(format!("{} failed: {}", failed.len(), failed.join(", ")));
+    }
+    if not_begun > 0 {
+        failure = failure.because(format!("{not_begun} were not begun"));
+    }
+    let state = if is_dry {
+        "nothing was changed"
+    } else {
+        "each of those that failed is in the state that its own error tells, with -j all of it; the others are reinstalled, or as they were"
+    };
+    Some(failure.state(state).hint(match failed.first() {
+        Some(name) => format!("`prlctl reinstall {name}` tells all that there is to say of that one"),
+        None => "the same command begins again with all of them".to_owned(),
+    }))
+}
+
+fn document(targets: &[Target], failure: Option<&Failure>) -> Value {
+    let count = |word: &dyn Fn(&&Target) -> bool| targets.iter().filter(word).count();
+    let failed = count(&|target| target.has_failed());
+    let not_begun = count(&|target| matches!(target.outcome, Outcome::NotBegun));
+    json!({
+        "result": if failure.is_none() { "done" } else { "failed" },
+        "done": targets.len() - failed - not_begun,
+        "failed": failed,
+        "not_begun": not_begun,
+        "containers": targets.iter().map(Target::object).collect::<Vec<_>>(),
+        "error": failure.map(output::failure_value),
+    })
+}
+
+fn show_table(targets: &[Target]) {
+    let dash = || "-".to_owned();
+    let rows: Vec<Vec<String>> = targets
+        .iter()
+        .map(|target| {
+            let seconds = match &target.outcome {
+                Outcome::NotBegun => dash(),
+                Outcome::Ended { took, .. } => format!("{:.1}", took.as_secs_f64()),
+            };
+            vec![
+                target.name.clone(),
+                target.result().to_owned(),
+                target.generations().map_or_else(dash, |(old, new)| format!("{old} -> {new}")),
+                seconds,
+                target.error().unwrap_or_else(dash),
+            ]
+        })
+        .collect();
+    let widest = rows.iter().map(|row| row[0].chars().count()).max().unwrap_or_default().max(4);
+    output::table(Some(&["NAME", "RESULT", "GENERATION", "SECONDS", "ERROR"]), &[widest, 11, 10, 7], &rows);
+}
+
+fn show_plans(targets: &[Target]) {
+    for target in targets {
+        output::line(&target.plan(false));
+        if let Some(error) = target.error() {
+            output::line(&format!("  {:<10} {error}", "refused"));
+        }
+        let Outcome::Ended { document, .. } = &target.outcome else { continue };
+        for step in document["steps"].as_array().into_iter().flatten() {
+            let word = |key: &str| step[key].as_str().unwrap_or_default();
+            output::line(&format!("  {:<10} {}", word("step"), word("text")));
+        }
+    }
+}
