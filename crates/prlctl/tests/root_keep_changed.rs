@@ -10,7 +10,7 @@ fn with_container() -> Option<RealHost> {
         "web01",
         "mkdir -p /etc/app/deep && echo added > /etc/app/deep/conf && ln /etc/app/deep/conf /etc/app/same && chown -R 33:34 /etc/app \
          && ln -s deep/conf /etc/app/link && touch -d @1000000000 /etc/app/deep/conf \
-         && echo old > /etc/profile && chmod 711 /root && rm /bin/true && touch -d @1000000000 /bin/sh \
+         && echo old > /etc/profile && chmod 711 /root && rm /bin/true && touch -d @1000000000 /bin/sh && touch -d @1100000000 /etc \
          && mv /usr /srv/usr && echo more > /srv/usr/more",
     );
     Some(host)
@@ -33,9 +33,9 @@ fn root_keep_changed_takes_what_was_added_and_changed_and_nothing_else() {
     assert_eq!(
         host.exec(
             "web01",
-            "cat /etc/app/link /etc/profile; stat -c '%u:%g %Y %h' /etc/app/same; ls -d /bin/true; stat -c %Y /bin/cat; ls /srv; stat -c %a /root"
+            "cat /etc/app/link /etc/profile; stat -c '%u:%g %Y %h' /etc/app/same; stat -c %Y /etc/app /old/etc/app | uniq | wc -l; ls -d /bin/true; stat -c %Y /bin/cat; ls /srv; stat -c %a /root"
         ),
-        format!("added\nold\n33:34 1000000000 2\n/bin/true\n{shell}\n700")
+        format!("added\nold\n33:34 1000000000 2\n1\n/bin/true\n{shell}\n700")
     );
     // What was the same in both has not been copied, nor saved.
     assert_eq!(

@@ -124,6 +124,12 @@ pub static SCENARIOS: &[Scenario] = &[
         runs: true,
         ..REINSTALL
     },
+    Scenario {
+        name: "reinstall --keep-changed, running",
+        words: &["reinstall", "CT", "--keep-changed", KEPT],
+        runs: true,
+        ..REINSTALL
+    },
     Scenario { name: "reinstall --skipbackup, gone back", roots: 3, is_back: true, ..DISCARD },
     SWITCH,
     Scenario { name: "undo, running", runs: true, ..SWITCH },
@@ -181,7 +187,7 @@ impl Scenario {
 
     /// What it keeps of the old root is in the new one.
     pub fn keeps(&self) -> bool {
-        self.words.contains(&"--keep")
+        self.words.iter().any(|word| matches!(*word, "--keep" | "--keep-changed"))
     }
 
     /// It is about a template, in a host without containers.

@@ -152,6 +152,18 @@ impl<'a> Copier<'a> {
         self.copy_at(path, false)
     }
 
+    /// Gives a directory of the new root, in which something was copied, the times that it has in the old one.
+    ///
+    /// # Errors
+    /// As [`Copier::copy`].
+    pub fn copy_times(&mut self, path: &Path) -> Result<(), TreeError> {
+        let Found::Directory(_, facts) = self.from.resolve(path)?.1 else { return Ok(()) };
+        let Found::Directory(Merged { upper: Some(upper), .. }, _) = self.to.resolve(path)?.1 else {
+            return Ok(());
+        };
+        transfer::give_times(upper.as_fd(), &facts).map_err(|error| TreeError::io("copy", path, error))
+    }
+
     fn copy_at(&mut self, path: &Path, is_whole: bool) -> Result<bool, TreeError> {
         let name = crate::root::last_component(path)?;
         let parent = path.parent().unwrap_or(Path::new("/"));

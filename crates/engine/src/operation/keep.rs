@@ -3,7 +3,7 @@
 //! The container is stopped by then: what is copied is as its processes left it. Whatever of it cannot be copied stops the reinstall, for with
 //! `--skipbackup` there would be no other copy; only what is not there is no hindrance, and reported.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -161,12 +161,18 @@ fn copy_changed(
     deleted: &mut Vec<PathBuf>,
 ) -> std::result::Result<bool, TreeError> {
     let Some(changed) = tree::changed(old, path)? else { return Ok(false) };
+    let mut directories = BTreeSet::new();
     for one in &changed.paths {
+        directories.extend(one.path.ancestors().skip(1).take_while(|above| above.starts_with(path)));
         if one.is_whole {
             copier.copy(&one.path)?;
         } else {
             copier.copy_itself(&one.path)?;
         }
+    }
+    // The deepest first, and last of all: what was copied into them has changed their times.
+    for directory in directories.into_iter().rev() {
+        copier.copy_times(directory)?;
     }
     deleted.extend(changed.deleted);
     Ok(true)
