@@ -79,7 +79,7 @@ fn root_keep_changed_is_in_the_plan_and_changes_nothing_there() {
     let plan =
         host.ok(["reinstall", "web01", "--keep-changed", "/etc", "--keep-changed", "/bin", "--dry-run"]);
     assert!(plan.contains("keep what was changed in /etc: "), "{plan}");
-    assert!(plan.contains("1 paths that were deleted there are not deleted again"), "{plan}");
+    assert!(plan.contains("in /bin, 1 paths that were deleted are not deleted again"), "{plan}");
     assert!(plan.contains("keep what was changed in /bin: nothing"), "{plan}");
     let plan = host.ok([
         "reinstall",

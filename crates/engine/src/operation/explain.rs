@@ -195,8 +195,8 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
         for kept in &measured.kept {
             let said = said(&kept.keep, kept.is_only_changed);
             if !kept.not_deleted.is_empty() {
-                let text =
-                    format!("{} paths that were deleted there are not deleted again", kept.not_deleted.len());
+                let count = kept.not_deleted.len();
+                let text = format!("in {}, {count} paths that were deleted are not deleted again", kept.keep);
                 steps.push(("carry", text));
             }
             if kept.entries == 0 {
