@@ -230,9 +230,9 @@ people() { # NAME HOW-MANY HOME
     done; cp /etc/subuid /etc/subgid; sync"
     prlctl stop "$1"
 }
-carried() { # the microseconds of the step `carry` in the newest log
-    cat "$(ls -t "$REROOT_PREFIX"/var/log/vz/operations/*/*-reinstall.log | head -1)" |
-        awk '/ step carry$/ { split($1, a, ":") } / step stop$/ { split($1, b, ":") } END { printf "%d\n", ((b[1] - a[1]) * 3600 + (b[2] - a[2]) * 60 + b[3] - a[3]) * 1000000 }'
+carried() { # the microseconds of the step `carry` in the newest log, which has milliseconds
+    cat "$(ls -t "$REROOT_PREFIX"/var/log/vz/operations/*/*-reinstall.jsonl | head -1)" |
+        awk -F '"' '{ split($4, time, /[T:Z]/) } /"event":"step","step":"carry"/ && !began { began = time[2] * 3600 + time[3] * 60 + time[4] } /"event":"step","step":"probation"/ { ended = time[2] * 3600 + time[3] * 60 + time[4] } END { printf "%d\n", (ended - began) * 1000000 }'
 }
 people twenty 20 '/home/u$i'
 people twohundred 200 /srv

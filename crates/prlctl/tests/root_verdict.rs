@@ -84,3 +84,26 @@ fn root_an_old_systemd_that_does_not_answer_is_in_nobodys_way() {
     assert_eq!(ran.code, 0, "{ran}");
     assert_eq!(state(&host).stdout, "running\n");
 }
+
+#[test]
+fn root_a_root_that_does_not_come_up_is_given_up_with_the_last_words_of_its_console() {
+    let Some(host) = with_a_bad_unit() else { return };
+    // At its end there is nothing to ask: what it printed is all there is.
+    host.exec(
+        "web01",
+        "systemctl disable -q bad; printf '[Service]\\nType=oneshot\\nTimeoutStartSec=infinity\\nStandardOutput=tty\\nTTYPath=/dev/console\\n\
+         ExecStart=/bin/sh -c \"while :; do echo waiting for the moon; sleep 0.2; done\"\\n[Install]\\nWantedBy=multi-user.target\\n' \
+         > /etc/systemd/system/moon.service; systemctl enable -q moon",
+    );
+    host.run(["reinstall", "web01", "--keep", "/etc/systemd/system", "--timeout", "5"]).failed(
+        94,
+        &[
+            "because: generation 2 does not come up\n",
+            "because: it has not come up within 5 s\n",
+            "because: its console said:\n",
+            "waiting for the moon",
+            "runs on its old root again, generation 1",
+        ],
+    );
+    assert_eq!(host.exec("web01", "cat /root/marker"), "old");
+}

@@ -19,6 +19,7 @@ pub fn run(arguments: &GenerationRestore) -> Result<u8> {
     let words = tree::escaped(arguments.container.as_bytes());
     host.not_begun(&format!("cannot restore from generation {number} of `{words}`"));
     let container = host.open(&arguments.container)?;
+    let recording = host.recording(container.id(), &container.name, "generation-restore", None);
     host.step("restore", &format!("Restoring {} ...", tree::escaped_path(&arguments.path)));
     let options = Options {
         number,
@@ -26,7 +27,9 @@ pub fn run(arguments: &GenerationRestore) -> Result<u8> {
         to: arguments.to.clone(),
         replaces: arguments.replace,
     };
-    let report = restore(&container, &options)?;
+    let result = restore(&container, &options);
+    recording.end_with(&result);
+    let report = result?;
     host.note(&format!("{} is there: {} entries, {}", report.to, report.entries, in_words(report.bytes)));
     if let Some(saved) = &report.saved_as {
         host.note(&format!("what was there is {saved}"));
