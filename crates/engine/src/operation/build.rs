@@ -127,9 +127,8 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         ("SHELL".to_owned(), "/bin/bash".into()),
     ];
     let shown = container.root(work.plan.from)?;
-    // So that what the script is shown is the only overlay over that delta: the kernel warns of two. What was dirty was written before the stop,
-    // so this is short; and where a process of the host is in it, two it is, of which nobody writes to either.
-    let _ = container.runtime().unmount(container.id(), work.plan.from);
+    // The old root stays mounted, though what the script is shown is a second overlay over its delta, of which the kernel warns (nobody writes to
+    // either): where the script fills the disk, it could not be mounted again, and the container would stay down.
     let outer = OuterScript {
         file: &script.file,
         arguments: arguments_of_script(container, work.plan.to),
