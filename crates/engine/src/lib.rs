@@ -15,6 +15,7 @@
 //! runtime     what is asked of whatever runs containers; `real` is what really does
 //! event       what an operation tells while it goes; `log` is what is kept of that
 //! error       the four lines of a failure
+//! words       figures in words
 //! ```
 
 pub mod accounts;
@@ -41,6 +42,7 @@ pub mod space;
 pub mod systemd;
 pub mod template;
 pub mod view;
+pub mod words;
 
 pub use error::{Code, Failure, Result};
 pub use host::{Container, Host, Observer, Silent};

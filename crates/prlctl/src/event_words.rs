@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use engine::event::{Event, What};
-use engine::operation::keep::{in_words, short_lines};
+use engine::operation::keep::short_lines;
 use engine::operation::report::Report;
+use engine::words::in_words;
 
 /// What people are told of an event; `None`: nothing.
 pub fn words(event: &Event) -> Option<String> {

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::build::arguments_of_script;
 use super::change::{Change, Making, template_name};
-use super::keep::in_words;
 use super::password;
 use crate::error::{Result, system};
 use crate::host::Container;
@@ -15,6 +14,7 @@ use crate::keep::said;
 use crate::log::read::durations;
 use crate::retention::KEY;
 use crate::space;
+use crate::words::in_words;
 
 /// A plan in words and figures.
 #[derive(Debug, Serialize)]

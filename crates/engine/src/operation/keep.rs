@@ -20,6 +20,7 @@ use crate::event::What;
 use crate::host::Container;
 use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find, said};
 use crate::packages;
+use crate::words::in_words;
 
 /// Users are merged, whatever else is kept.
 const EXCEPT: Except<'_> = Except {
@@ -306,16 +307,6 @@ fn named(paths: &[String], most: usize) -> String {
 /// For the report at the end.
 pub fn short_lines(report: &KeepReport) -> Vec<String> {
     lines(report, MOST_TOLD)
-}
-
-/// Bytes, rounded to what a person reads.
-pub fn in_words(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
-    }
 }
 
 /// Ids are kept; who they are may have changed.

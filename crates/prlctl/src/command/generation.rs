@@ -3,9 +3,9 @@
 use engine::Result;
 use engine::host::{damaged, hint_of};
 use engine::operation::explain::size_of_delta;
-use engine::operation::keep::in_words;
 use engine::operation::{forget, reinstall, switch};
 use engine::retention::{self, Retention, left_at, next_to_go};
+use engine::words::in_words;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use engine::difference::Comparison;
 use engine::host::damaged;
+use engine::words::in_words;
 use engine::{Code, Failure, Result};
 use serde_json::{Value, json};
 use store::{Area, Base, GenerationNumber};
@@ -169,7 +170,7 @@ fn line(difference: &Difference<'_>, is_conffile: bool) -> String {
     };
     let details = match &difference.change {
         Change::Added | Change::Deleted => match kind(difference.kind) {
-            "file" => format!("({})", size(difference.bytes)),
+            "file" => format!("({})", in_words(difference.bytes)),
             other => format!("({other})"),
         },
         Change::Changed(differs) => words(differs).join(", "),
@@ -226,22 +227,6 @@ fn shown(path: &Path) -> String {
     tree::escaped(path.as_os_str().as_bytes())
 }
 
-/// `4.5 MB`
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut scaled = bytes as f64 / 1000.0;
-    let mut unit = 0;
-    // 999.95 would be shown as 1000.0.
-    while scaled >= 999.95 && unit + 1 < UNITS.len() {
-        scaled /= 1000.0;
-        unit += 1;
-    }
-    format!("{scaled:.1} {}", UNITS[unit])
-}
-
 /// How many paths, and how many bytes in regular files: what is there, or was. A file with several names counts at each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Count {
@@ -290,7 +275,7 @@ impl Counts {
         let parts = self.named().into_iter().filter(|(_, count)| all || count.count > 0);
         let part = |(name, Count { count, bytes }): (&str, Count)| match name {
             "renamed" => format!("{count} {name}"),
-            _ => format!("{count} {name} ({})", size(bytes)),
+            _ => format!("{count} {name} ({})", in_words(bytes)),
         };
         parts.map(part).collect::<Vec<_>>().join(", ")
     }
@@ -351,22 +336,6 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_short() {
-        for (bytes, shown) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (1249, "1.2 kB"),
-            (999_949, "999.9 kB"),
-            (999_950, "1.0 MB"),
-            (4_500_000_000, "4.5 GB"),
-            (u64::MAX, "18446744.1 TB"),
-        ] {
-            assert_eq!(size(bytes), shown, "{bytes}");
-        }
-    }
 
     fn words_of(words: [Option<&str>; 2]) -> Result<(Option<u32>, String)> {
         let [number, path] = words.map(|word| word.map(Into::into));

@@ -1,8 +1,8 @@
 //! `prlctl generation-restore`
 
 use engine::Result;
-use engine::operation::keep::in_words;
 use engine::operation::restore::{Options, restore};
+use engine::words::in_words;
 use serde_json::json;
 use store::GenerationNumber;
 

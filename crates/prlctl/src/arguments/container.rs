@@ -1,0 +1,174 @@
+//! Of commands on containers.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::Common;
+
+/// `prlctl create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name
+    pub name: String,
+    /// The only kind there is
+    #[arg(long, value_name = "ct", default_value = "ct")]
+    pub vmtype: String,
+    /// From which template; without it DEF_OSTEMPLATE of vz.conf
+    #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
+    pub ostemplate: Option<String>,
+    /// Its UUID; without it a new one
+    #[arg(long)]
+    pub uuid: Option<String>,
+    /// Begin with the settings of /etc/vz/conf/ve-SAMPLE.conf-sample
+    #[arg(long, value_name = "SAMPLE")]
+    pub config: Option<String>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl start`
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The container
+    pub container: String,
+    /// Wait until it is up
+    #[arg(long)]
+    pub wait: bool,
+    /// With --wait: for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl stop`
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The container
+    #[arg(required_unless_present = "all")]
+    pub container: Option<String>,
+    /// Every container that runs
+    #[arg(long, conflicts_with = "container")]
+    pub all: bool,
+    /// At once, without asking it
+    #[arg(long, visible_alias = "fast")]
+    pub kill: bool,
+    /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl restart`
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// The container
+    pub container: String,
+    /// At once, without asking it
+    #[arg(long, visible_alias = "fast")]
+    pub kill: bool,
+    /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// The container
+    pub container: String,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `prlctl list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only this one
+    pub container: Option<String>,
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub all: bool,
+    /// Columns, separated by commas; -L lists them
+    #[arg(short = 'o', long, value_name = "FIELD,…", value_delimiter = ',')]
+    pub output: Vec<String>,
+    /// Sort by a column; with - before it, the other way round
+    #[arg(short, long, value_name = "FIELD", allow_hyphen_values = true)]
+    pub sort: Option<String>,
+    /// Only those that are templates for others, TEMPLATE="yes"; what roots are made from is listed by `vzpkg list`
+    #[arg(short, long)]
+    pub template: bool,
+    /// No header
+    #[arg(short = 'H', long)]
+    pub no_header: bool,
+    /// List the columns there are
+    #[arg(short = 'L', long)]
+    pub list_fields: bool,
+    /// Everything about each
+    #[arg(short, long)]
+    pub info: bool,
+    /// Accepted with -i, which tells everything anyway
+    #[arg(short, long)]
+    pub full: bool,
+    /// Only containers of this kind
+    #[arg(long, value_name = "ct|all", default_value = "all")]
+    pub vmtype: String,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `prlctl exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The container
+    pub container: String,
+    /// Execute the words as they are
+    #[arg(long)]
+    pub without_shell: bool,
+    /// The command; `-` reads a script from stdin
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+/// `prlctl enter`
+#[derive(Debug, Args)]
+pub struct Enter {
+    /// The container
+    pub container: String,
+}
+
+/// `prlctl delete`
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The container
+    pub container: String,
+    /// Kill it when it runs
+    #[arg(long)]
+    pub force: bool,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl mount`
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// The container
+    pub container: String,
+    /// Another of its roots, read-only: one that has failed, say
+    #[arg(long, value_name = "N")]
+    pub generation: Option<u32>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}

@@ -1,0 +1,216 @@
+//! The command lines, as the original spells them.
+
+mod container;
+mod generation;
+mod log;
+mod reinstall;
+mod template;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use container::{Create, Delete, Enter, Exec, List, Mount, Restart, Start, Status, Stop};
+pub use generation::{GenerationDelete, GenerationDiff, GenerationList, GenerationRestore, GenerationSwitch};
+pub use log::{Events, Log, ReinstallReport};
+pub use reinstall::{Reinstall, ScriptRun};
+pub use template::{CreateTemplate, ListTemplates, RemoveTemplate, VzpkgCommand};
+
+/// Linux system containers whose broken root can be replaced without losing a file
+#[derive(Debug, Parser)]
+#[command(name = "prlctl", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(
+    after_help = "A container is named by its name, its UUID with or without braces, or a unique start of either; what is deleted must be named in full.\n\
+    REROOT_PREFIX names another directory than / to work under.\n\n\
+    Examples:\n  vzpkg create cache debian-12\n  prlctl create web01 --ostemplate debian-12\n  \
+    prlctl start web01\n  prlctl exec web01 systemctl is-system-running\n  prlctl reinstall web01\n  prlctl reinstall web01 --undo"
+)]
+pub struct Prlctl {
+    /// What to do
+    #[command(subcommand)]
+    pub command: PrlctlCommand,
+}
+
+/// OS templates: what containers are made from
+#[derive(Debug, Parser)]
+#[command(name = "vzpkg", version, max_term_width = 110, disable_help_subcommand = true)]
+#[command(
+    after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache busybox\n  vzpkg list\n  vzpkg remove cache busybox"
+)]
+pub struct Vzpkg {
+    /// What to do
+    #[command(subcommand)]
+    pub command: VzpkgCommand,
+}
+
+/// Options that every command has which works on a container.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Wait so many seconds for another command's lock
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub lock_wait: u64,
+    /// One JSON document on stdout, progress as JSON lines on stderr
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// See [`Prlctl`].
+#[derive(Debug, Subcommand)]
+pub enum PrlctlCommand {
+    /// Create a container
+    #[command(after_help = "Example:\n  prlctl create web01 --ostemplate debian-12")]
+    Create(Create),
+    /// Start a container
+    #[command(after_help = "Example:\n  prlctl start web01 --wait")]
+    Start(Start),
+    /// Stop a container
+    #[command(
+        after_help = "Examples:\n  prlctl stop web01\n  prlctl stop web01 --timeout 30\n  prlctl stop web01 --kill"
+    )]
+    Stop(Stop),
+    /// Stop a container and start it again
+    #[command(after_help = "Example:\n  prlctl restart web01")]
+    Restart(Restart),
+    /// Tell whether a container is there, and runs
+    #[command(after_help = "Example:\n  prlctl status web01")]
+    Status(Status),
+    /// List containers
+    #[command(
+        after_help = "Examples:\n  prlctl list -a\n  prlctl list -a -o uuid,name,status -s name -H\n  prlctl list -i web01\n  prlctl list -L"
+    )]
+    List(List),
+    /// Run a command in a container
+    #[command(
+        after_help = "The words are joined by spaces and run by `bash -c` in the container, `sh -c` if it has no bash.\n\n\
+        Examples:\n  prlctl exec web01 'ls /old | head'\n  prlctl exec web01 --without-shell /bin/echo '*'\n  prlctl exec web01 - < script.sh"
+    )]
+    Exec(Exec),
+    /// Open a shell in a container
+    #[command(after_help = "Example:\n  prlctl enter web01")]
+    Enter(Enter),
+    /// Delete a container
+    #[command(
+        after_help = "Examples:\n  prlctl delete web01\n  prlctl delete web01 --force",
+        visible_alias = "destroy"
+    )]
+    Delete(Delete),
+    /// Mount a container's root on the host, at /vz/root/UUID
+    #[command(
+        after_help = "That of a running container is read-only, and so is any other root.\n\nExamples:\n  prlctl mount web01\n  prlctl mount web01 --generation 2"
+    )]
+    Mount(Mount),
+    /// Unmount what `mount` has mounted
+    #[command(after_help = "Example:\n  prlctl umount web01")]
+    Umount(Named),
+    /// Give a container a new root; its old one is at /old, whole
+    #[command(
+        after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \
+        prlctl reinstall web01 --keep home --keep ssh-host-keys --keep /srv/www\n  prlctl reinstall web01 --keep-changed /etc\n  prlctl reinstall web01 --skipbackup\n  prlctl reinstall web01 --resetpwdb --password root:-\n  \
+        prlctl reinstall web01 --health 'curl -fs http://127.0.0.1/'\n  prlctl reinstall web01 --undo\n  prlctl reinstall web01 --dry-run\n  prlctl reinstall web01 web02 web03\n  prlctl reinstall --based-on debian-12 --parallel 4 --max-failures 1 --yes"
+    )]
+    Reinstall(Reinstall),
+    /// List the roots of a container
+    #[command(
+        after_help = "Of the live root and what is at its /old, /old/old, …; with --all of every root there is. What the next reinstall deletes, by REINSTALL_RETAIN, is marked.\n\nExamples:\n  prlctl generation-list web01 --all\n  prlctl generation-list web01 --size"
+    )]
+    GenerationList(GenerationList),
+    /// Tell what a root has changed of its template
+    #[command(
+        after_help = "A line for each path, sorted: A added, M changed, D deleted, R a renamed directory; a c beside it marks configuration of a package.\n\n\
+        Examples:\n  prlctl generation-diff web01\n  prlctl generation-diff web01 /etc\n  prlctl generation-diff web01 1 --stat\n  prlctl generation-diff web01 1 /srv -j"
+    )]
+    GenerationDiff(GenerationDiff),
+    /// Make another root of a container the live one
+    #[command(after_help = "Example:\n  prlctl generation-switch web01 2")]
+    GenerationSwitch(GenerationSwitch),
+    /// Bring a file or a tree of an old root back into the live one
+    #[command(
+        after_help = "Of a container that runs or is stopped. Nothing is overwritten: what is in the way is a reason to refuse, or is saved.\n\n\
+        Examples:\n  prlctl generation-restore web01 1 /etc/nginx\n  prlctl generation-restore web01 1 /etc/nginx --to /root/nginx.old\n  \
+        prlctl generation-restore web01 1 /srv/www/index.html --replace"
+    )]
+    GenerationRestore(GenerationRestore),
+    /// Delete a root of a container that is not live
+    #[command(after_help = "Example:\n  prlctl generation-delete web01 1")]
+    GenerationDelete(GenerationDelete),
+    /// Show what was done with a container: operations, their steps, what scripts wrote
+    #[command(after_help = "Each line has the seconds since its operation began.\n\n\
+        Examples:\n  prlctl log web01 --last\n  prlctl log web01 -f\n  prlctl log web01 -j | jq 'select(.event == \"script\")'")]
+    Log(Log),
+    /// Show what is done on this host
+    #[command(
+        after_help = "Without --since and -f: of the last 24 hours. What scripts wrote is left to `prlctl log`, or to -j.\n\n\
+        Examples:\n  prlctl events -f\n  prlctl events --since 2h\n  prlctl events --since 2026-11-22T03:00 -j"
+    )]
+    Events(Events),
+    /// Show the report of a container's last reinstall
+    #[command(after_help = "Example:\n  prlctl reinstall-report web01")]
+    ReinstallReport(ReinstallReport),
+    /// Try a script of the host: run it as a reinstall would, in a root that is thrown away
+    #[command(
+        after_help = "SCRIPT is vps.reinstall, vps.configure, or the name of one in /etc/vz/reinstall.d. Everything is done that a reinstall does until its commit, with\n\
+        that script alone, and then undone. The container does not run meanwhile: one that runs wants --stop, and runs again afterwards.\n\n\
+        Examples:\n  prlctl script-run web01 vps.configure\n  prlctl script-run web01 10-mail.sh --stop\n  prlctl script-run web01 vps.configure --generation 1"
+    )]
+    ScriptRun(ScriptRun),
+    /// Bring to an end what dead commands have left under way
+    #[command(
+        after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01"
+    )]
+    Recover(Recover),
+    /// Tell what this host can do, feature by feature
+    #[command(after_help = "Example:\n  prlctl info")]
+    Info(Info),
+    /// Make man pages and completions, or list what tests need to know
+    #[command(hide = true)]
+    Generate(Generate),
+    /// Empty the trash
+    #[command(hide = true)]
+    EmptyTrash,
+    /// Draw what is told on stdin
+    #[command(hide = true)]
+    DrawProgress,
+}
+
+/// A container and nothing else.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The container
+    pub container: String,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl recover`
+#[derive(Debug, Args)]
+pub struct Recover {
+    /// The container; without one: all
+    pub container: Option<String>,
+    /// Also start what has ONBOOT="yes"; what the unit runs at boot
+    #[arg(long, conflicts_with = "container")]
+    pub boot: bool,
+    /// Make damaged records of the container again from what lies on disk
+    #[arg(long, requires = "container")]
+    pub rebuild: bool,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `prlctl info`
+#[derive(Debug, Args)]
+pub struct Info {
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `prlctl generate`
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// `man`, `completions` or `fault-points`
+    pub what: String,
+    /// The directory to write to
+    pub directory: Option<PathBuf>,
+}
