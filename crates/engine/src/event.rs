@@ -2,7 +2,7 @@
 //! `docs/format/events.md`.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use store::ContainerId;
 
 use crate::error::Failure;
@@ -12,6 +12,7 @@ use crate::operation::report::Report;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// To the millisecond.
+    #[serde(serialize_with = "to_the_millisecond")]
     pub at: Timestamp,
     /// What.
     #[serde(flatten)]
@@ -35,7 +36,11 @@ pub enum What {
         /// The process.
         pid: u32,
         /// Set when it brings to an end what another process has left under way: since when that was.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            skip_serializing_if = "Option::is_none",
+            serialize_with = "to_the_millisecond_if_any"
+        )]
         recovers: Option<Timestamp>,
     },
     /// A step begins, or goes on to its next part.
@@ -169,6 +174,18 @@ impl From<&Failure> for ErrorWords {
             state: failure.state.clone(),
             hint: failure.hint.clone(),
         }
+    }
+}
+
+/// Of one length, so that times can be compared as text.
+fn to_the_millisecond<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
+}
+
+fn to_the_millisecond_if_any<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => to_the_millisecond(at, to),
+        None => to.serialize_none(),
     }
 }
 

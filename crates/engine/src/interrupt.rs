@@ -140,7 +140,7 @@ fn because(signal: i32) -> String {
 }
 
 /// `SIGINT` for 2.
-pub(crate) fn signal_word(signal: i32) -> String {
+pub fn signal_word(signal: i32) -> String {
     match signal {
         1 => "SIGHUP".to_owned(),
         2 => "SIGINT".to_owned(),

@@ -267,7 +267,8 @@ impl Runtime for RealRuntime {
     }
 
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()> {
-        self.sessions.borrow_mut().remove(id);
+        // Closed only when the monitor is dead: on probation it would take that for the death of this process, and begin to recover.
+        let _session = self.sessions.borrow_mut().remove(id);
         mounts::sweep_layers(&self.prefix, id);
         // The monitor first: it would start the container again, or its recovery. Also one that has not come to record a start yet.
         if let Some(monitor) = living_monitor(&self.prefix, id)

@@ -64,14 +64,14 @@ fn root_a_root_that_is_never_healthy_is_given_up_when_the_time_is_over() {
     let Some(host) = with_container() else { return };
     for (command, how, because) in [
         ("echo no database >&2; exit 3", "exited with 3 at the last of ", "because: no database"),
-        ("echo hangs; sleep 1000", "did not end and was killed at the last of 1 tries", "because: hangs"),
+        ("echo hangs; sleep 1000", "did not end and was killed at its only try", "because: hangs"),
         ("kill -KILL $$", "was killed by signal 9 at the last of ", "because: generation "),
         ("no-such-program", "exited with 127 at the last of ", "no-such-program: not found"),
     ] {
         let ran = undone(
             &host,
             &["--timeout", "1", "--health", command],
-            &[&format!("is not healthy: `{command}` {how}"), " tries within 1 s", because],
+            &[&format!("is not healthy: `{command}` {how}"), " within 1 s", because],
         );
         assert!(ran.stderr.contains("runs on its old root again"), "{ran}");
         assert_eq!(roots(&host).matches("failed").count(), 1, "{}", roots(&host));

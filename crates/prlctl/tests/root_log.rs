@@ -285,3 +285,74 @@ fn root_a_log_that_is_torn_or_that_cannot_be_written_is_no_hindrance() {
     host.ok(["start", "web02"]);
     host.ok(["reinstall", "web02"]);
 }
+
+#[test]
+fn root_nothing_is_missed_while_somebody_begins_to_follow() {
+    let Some(host) = with_container() else { return };
+    // Many logs to be read, so that beginning takes a while.
+    for _ in 0..20 {
+        host.ok(["restart", "web01", "--kill"]);
+    }
+    for round in 0..3 {
+        let mut of_all = Following::new(&host, &["events", "-f", "--since", "1h"]);
+        let mut of_one = Following::new(&host, &["log", "web01", "-f"]);
+        // Whatever has been done when it is ready is told, or was before it began.
+        host.ok(["restart", "web01", "--kill"]);
+        let name = format!("later{round}");
+        host.ok(["create", &name, "--ostemplate", "busybox"]);
+        of_one.next("the restart", |line| line.contains("restart: prlctl restart web01"));
+        of_all.next("the creation", |line| line.contains(&format!("{name} create: done after")));
+        host.ok(["stop", "web01"]);
+        of_one.next("the stop", |line| line.contains("stop: prlctl stop web01"));
+        host.ok(["start", "web01"]);
+        of_all.next("the start", |line| line.contains("web01 start: done after"));
+    }
+    // What is no log is in nobody's way.
+    let operations = host.path("var/log/vz/operations");
+    host.write("var/log/vz/operations/README", "", 0o600);
+    let uuid = began_uuid(&events(&host, &["log", "web01", "-j"]));
+    let pipe = operations.join(&uuid).join("29990101T000000.000Z-start.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    host.ok(["log", "web01"]);
+    host.ok(["events"]);
+    let mut of_all = Following::new(&host, &["events", "-f", "--since", "1h"]);
+    host.wait_until("it watches", || {
+        std::fs::read_dir(format!("/proc/{}/fd", of_all.child.id())).is_ok_and(|all| {
+            all.flatten()
+                .any(|one| std::fs::read_link(one.path()).is_ok_and(|to| to.ends_with("anon_inode:inotify")))
+        })
+    });
+    host.ok(["create", "last", "--ostemplate", "busybox"]);
+    of_all.next("the creation", |line| line.contains("last create: done after"));
+}
+
+#[test]
+fn root_hints_and_logs_have_commands_that_can_be_typed_again() {
+    let Some(host) = with_container() else { return };
+    host.script(CONFIGURE, "exit 1\n");
+    let failed = host.run(["reinstall", "web01", "--health", "test -e '/a b'", "--keep", "/etc/hostname"]);
+    let command = r"prlctl reinstall web01 --health 'test -e '\''/a b'\''' --keep /etc/hostname";
+    failed
+        .failed(94, &[command, "`prlctl script-run web01 vps.configure --stop` tries it", "--generation 2"]);
+    assert!(host.ok(["log", "web01", "--last"]).contains(command));
+    let tried = host.run(["script-run", "web01", "vps.configure", "--stop"]);
+    tried.failed(
+        94,
+        &["`web01` is as it was, and runs", "run `prlctl script-run web01 vps.configure --stop` again"],
+    );
+    assert!(!tried.stderr.contains("reinstall web01"), "{tried}");
+
+    // A trial that was killed is none of a reinstall.
+    let mut killed = host.prlctl();
+    killed
+        .args(["script-run", "web01", "vps.configure", "--stop"])
+        .env("REROOT_FAULT", "reinstall/stop/after:kill");
+    assert!(!killed.status().unwrap().success());
+    host.ok(["recover", "web01"]);
+    let text = host.ok(["log", "web01", "--last"]);
+    assert!(
+        text.contains("script-run: prlctl script-run") && text.contains("is brought to an end"),
+        "both: {text}"
+    );
+    assert!(!text.contains(" reinstall:"), "{text}");
+}

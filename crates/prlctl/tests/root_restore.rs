@@ -221,7 +221,11 @@ fn root_restore_makes_the_way_as_it_was_and_copies_a_link_as_a_link() {
 fn root_restore_says_what_it_cannot_bring_back_or_where_to() {
     let Some(host) = with_old_root() else { return };
     for (words, code, said) in [
-        (&["1", "/none"][..], 21, &["`/none` is not in generation 1", "generation-diff"][..]),
+        (
+            &["1", "/none"][..],
+            21,
+            &["`/none` is not in generation 1", "prlctl mount web01 --generation 1"][..],
+        ),
         (&["1", "/srv/www/index/x"], 21, &["is not in generation 1"]),
         (&["7", "/srv"], 21, &["there is no generation 7", "generation-list web01 --all"]),
         (&["2", "/srv"], 21, &["generation 2 is the root as it is now"]),

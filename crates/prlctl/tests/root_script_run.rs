@@ -96,17 +96,12 @@ fn root_a_script_that_fails_says_how_with_its_last_lines() {
     let failed = host.run(["script-run", "web01", "10-a.sh", "--stop"]);
     failed.failed(
         94,
-        &[
-            "`10-a.sh` was killed by signal 9",
-            "line 11\n",
-            "line 30",
-            "runs on its old root again, generation 1",
-        ],
+        &["`10-a.sh` was killed by signal 9", "line 11\n", "line 30", "`web01` is as it was, and runs"],
     );
     assert!(!failed.stderr.contains("20-b.sh"), "{failed}");
     host.script(CONFIGURE, "sleep 600\n");
     host.run(["script-run", "web01", "vps.configure", "--stop", "--timeout", "1"])
-        .failed(94, &["`vps.configure` did not end within 1 s", "runs on its old root again"]);
+        .failed(94, &["`vps.configure` did not end within 1 s", "`web01` is as it was, and runs"]);
     host.run(["script-run", "web01", "30-c.sh", "--stop"])
         .failed(21, &["30-c.sh", "10-a.sh, 20-b.sh", "nothing was changed"]);
     host.run(["script-run", "web01", "vps.reinstall", "--stop"])
@@ -128,7 +123,7 @@ fn root_vps_reinstall_is_tried_up_to_a_root_that_lives() {
     assert!(ran.stderr.contains("vps.reinstall: there is live\n"), "{ran}");
     host.script("etc/vz/conf/vps.reinstall", &format!("{copy}rm $tmp/sbin/init\nprintf '#!/bin/sh\\nexit 1\\n' >$tmp/sbin/init\nchmod 755 $tmp/sbin/init\n"));
     host.run(["script-run", "web01", "vps.reinstall", "--stop"])
-        .failed(94, &["does not come up", "runs on its old root again"]);
+        .failed(94, &["does not come up", "`web01` is as it was, and runs"]);
     assert_eq!(host.exec("web01", "cat /root/marker"), "live");
     assert_eq!(host.ok(["generation-list", "web01", "--all", "-H"]).lines().count(), 1);
 }

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 
 use super::read::{Context, LogReader, names};
 use crate::event::{Event, What};
 
 /// So often it is looked whether anything was missed.
 const PACE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Follows the logs in a directory, or in the directories of a directory.
 #[derive(Debug)]
@@ -25,15 +27,18 @@ pub struct Follower {
     open: BTreeMap<PathBuf, LogReader>,
     /// In each directory, the newest log whose end was seen or passed over.
     seen: BTreeMap<PathBuf, String>,
+    /// Nobody has waited yet.
+    is_first: bool,
 }
 
 impl Follower {
-    /// Of one container's directory; what is there already is passed over but for `open`, which goes on where it is.
+    /// Of one container's directory. Made before what is there is read, so that nothing is missed in between: what was read is passed to
+    /// [`Follower::has_read`], what else is there by now is passed over.
     ///
     /// # Errors
     /// When it cannot be watched.
-    pub fn of(directory: &Path, open: Vec<(PathBuf, LogReader)>) -> std::io::Result<Follower> {
-        let mut follower = Follower::new(None, open)?;
+    pub fn of(directory: &Path) -> std::io::Result<Follower> {
+        let mut follower = Follower::new(None)?;
         follower.watch(directory, true)?;
         Ok(follower)
     }
@@ -42,9 +47,8 @@ impl Follower {
     ///
     /// # Errors
     /// When they cannot be watched.
-    pub fn of_all(directory: &Path, open: Vec<(PathBuf, LogReader)>) -> std::io::Result<Follower> {
-        let mut follower = Follower::new(Some(directory.to_owned()), open)?;
-        std::fs::create_dir_all(directory)?;
+    pub fn of_all(directory: &Path) -> std::io::Result<Follower> {
+        let mut follower = Follower::new(Some(directory.to_owned()))?;
         let watch =
             inotify::add_watch(&follower.inotify, directory, WatchFlags::CREATE | WatchFlags::ONLYDIR)?;
         follower.watched.insert(watch, directory.to_owned());
@@ -54,16 +58,37 @@ impl Follower {
         Ok(follower)
     }
 
-    fn new(all: Option<PathBuf>, open: Vec<(PathBuf, LogReader)>) -> std::io::Result<Follower> {
+    fn new(all: Option<PathBuf>) -> std::io::Result<Follower> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let open = open.into_iter().collect();
-        Ok(Follower { inotify, all, watched: BTreeMap::new(), open, seen: BTreeMap::new() })
+        Ok(Follower {
+            inotify,
+            all,
+            watched: BTreeMap::new(),
+            open: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            is_first: true,
+        })
     }
 
+    /// A log that was read; `open`: it had not ended, and this goes on where that was.
+    pub fn has_read(&mut self, path: PathBuf, open: Option<LogReader>) {
+        if let (Some(directory), Some(name)) = (path.parent(), path.file_name()) {
+            let name = name.to_string_lossy().into_owned();
+            let seen = self.seen.entry(directory.to_owned()).or_default();
+            *seen = std::mem::take(seen).max(name);
+        }
+        if let Some(log) = open {
+            self.open.insert(path, log);
+        }
+    }
+
+    /// What is no directory is nobody's.
     fn watch(&mut self, directory: &Path, passes_over: bool) -> std::io::Result<()> {
-        std::fs::create_dir_all(directory)?;
         let flags = WatchFlags::CREATE | WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-        let watch = inotify::add_watch(&self.inotify, directory, flags)?;
+        let watch = match inotify::add_watch(&self.inotify, directory, flags) {
+            Err(Errno::NOTDIR | Errno::NOENT) => return Ok(()),
+            watch => watch?,
+        };
         self.watched.insert(watch, directory.to_owned());
         if passes_over && let Some(newest) = names(directory).pop() {
             self.seen.insert(directory.to_owned(), newest);
@@ -76,8 +101,10 @@ impl Follower {
     /// # Errors
     /// When it cannot be waited for.
     pub fn wait(&mut self) -> std::io::Result<Vec<(Context, Event)>> {
-        match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&PACE)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        // What was written while others were read has been told already, or is found now.
+        let pace = if std::mem::take(&mut self.is_first) { NOW } else { PACE };
+        match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&pace)) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut touched: Vec<PathBuf> = Vec::new();
@@ -97,7 +124,7 @@ impl Follower {
                         touched.push(directory.clone());
                     }
                 }
-                Err(rustix::io::Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => break,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -86,8 +86,14 @@ impl Host {
             recovers,
         });
         if !is_part {
-            *self.log.borrow_mut() = Some(OperationLog::open(&self.prefix, id, operation));
+            let log = OperationLog::open(&self.prefix, id, operation);
+            let is_lost = log.is_lost();
+            *self.log.borrow_mut() = Some(log);
             self.tell_event(&begin);
+            if is_lost {
+                let directory = directory_of(&self.prefix, id);
+                self.warning(&format!("no log of this can be written in {}", directory.display()));
+            }
         }
         Recording { host: self, at: begin.at, began: Instant::now(), is_part }
     }

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use serde::Serialize;
-use store::{ContainerId, Prefix};
+use store::{Area, ContainerId, GenerationState, Prefix};
 
 use super::{directory, directory_of};
 use crate::event::{Ended, Event, What};
@@ -17,6 +19,15 @@ use crate::operation::report::Report;
 const REMEMBERED: usize = 5;
 /// A line of a script is shorter, and so is a report.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
+
+/// When the operation of a log began, and, if it brings another to an end, when that did.
+pub fn begun(path: &Path) -> Option<(Timestamp, Option<Timestamp>)> {
+    let mut head = Vec::new();
+    LogReader::open(path).ok()?.file.take(64 * 1024).read_to_end(&mut head).ok()?;
+    let event = serde_json::from_slice::<Event>(head.split(|&byte| byte == b'\n').next()?).ok()?;
+    let What::Begin { recovers, .. } = event.what else { return None };
+    Some((event.at, recovers))
+}
 
 /// The names of the logs in a directory, the oldest first.
 pub fn names(directory: &Path) -> Vec<String> {
@@ -88,7 +99,13 @@ impl LogReader {
             name: String::new(),
             operation: String::new(),
         };
-        Ok(LogReader { file: File::open(path)?, rest: Vec::new(), context })
+        // What else lies there, a pipe say, is nobody's log.
+        let file =
+            File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        }
+        Ok(LogReader { file, rest: Vec::new(), context })
     }
 
     /// Which operation it is; known from its first event on.
@@ -109,9 +126,11 @@ impl LogReader {
                 return Ok(events);
             }
             self.rest.extend_from_slice(&buffer[..count]);
-            while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                let Ok(event) = serde_json::from_slice::<Event>(&line) else { continue };
+            let rest = std::mem::take(&mut self.rest);
+            let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+            self.rest = rest[whole..].to_vec();
+            for line in rest[..whole].split(|&byte| byte == b'\n') {
+                let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
                 if let What::Begin { operation, name, .. } = &event.what {
                     self.context.operation.clone_from(operation);
                     self.context.name.clone_from(name);
@@ -153,12 +172,15 @@ fn taken(path: &Path) -> Option<Duration> {
 }
 
 fn is_recovery(path: &Path) -> bool {
-    let first = || {
-        let mut head = String::new();
-        File::open(path).ok()?.take(64 * 1024).read_to_string(&mut head).ok()?;
-        serde_json::from_str::<Event>(head.lines().next()?).ok()
-    };
-    first().is_some_and(|event| matches!(event.what, What::Begin { recovers: Some(_), .. }))
+    begun(path).is_some_and(|(_, recovers)| recovers.is_some())
+}
+
+/// The container's records say that its new root was taken.
+fn is_accepted(prefix: &Prefix, id: &ContainerId, report: &Report) -> bool {
+    Area::open(prefix, id).is_ok_and(|area| {
+        area.live().is_ok_and(|live| live == report.new)
+            || area.generation(report.new).is_ok_and(|record| record.state == GenerationState::Kept)
+    })
 }
 
 /// What the last reinstall came to that was done.
@@ -191,15 +213,16 @@ pub fn last_report(prefix: &Prefix, id: &ContainerId) -> Option<Reported> {
             }
             continue;
         }
-        let is_done = match end {
-            Some((_, result)) => result == Ended::Done,
-            None => recovered.contains(&began.at),
-        };
         let report = events
             .into_iter()
             .rev()
             .find_map(|event| if let What::Report(report) = event.what { Some(*report) } else { None });
-        if let (true, Some(report)) = (is_done, report) {
+        let is_done = |report: &Report| match end {
+            Some((_, result)) => result == Ended::Done,
+            // Killed: at its very end, perhaps, so that nobody had anything to recover.
+            None => recovered.contains(&began.at) || is_accepted(prefix, id, report),
+        };
+        if let Some(report) = report.filter(is_done) {
             return Some(Reported { began: began.at, ended: end.map(|(at, _)| at), report });
         }
     }

@@ -16,6 +16,10 @@ use crate::event::{Event, What};
 
 /// Of what scripts write the first so many bytes are kept, and before the next line of ours the last so many.
 const KEPT: usize = 1024 * 1024;
+/// Of scripts there is never more than this in a log, however often they are run.
+const MOST_OF_SCRIPTS: usize = 8 * KEPT;
+/// Of so many reinstalls the logs stay, however many other ones come after.
+const REINSTALLS: usize = 10;
 /// Of a container so many logs are kept, the newest ones.
 const MOST: usize = 200;
 /// So long the logs of a container stay that has been deleted.
@@ -52,6 +56,11 @@ impl OperationLog {
         OperationLog { file, written: 0, last: VecDeque::new(), waiting: 0, left_out: 0, is_torn: false }
     }
 
+    /// Nothing that is told is kept.
+    pub fn is_lost(&self) -> bool {
+        self.file.is_none()
+    }
+
     /// Adds a line.
     pub fn write(&mut self, event: &Event) {
         let Ok(mut line) = serde_json::to_string(event) else { return };
@@ -65,6 +74,10 @@ impl OperationLog {
         if self.left_out == 0 && self.last.is_empty() && self.written + line.len() <= KEPT {
             self.written += line.len();
             self.put(&line);
+            return;
+        }
+        if self.written > MOST_OF_SCRIPTS {
+            self.left_out += 1;
             return;
         }
         self.waiting += line.len();
@@ -84,6 +97,7 @@ impl OperationLog {
             }
         }
         for line in std::mem::take(&mut self.last) {
+            self.written += line.len();
             self.put(&line);
         }
         (self.waiting, self.left_out) = (0, 0);
@@ -106,8 +120,12 @@ impl Drop for OperationLog {
 /// Makes room for one more.
 fn remove_oldest(directory: &Path) {
     let names = names(directory);
+    let reinstalls: Vec<&String> =
+        names.iter().rev().filter(|name| name.contains("-reinstall")).take(REINSTALLS).collect();
     for name in names.iter().take((names.len() + 1).saturating_sub(MOST)) {
-        let _ = std::fs::remove_file(directory.join(name));
+        if !reinstalls.contains(&name) {
+            let _ = std::fs::remove_file(directory.join(name));
+        }
     }
 }
 

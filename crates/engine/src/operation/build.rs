@@ -10,6 +10,7 @@ use store::{Base, GenerationNumber, Reason, template};
 use tree::{LayeredRoot, Root as TreeRoot};
 
 use super::change::{ChangeWork, create_generation};
+use super::configure::hint;
 use super::reinstall::check_old;
 use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
@@ -163,24 +164,22 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         Some(Exit::Code(128)) => Ok(false),
         _ => Err(output
             .explain(Failure::new(Code::ScriptFailed, format!("`vps.reinstall` {outcome}")))
-            .hint(format!(
-                "correct {0}/vps.reinstall and run `prlctl reinstall {1}`, or add --skipscripts",
-                container.host.prefix.conf_dir().display(),
-                container.name
-            ))),
+            .hint(script_hint(work))),
     }
+}
+
+fn script_hint(work: &ChangeWork<'_>) -> String {
+    let path = work.container.host.prefix.conf_dir().join("vps.reinstall");
+    hint(work, "vps.reinstall", &path.display().to_string(), "add --skipscripts")
 }
 
 /// What the script has made must be a root, and one that only the script has made.
 fn accept(work: &mut ChangeWork<'_>, delta: &Path) -> Result<()> {
-    let (conf_dir, name) = (work.container.host.prefix.conf_dir(), work.container.name.clone());
+    let hint = script_hint(work);
     let refused = |because: String| {
-        Failure::new(Code::ScriptFailed, "what `vps.reinstall` has made is no root").because(because).hint(
-            format!(
-                "correct {}/vps.reinstall and run `prlctl reinstall {name}`, or add --skipscripts",
-                conf_dir.display()
-            ),
-        )
+        Failure::new(Code::ScriptFailed, "what `vps.reinstall` has made is no root")
+            .because(because)
+            .hint(hint.clone())
     };
     let handle = rustix::fs::open(
         delta,

@@ -39,6 +39,9 @@ use crate::systemd;
 /// How long a systemd that is about to be stopped may take to say which of its units have failed.
 const ASKING: Duration = Duration::from_secs(5);
 
+/// How long an old root that is back is waited for until it is up.
+const COMING_UP: Duration = Duration::from_secs(5);
+
 /// The plan of a change, as it stands in the journal.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Change {
@@ -345,9 +348,17 @@ fn start_again(work: &mut ChangeWork<'_>) -> Result<()> {
 pub fn start_what_ran(work: &mut ChangeWork<'_>) {
     if work.journal.was_running && work.is_this_boot() && !work.container.is_running() {
         work.container.host.step("start", "Starting the CT again...");
-        if let Err(failure) = work.container.start() {
-            work.container.host.warning(&failure.reason());
+        match work.container.start() {
+            Ok(()) => come_up(work.container),
+            Err(failure) => work.container.host.warning(&failure.reason()),
         }
+    }
+}
+
+/// Whoever is told that it runs again is going to use it: a systemd that comes up at all does so in a moment. One that does not had been broken before.
+fn come_up(container: &Container<'_>) {
+    if container.runtime().running(container.id()).is_some_and(|run| run.is_systemd) {
+        let _ = container.runtime().wait_until_up(container.id(), COMING_UP);
     }
 }
 

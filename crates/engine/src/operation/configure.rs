@@ -6,6 +6,7 @@ use std::time::Duration;
 use linux::Exit;
 
 use super::change::ChangeWork;
+use super::probation::look_hint;
 use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
 use crate::event::What;
@@ -30,7 +31,7 @@ pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
         let (name, path, text) = (&script.name, &script.path, &script.text);
         let note = format!("script {} of the old root", tree::escaped_path(path));
         work.container.host.record(What::Note { text: note });
-        run_inside(work, &Inside { name, path, text, or: "leave --scripts-from-old out" })?;
+        run_inside(work, &Inside { name, path, text, or: OLD_ONE })?;
         work.plan.report.push(format!("`{name}`, a script of the old root, has been run"));
     }
     Ok(())
@@ -82,6 +83,27 @@ impl Inside<'_> {
     }
 }
 
+/// What does without a script of the old root.
+const OLD_ONE: &str = "leave --scripts-from-old out";
+
+/// What to do about a script that has failed: what is typed again is what was typed.
+pub fn hint(work: &ChangeWork<'_>, script: &str, path: &str, or: &str) -> String {
+    let (command, name) = (&work.container.host.command, &work.container.name);
+    if work.plan.is_trial {
+        return format!("correct {path} and run `{command}` again");
+    }
+    let stop = if work.journal.was_running { " --stop" } else { "" };
+    // One of the old root cannot be tried.
+    let try_it = if or == OLD_ONE {
+        String::new()
+    } else {
+        format!(", `prlctl script-run {name} {script}{stop}` tries it,")
+    };
+    let look = look_hint(work).filter(|_| work.plan.last_script.is_some());
+    let look = look.map_or_else(String::new, |look| format!("; {look}"));
+    format!("correct {path}{try_it} and run `{command}` again, or {or}{look}")
+}
+
 fn run_inside(work: &mut ChangeWork<'_>, script: &Inside<'_>) -> Result<()> {
     let container = work.container;
     container.host.step("configure", &format!("Running {}...", script.name));
@@ -95,12 +117,7 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &Inside<'_>) -> Result<()> {
     let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));
     let failed = |how: String| {
         let failure = Failure::new(Code::ReinstallFailed, format!("`{}` {how}", script.name));
-        output.explain(failure).hint(format!(
-            "correct {} and run `prlctl reinstall {}`, or {}",
-            script.path.display(),
-            container.name,
-            script.or
-        ))
+        output.explain(failure).hint(hint(work, script.name, &script.path.display().to_string(), script.or))
     };
     match exit {
         Ok(exit) => {

@@ -11,6 +11,7 @@ use store::GenerationNumber;
 use super::change::ChangeWork;
 use super::forget::show_old;
 use crate::error::{Code, Failure, Result};
+use crate::event::What;
 use crate::host::{Container, damaged};
 use crate::retention::{OldRoot, Retention, old_roots};
 
@@ -65,6 +66,8 @@ pub fn expire(work: &mut ChangeWork<'_>) {
                 continue;
             }
         };
+        // A recovery has no report that anybody reads.
+        container.host.record(What::Note { text: told.clone() });
         work.plan.report.push(told);
     }
 }

@@ -17,7 +17,7 @@ pub const KEY: &str = "HEALTH";
 const SOURCE: &str = "health";
 /// A longer command is none.
 const LONGEST: usize = 64 * 1024;
-/// A try that was cut off after less says nothing: the one before does.
+/// A try that was cut off after less says nothing: the one before does. Of a short time-out, a quarter.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 /// So soon it is run again the first time, each time twice as long after, and at least so often.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -62,6 +62,7 @@ pub fn check_health(work: &mut ChangeWork<'_>) -> Result<()> {
     };
     let container = work.container;
     let limit = Duration::from_secs(work.plan.timeout);
+    let shortest = SHORTEST_TRY.min(limit / 4);
     let began = Instant::now();
     // What was waited for by the clock, or by what was to be waited: the one that is more.
     let mut paused = Duration::ZERO;
@@ -95,12 +96,16 @@ pub fn check_health(work: &mut ChangeWork<'_>) -> Result<()> {
         };
         let is_cut_off = matches!(exit, Ok(None));
         let left = limit.saturating_sub(began.elapsed().max(paused));
-        if is_cut_off || left <= pause {
-            let (how, output) = last.filter(|_| is_cut_off && rest < SHORTEST_TRY).unwrap_or((how, output));
-            let how = format!("{how} at the last of {tries} tries within {} s", limit.as_secs());
+        if is_cut_off || left <= shortest {
+            let (how, output) = last.filter(|_| is_cut_off && rest < shortest).unwrap_or((how, output));
+            let at =
+                if tries == 1 { "its only try".to_owned() } else { format!("the last of {tries} tries") };
+            let how = format!("{how} at {at} within {} s", limit.as_secs());
             return Err(failed(work, &command, &how, &output));
         }
-        match container.runtime().ended_within(container.id(), pause) {
+        // The last try is at the end of the time, not before it.
+        let pause_now = pause.min(left - shortest);
+        match container.runtime().ended_within(container.id(), pause_now) {
             Ok(false) => {}
             Ok(true) => {
                 let how = format!("{how}, and the container has ended");
@@ -118,7 +123,7 @@ pub fn check_health(work: &mut ChangeWork<'_>) -> Result<()> {
             Err(error) => return Err(failed(work, &command, &how, &output).because(error.because)),
         }
         last = Some((how, output));
-        paused += pause;
+        paused += pause_now;
         pause = (pause * 2).min(PAUSES.1);
     }
     work.plan.last_script = Some(command.clone());

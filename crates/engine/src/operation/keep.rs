@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
-use tree::{Copied, Copier, Except, LayeredRoot, TreeError};
+use tree::{Changed, Copied, Copier, Except, LayeredRoot, TreeError};
 
 use super::build::{layers, staged};
 use super::carry::files_of;
@@ -26,7 +26,7 @@ use crate::words::in_words;
 const EXCEPT: Except<'_> = Except {
     left: &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"],
     // Made for this very root a moment ago, or written by every start.
-    unsaved: &["/etc/machine-id", "/etc/hostname"],
+    unsaved: &["/etc/machine-id", "/etc/hostname", "/etc/hosts"],
     reserved: &RESERVED,
 };
 /// So long nothing is said, and then as often.
@@ -154,6 +154,19 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What was changed at and below `path`, without what every start writes, what every new root has of its own, and users, who are merged: that
+/// nobody has changed by hand. Who names one of them gets it.
+fn changed_by_somebody(root: &LayeredRoot, path: &Path) -> std::result::Result<Option<Changed>, TreeError> {
+    let is_ours = |found: &Path| {
+        found != path && EXCEPT.left.iter().chain(EXCEPT.unsaved).any(|ours| found == Path::new(ours))
+    };
+    let mut changed = tree::changed(root, path)?;
+    if let Some(changed) = &mut changed {
+        changed.paths.retain(|found| !is_ours(&found.path));
+    }
+    Ok(changed)
+}
+
 /// What the container changed at and below `path`; what it deleted there is added to `deleted`. False: nothing is there, and never was.
 fn copy_changed(
     copier: &mut Copier<'_>,
@@ -161,7 +174,7 @@ fn copy_changed(
     path: &Path,
     deleted: &mut Vec<PathBuf>,
 ) -> std::result::Result<bool, TreeError> {
-    let Some(changed) = tree::changed(old, path)? else { return Ok(false) };
+    let Some(changed) = changed_by_somebody(old, path)? else { return Ok(false) };
     let mut directories = BTreeSet::new();
     for one in &changed.paths {
         directories.extend(one.path.ancestors().skip(1).take_while(|above| above.starts_with(path)));
@@ -381,7 +394,7 @@ pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &
                 }
                 continue;
             }
-            let Some(changed) = tree::changed(&old, &path)? else {
+            let Some(changed) = changed_by_somebody(&old, &path)? else {
                 missing.push(path);
                 continue;
             };

@@ -187,7 +187,7 @@ pub fn run<P: Serialize>(
     what: &str,
     code: Code,
 ) -> Result<Outcome<P>> {
-    let name = if (kind.is_trial)(&plan) { "script-run" } else { kind.name };
+    let name = name_of(kind, &plan);
     let recording = container.host.recording(container.id(), &container.name, name, None);
     let journal = Journal {
         format: Journal::FORMAT,
@@ -207,6 +207,11 @@ pub fn run<P: Serialize>(
         Err(failure) => recording.end(Ended::Failed, None, Some(failure)),
     }
     result
+}
+
+/// What it is called where people read it.
+fn name_of<P>(kind: &Kind<P>, plan: &P) -> &'static str {
+    if (kind.is_trial)(plan) { "script-run" } else { kind.name }
 }
 
 /// From the journal on.
@@ -316,6 +321,10 @@ fn give_up<P>(kind: &'static Kind<P>, mut work: Work<'_, P>, failure: Failure, c
     let _released = reserve::release_if_full(&work.container.host.prefix);
     let reverted = revert_all(kind, &mut work);
     let state = match &reverted {
+        Ok(()) if (kind.is_trial)(&work.plan) => {
+            let runs = if work.container.is_running() { "runs" } else { "is stopped" };
+            format!("`{}` is as it was, and {runs}", work.container.name)
+        }
         Ok(()) => state_after(&work),
         Err(error) => format!(
             "`{}` could not be put back by itself ({}: {}); nothing was deleted",
@@ -399,8 +408,8 @@ pub fn resume<P: DeserializeOwned>(
                 container.name
             ))
     })?;
-    let recording =
-        container.host.recording(container.id(), &container.name, kind.name, Some(journal.started));
+    let name = name_of(kind, &plan);
+    let recording = container.host.recording(container.id(), &container.name, name, Some(journal.started));
     let work = Work { container, journal, plan, what: String::new(), is_committed: false };
     // What has been brought down to be brought back must not stay down because this process is killed too.
     let is_kept = work.journal.was_running
@@ -422,6 +431,7 @@ pub fn resume<P: DeserializeOwned>(
 
 fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<(Ended, String)> {
     let container = work.container;
+    let name = name_of(kind, &work.plan);
     let _released = reserve::release_if_full(&container.host.prefix);
     if (kind.is_committed)(&work)? {
         // What the rename has made visible may not be durable yet: before anything leans on it.
@@ -435,11 +445,11 @@ fn bring_to_an_end<P>(kind: &'static Kind<P>, mut work: Work<'_, P>) -> Result<(
             fault::here(kind.name, step.name, Place::After)?;
         }
         finish(&mut work)?;
-        let told = format!("{} of `{}` was complete: its end was made up for", kind.name, container.name);
+        let told = format!("{name} of `{}` was complete: its end was made up for", container.name);
         return Ok((Ended::Done, told));
     }
     revert_all(kind, &mut work)?;
-    let told = format!("{} of `{}` was undone: {}", kind.name, container.name, state_after(&work));
+    let told = format!("{name} of `{}` was undone: {}", container.name, state_after(&work));
     Ok((Ended::Undone, told))
 }
 

@@ -20,6 +20,7 @@ pub fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         return Ok(());
     }
     let container = work.container;
+    let look = look_hint(work).filter(|_| work.plan.making.is_some());
     let failed = |error: crate::runtime::RuntimeError| {
         let how = if error.kind == RuntimeErrorKind::Interrupted {
             "was still coming up"
@@ -41,7 +42,8 @@ pub fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
             return failure.hint(crate::error::MAKE_ROOM);
         }
         let log = runtime::monitor::log_path(&container.host.prefix, container.id());
-        failure.hint(format!("its console is logged in {}", log.display()))
+        let log = format!("its console is logged in {}", log.display());
+        failure.hint(look.clone().map_or_else(|| log.clone(), |look| format!("{log}; {look}")))
     };
     if container.runtime().running(container.id()).is_none_or(|run| run.generation != work.plan.to) {
         let start = container.start_of(work.plan.to, work.plan.old, true)?;

@@ -78,14 +78,20 @@ pub fn restore(container: &Container<'_>, options: &Options) -> Result<Report> {
     let need = Need { who: "what is restored", bytes: measure.size().bytes, inodes: measure.size().entries };
     space::check(container, need).map_err(refused)?;
 
-    let interrupted = |failure| container.host.or_interrupted(failure, Second::Copy(&container.name));
+    let interrupted = |failure| {
+        let failure = container.host.or_interrupted(failure, Second::Copy(&container.name));
+        if matches!(failure.code, Code::Interrupted(_)) {
+            return failure.hint(format!("`{}` begins again", container.host.command));
+        }
+        failure
+    };
     container.host.heed_signals(&what)?;
     let hidden = view::mounted_inside(container);
     let (mount, ids) = view::writable(container).map_err(refused)?;
     let to = tree::Root::from_handle(mount);
     let interrupt = container.runtime().interrupt();
     let put = || {
-        let is_hidden = |path: &Path| is_hidden(path, &hidden);
+        let is_hidden = |path: &Path| is_hidden(path, &hidden, options.replaces);
         let what = Restore {
             from: &old,
             path: &options.path,
@@ -140,9 +146,12 @@ fn check_number(
 }
 
 /// Where something else is mounted, now or at every start, it could not be seen.
-fn is_hidden(path: &Path, mounted: &[PathBuf]) -> Option<&'static str> {
+fn is_hidden(path: &Path, mounted: &[PathBuf], replaces: bool) -> Option<&'static str> {
     if RESERVED.iter().any(|name| path.starts_with(Path::new("/").join(name))) {
         return Some("something else is mounted there at every start");
+    }
+    if replaces && mounted.iter().any(|point| point.starts_with(path)) {
+        return Some("something is mounted below it in the container, and would go away with what is there");
     }
     mounted
         .iter()
@@ -166,7 +175,10 @@ fn failure(error: RestoreError, container: &Container<'_>, options: &Options, wh
     match error {
         RestoreError::Missing => bad(
             format!("`{}` is not in generation {}", tree::escaped_path(path), options.number),
-            format!("`prlctl generation-list {name} --all` shows all roots, `generation-diff` what is in one"),
+            format!(
+                "`prlctl mount {name} --generation {}` shows all of it, `prlctl generation-list {name} --all` all roots",
+                options.number
+            ),
         ),
         RestoreError::InTheWay { kind } => Failure::new(Code::Exists, what)
             .because(format!("{kind} is there already: `{shown}`"))

@@ -75,6 +75,11 @@ pub fn switch(
     } else {
         container.check_configuration().map_err(|failure| failure.within(what))?;
     }
+    if record.state == GenerationState::Failed {
+        container.host.warning(&format!(
+            "generation {to} had been given up by a reinstall that failed: it is taken as it is"
+        ));
+    }
     container.release_view().map_err(|failure| failure.within(what))?;
     let root = container.root_of(&record).map_err(|failure| failure.within(what).unchanged())?;
     let look = container

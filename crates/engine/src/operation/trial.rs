@@ -21,7 +21,7 @@ pub struct Tried {
 }
 
 /// Runs `script`, which is `vps.reinstall`, `vps.configure` or one of `reinstall.d`, over `generation`, else over the live one; of `options` the
-/// time-outs count. The container does not run meanwhile, and runs again afterwards if it ran.
+/// time-outs count. The container does not run meanwhile: one that runs is only stopped if it `may_stop`, and runs again afterwards.
 ///
 /// # Errors
 /// As a reinstall with that script has them; the container is as it was.
@@ -29,6 +29,7 @@ pub fn run_script(
     container: &Container<'_>,
     script: &str,
     generation: Option<GenerationNumber>,
+    may_stop: bool,
     options: &Options,
 ) -> Result<Tried> {
     let what = format!("cannot try `{}` with `{}`", tree::escaped(script.as_bytes()), container.name);
@@ -37,10 +38,18 @@ pub fn run_script(
         if failure.state.is_none() { failure.unchanged() } else { failure }
     };
     let scripts = open_one(container, script).map_err(refused)?;
+    if let Some(number) = generation {
+        check(container, number).map_err(refused)?;
+    }
+    if container.is_running() && !may_stop {
+        return Err(Failure::new(Code::Running, &what)
+            .because("it runs, and does not while a script is tried")
+            .unchanged()
+            .hint(format!("`{} --stop` stops it for as long as it takes", container.host.command)));
+    }
     let options = Options { skip_scripts: true, ..options.clone() };
     let mut change = plan(container, &options, false).map_err(refused)?;
     if let Some(number) = generation {
-        check(container, number).map_err(refused)?;
         change.from = number;
     }
     (change.old, change.is_tried, change.is_trial) = (Some(change.from), true, true);

@@ -159,6 +159,12 @@ pub fn switch(arguments: &GenerationSwitch) -> Result<u8> {
     if let Some(unfinished) = &switched.unfinished {
         host.warning(&format!("it is done, and the next command makes up for its end: {unfinished}"));
     }
+    if !arguments.common.json {
+        host.note(&format!(
+            "generation {0} stays: `prlctl generation-switch {1} {0}` goes back to it",
+            switched.from, container.name
+        ));
+    }
     Ok(done(
         arguments.common.json,
         &format!("The CT has been successfully switched to generation {}.", switched.to),

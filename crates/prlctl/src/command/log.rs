@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::event::{Event, What};
 use engine::log::follow::Follower;
-use engine::log::read::{Context, LogReader, last_report, logs, logs_since};
+use engine::log::read::{Context, LogReader, begun, last_report, logs, logs_since};
 use engine::log::{directory, directory_of};
 use engine::{Code, Failure, Host, Result};
 use jiff::{Span, Timestamp, Zoned};
@@ -30,21 +30,37 @@ pub fn log(arguments: &Log) -> Result<u8> {
             _ => return Err(failure),
         },
     };
+    let directory = directory_of(&host.prefix, &id);
+    if arguments.follow {
+        // Nothing may have been done with it yet.
+        let _ = std::fs::create_dir_all(&directory);
+    }
+    let mut follower =
+        if arguments.follow { Some(following(&host, Follower::of(&directory))?) } else { None };
     let mut paths = logs(&host.prefix, &id);
     if arguments.last {
-        paths.drain(..paths.len().saturating_sub(1));
+        paths = last(paths);
     }
     let mut show = Show { is_json: arguments.json, is_of_one: true, ..Show::default() };
-    let mut open = Vec::new();
     for path in paths {
-        if let Some(log) = show_log(&mut show, &path)? {
-            open.push((path, log));
+        let open = show_log(&mut show, &path)?;
+        if let Some(follower) = &mut follower {
+            follower.has_read(path, open);
         }
     }
-    if !arguments.follow {
-        return Ok(0);
+    match follower {
+        Some(follower) => follow(&host, &mut show, follower),
+        None => Ok(0),
     }
-    follow(&host, &mut show, Follower::of(&directory_of(&host.prefix, &id), open))
+}
+
+/// The last operation, and if it has brought another to an end, that one before it.
+fn last(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let Some(last) = paths.pop() else { return paths };
+    let recovers = begun(&last).and_then(|(_, recovers)| recovers);
+    paths.retain(|path| recovers.is_some() && begun(path).is_some_and(|(began, _)| Some(began) == recovers));
+    paths.push(last);
+    paths
 }
 
 /// Shows what was done on this host.
@@ -60,7 +76,11 @@ pub fn events(arguments: &Events) -> Result<u8> {
         (None, false) => now - jiff::SignedDuration::from_hours(24),
     };
     let mut show = Show { is_json: arguments.json, ..Show::default() };
-    let mut open: Vec<(PathBuf, LogReader)> = Vec::new();
+    let directory = directory(&host.prefix);
+    std::fs::create_dir_all(&directory)
+        .map_err(|error| engine::error::system(format!("cannot make {}", directory.display()), &error))?;
+    let mut follower =
+        if arguments.follow { Some(following(&host, Follower::of_all(&directory))?) } else { None };
     let mut all: Vec<(Context, Event)> = Vec::new();
     // With --follow also what began before and is not at its end.
     let from = if arguments.follow { since.min(now - jiff::SignedDuration::from_hours(24)) } else { since };
@@ -72,18 +92,18 @@ pub fn events(arguments: &Events) -> Result<u8> {
         all.extend(
             events.into_iter().filter(|event| event.at >= since).map(|event| (context.clone(), event)),
         );
-        if !has_ended {
-            open.push((path, log));
+        if let Some(follower) = &mut follower {
+            follower.has_read(path, (!has_ended).then_some(log));
         }
     }
     all.sort_by_key(|(_, event)| event.at);
     for (context, event) in &all {
         show.event(context, event);
     }
-    if !arguments.follow {
-        return Ok(0);
+    match follower {
+        Some(follower) => follow(&host, &mut show, follower),
+        None => Ok(0),
     }
-    follow(&host, &mut show, Follower::of_all(&directory(&host.prefix), open))
 }
 
 /// Shows the report of a container's last reinstall.
@@ -102,7 +122,12 @@ pub fn reinstall_report(arguments: &ReinstallReport) -> Result<u8> {
             .hint(format!("`prlctl log {name}` shows what was done with it")));
     };
     if arguments.json {
-        output::json(&json!(reported));
+        let mut document = json!(reported);
+        let can_undo = reported.report.is_old_kept
+            && store::Area::open(&host.prefix, &id)
+                .is_ok_and(|area| area.live().is_ok_and(|live| live == reported.report.new));
+        document["undo"] = json!(can_undo.then(|| format!("prlctl reinstall {name} --undo")));
+        output::json(&document);
         return Ok(0);
     }
     let report = &reported.report;
@@ -119,14 +144,22 @@ pub fn reinstall_report(arguments: &ReinstallReport) -> Result<u8> {
     for (is_warning, line) in report_lines(report, &name) {
         output::line(&if is_warning { format!("warning: {line}") } else { line });
     }
-    output::line(&if report.is_old_kept {
-        format!(
-            "the old root: generation {0}, `prlctl generation-list {name} --all` tells where it is",
+    let area = store::Area::open(&host.prefix, &id).ok();
+    let live = area.as_ref().and_then(|area| area.live().ok());
+    let is_there = area.is_some_and(|area| area.generation(report.old).is_ok());
+    if live.is_some_and(|live| live != report.new) {
+        let live = live.map_or_else(String::new, |live| live.to_string());
+        output::line(&format!(
+            "since then generation {live} has become the root: `prlctl log {name}` tells how"
+        ));
+    } else if report.is_old_kept && is_there {
+        output::line(&format!(
+            "the old root is at /old: generation {0}; `prlctl reinstall {name} --undo` goes back to it, `prlctl generation-delete {name} {0}` deletes it",
             report.old
-        )
+        ));
     } else {
-        "the old root was deleted".to_owned()
-    });
+        output::line("the old root has been deleted");
+    }
     Ok(0)
 }
 
@@ -142,16 +175,21 @@ fn show_log(show: &mut Show, path: &Path) -> Result<Option<LogReader>> {
     Ok((!has_ended).then_some(log))
 }
 
+fn cannot_follow(host: &Host, error: &std::io::Error) -> Failure {
+    Failure::new(Code::System, format!("{} cannot be followed", directory(&host.prefix).display()))
+        .caused_by(error)
+        .unchanged()
+        .hint("without -f there is what was done so far")
+}
+
+fn following(host: &Host, follower: std::io::Result<Follower>) -> Result<Follower> {
+    follower.map_err(|error| cannot_follow(host, &error))
+}
+
 /// Until a signal ends it.
-fn follow(host: &Host, show: &mut Show, follower: std::io::Result<Follower>) -> Result<u8> {
-    let cannot = |error: std::io::Error| {
-        Failure::new(Code::System, format!("{} cannot be followed", directory(&host.prefix).display()))
-            .caused_by(&error)
-            .unchanged()
-    };
-    let mut follower = follower.map_err(cannot)?;
+fn follow(host: &Host, show: &mut Show, mut follower: Follower) -> Result<u8> {
     loop {
-        for (context, event) in follower.wait().map_err(cannot)? {
+        for (context, event) in follower.wait().map_err(|error| cannot_follow(host, &error))? {
             show.event(&context, &event);
         }
     }

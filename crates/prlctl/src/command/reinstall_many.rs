@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use engine::error::system;
 use engine::host::damaged;
+use engine::interrupt::signal_word;
+use engine::retention::KEY as RETAIN;
+use engine::words::in_words;
 use engine::{Code, Failure, Host, Result};
 use linux::Exit;
 use serde_json::{Value, json};
@@ -25,6 +28,8 @@ struct Target {
     /// The number of its live root, and what the next one is made from; of one that is damaged neither is known.
     live: Option<u32>,
     template: Option<String>,
+    /// What its configuration says of old roots.
+    retain: Option<String>,
     outcome: Outcome,
 }
 
@@ -60,7 +65,7 @@ pub fn run(host: &Host, arguments: &Reinstall) -> Result<u8> {
     if !arguments.dry_run {
         if !arguments.common.json {
             for target in &targets {
-                host.note(&target.plan(arguments.undo));
+                host.note(&target.plan(arguments));
             }
         }
         if targets.len() > 1 && !arguments.yes {
@@ -78,14 +83,18 @@ pub fn run(host: &Host, arguments: &Reinstall) -> Result<u8> {
         return Ok(code);
     }
     if arguments.dry_run {
-        show_plans(&targets)
+        show_plans(&targets, arguments)
     } else {
-        show_table(&targets)
+        show_table(&targets);
+        host.note("`prlctl reinstall-report NAME` tells what was kept of each, and what not");
     }
     match failure {
         Some(failure) => output::failure(&failure, false),
         None if arguments.dry_run => output::line("nothing was changed"),
-        None => output::closing(&format!("{} CTs have been successfully reinstalled.", targets.len())),
+        None => output::closing(&match targets.len() {
+            1 => "1 CT has been successfully reinstalled.".to_owned(),
+            many => format!("{many} CTs have been successfully reinstalled."),
+        }),
     }
     Ok(code)
 }
@@ -161,30 +170,51 @@ impl Target {
     fn look(host: &Host, id: ContainerId) -> Result<Target> {
         let damaged = |error| damaged(error, &id.to_string());
         let area = Area::open(&host.prefix, &id).map_err(damaged)?;
+        let conf = area.conf().map_err(damaged)?;
         Ok(Target {
             id,
             name: area.display_name(),
             is_running: host.runtime.running(&id).is_some(),
             live: Some(area.live().map_err(damaged)?.get()),
-            template: area.conf().map_err(damaged)?.get("OSTEMPLATE").filter(|name| !name.is_empty()),
+            template: conf.get("OSTEMPLATE").filter(|name| !name.is_empty()),
+            retain: conf
+                .get(RETAIN)
+                .or_else(|| host.configuration().ok()?.get(RETAIN))
+                .filter(|retain| !retain.trim().is_empty()),
             outcome: Outcome::NotBegun,
         })
     }
 
     fn damaged(id: ContainerId) -> Target {
         let outcome = Outcome::NotBegun;
-        Target { id, name: id.to_string(), is_running: false, live: None, template: None, outcome }
+        Target {
+            id,
+            name: id.to_string(),
+            is_running: false,
+            live: None,
+            template: None,
+            retain: None,
+            outcome,
+        }
     }
 
-    fn plan(&self, is_undo: bool) -> String {
+    fn plan(&self, arguments: &Reinstall) -> String {
         let state = if self.is_running { "runs, and will be stopped and started" } else { "is stopped" };
         let live = self.live.map_or_else(|| "unknown".to_owned(), |live| live.to_string());
-        let to = match (&self.template, is_undo) {
+        let template = arguments.ostemplate.as_ref().or(self.template.as_ref());
+        let to = match (template, arguments.undo) {
             (_, true) => "goes back to the root before".to_owned(),
             (Some(template), false) => format!("from template {template}"),
             (None, false) => "from no template that is known".to_owned(),
         };
-        format!("{}: {state}; generation {live}; {to}", self.name)
+        let mut goes = String::new();
+        if arguments.skipbackup {
+            goes += "; its old root is DELETED";
+        }
+        if let Some(retain) = self.retain.as_ref().filter(|_| !arguments.undo) {
+            goes += &format!("; REINSTALL_RETAIN=\"{retain}\" deletes older roots");
+        }
+        format!("{}: {state}; generation {live}; {to}{goes}", self.name)
     }
 
     fn take(&mut self, ended: &Ended) {
@@ -219,6 +249,11 @@ impl Target {
         matches!(self.outcome, Outcome::Ended { is_done: false, .. })
     }
 
+    /// The signal was passed on to it.
+    fn was_interrupted(&self) -> bool {
+        matches!(&self.outcome, Outcome::Ended { document, .. } if document["error"]["code"] == "interrupted")
+    }
+
     /// Old and new.
     fn generations(&self) -> Option<(u64, u64)> {
         let Outcome::Ended { is_done: true, document, .. } = &self.outcome else { return None };
@@ -232,7 +267,8 @@ impl Target {
         let error = &document["error"];
         let causes = error["because"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let words: Vec<&str> = error["what"].as_str().into_iter().chain(causes).collect();
-        Some(words.join(": ").replace('\n', " "))
+        // Its command knew it by its UUID only.
+        Some(words.join(": ").replace('\n', " ").replace(&self.id.to_string(), &self.name))
     }
 
     fn object(&self) -> Value {
@@ -337,10 +373,13 @@ fn work(
 ) -> std::io::Result<Option<i32>> {
     let most = arguments.max_failures.map_or(usize::MAX, |most| most as usize);
     let mut failures = 0;
+    if !arguments.dry_run {
+        host.step("reinstall", &format!("Reinstalling {} containers...", jobs.len()));
+    }
     crew::run(jobs, parallel, &mut |event| {
         match event {
             Event::Begins(index) if !arguments.dry_run => {
-                host.step("reinstall", &format!("{}: begins", targets[index].name));
+                host.note(&format!("{}: begins", targets[index].name));
             }
             Event::Begins(_) => {}
             Event::Line(index, line) => {
@@ -357,7 +396,7 @@ fn work(
                 failures += usize::from(target.has_failed());
                 if !arguments.dry_run {
                     let took = ended.took.as_secs_f64();
-                    host.step("reinstall", &match (target.generations(), target.error()) {
+                    host.note(&match (target.generations(), target.error()) {
                         (Some((old, new)), _) => {
                             format!("{}: generation {old} -> {new}, {took:.1} s", target.name)
                         }
@@ -370,10 +409,12 @@ fn work(
                 }
             }
             Event::Signal { number, is_first: true, under_way } => host.warning(&format!(
-                "signal {number}: no more are begun, and the {under_way} under way are brought to their end; the next one is passed on to them"
+                "{}: no more are begun, and the {under_way} under way are brought to their end; the next one is passed on to them",
+                signal_word(number)
             )),
             Event::Signal { number, is_first: false, under_way } => {
-                host.warning(&format!("signal {number}: passed on to the {under_way} under way"));
+                let word = signal_word(number);
+                host.warning(&format!("{word}: passed on to the {under_way} under way"));
             }
         }
         failures < most
@@ -388,7 +429,13 @@ fn failure(targets: &[Target], signal: Option<i32>, is_dry: bool) -> Option<Fail
     if failed.is_empty() && not_begun == 0 {
         return None;
     }
-    let code = signal.map_or(Code::ReinstallFailed, Code::Interrupted);
+    // That some have failed by themselves is the news, whoever has interrupted the rest.
+    let code = match signal {
+        Some(signal) if targets.iter().all(|target| !target.has_failed() || target.was_interrupted()) => {
+            Code::Interrupted(signal)
+        }
+        _ => Code::ReinstallFailed,
+    };
     let done = targets.len() - failed.len() - not_begun;
     let mut failure =
         Failure::new(code, format!("{done} of {} containers have been reinstalled", targets.len()));
@@ -396,7 +443,7 @@ fn failure(targets: &[Target], signal: Option<i32>, is_dry: bool) -> Option<Fail
         failure.what = format!("{} of {} containers cannot be reinstalled", failed.len(), targets.len());
     }
     if let Some(signal) = signal {
-        failure = failure.because(format!("signal {signal} has interrupted it"));
+        failure = failure.because(format!("{} has interrupted it", signal_word(signal)));
     }
     if !failed.is_empty() {
         failure = failure.because(format!("{} failed: {}", failed.len(), failed.join(", ")));
@@ -404,15 +451,37 @@ fn failure(targets: &[Target], signal: Option<i32>, is_dry: bool) -> Option<Fail
     if not_begun > 0 {
         failure = failure.because(format!("{not_begun} were not begun"));
     }
-    let state = if is_dry {
-        "nothing was changed"
-    } else {
-        "each of those that failed is in the state that its own error tells, with -j all of it; the others are reinstalled, or as they were"
-    };
+    let state = if is_dry { "nothing was changed".to_owned() } else { states(targets) };
+    let left: Vec<&str> = targets
+        .iter()
+        .filter(|target| matches!(target.outcome, Outcome::NotBegun))
+        .map(|target| target.name.as_str())
+        .collect();
     Some(failure.state(state).hint(match failed.first() {
-        Some(name) => format!("`prlctl reinstall {name}` tells all that there is to say of that one"),
-        None => "the same command begins again with all of them".to_owned(),
+        Some(_) if is_dry => "with -j all that there is to say of each".to_owned(),
+        Some(name) => format!("`prlctl log {name} --last` tells all that there is to say of that one"),
+        None => {
+            format!("`prlctl reinstall {} …`, with the same options, goes on with the rest", left.join(" "))
+        }
     }))
+}
+
+/// In which state those are that are not reinstalled.
+fn states(targets: &[Target]) -> String {
+    let mut states: Vec<String> = targets
+        .iter()
+        .filter_map(|target| match &target.outcome {
+            Outcome::Ended { is_done: false, document, .. } => {
+                let state = document["error"]["state"].as_str();
+                Some(format!("{}: {}", target.name, state.unwrap_or("nobody knows, `prlctl recover` tells")))
+            }
+            Outcome::Ended { .. } | Outcome::NotBegun => None,
+        })
+        .collect();
+    if targets.iter().any(|target| matches!(target.outcome, Outcome::NotBegun)) {
+        states.push("those that were not begun are as they were".to_owned());
+    }
+    states.join("; ")
 }
 
 fn document(targets: &[Target], failure: Option<&Failure>) -> Value {
@@ -451,9 +520,10 @@ fn show_table(targets: &[Target]) {
     output::table(Some(&["NAME", "RESULT", "GENERATION", "SECONDS", "ERROR"]), &[widest, 11, 10, 7], &rows);
 }
 
-fn show_plans(targets: &[Target]) {
+fn show_plans(targets: &[Target], arguments: &Reinstall) {
+    let mut all = 0;
     for target in targets {
-        output::line(&target.plan(false));
+        output::line(&target.plan(arguments));
         if let Some(error) = target.error() {
             output::line(&format!("  {:<10} {error}", "refused"));
         }
@@ -462,5 +532,15 @@ fn show_plans(targets: &[Target]) {
             let word = |key: &str| step[key].as_str().unwrap_or_default();
             output::line(&format!("  {:<10} {}", word("step"), word("text")));
         }
+        let needs = document["needs_bytes"].as_u64().unwrap_or_default();
+        output::line(&format!("  {:<10} {}, and what scripts write", "needs", in_words(needs)));
+        all += needs;
+        for gone in document["expires"].as_array().into_iter().flatten() {
+            let size =
+                gone["bytes"].as_u64().map_or_else(String::new, |bytes| format!(" ({})", in_words(bytes)));
+            let text = format!("generation {} is deleted{size}: REINSTALL_RETAIN", gone["number"]);
+            output::line(&format!("  {:<10} {text}", "expires"));
+        }
     }
+    output::line(&format!("all of them need {} on the filesystem of /vz", in_words(all)));
 }

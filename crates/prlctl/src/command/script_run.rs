@@ -1,8 +1,8 @@
 //! `prlctl script-run`
 
+use engine::Result;
 use engine::operation::reinstall::Options;
 use engine::operation::trial::run_script;
-use engine::{Code, Failure, Result};
 use serde_json::json;
 use store::GenerationNumber;
 
@@ -12,7 +12,7 @@ use crate::arguments::ScriptRun;
 /// Tries a script.
 ///
 /// # Errors
-/// [`Failure`], with everything put back.
+/// [`engine::Failure`], with everything put back.
 pub fn run(arguments: &ScriptRun) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let words = |text: &str| tree::escaped(text.as_bytes());
@@ -22,16 +22,6 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         words(&arguments.container)
     ));
     let container = host.open(&arguments.container)?;
-    if container.is_running() && !arguments.stop {
-        return Err(Failure::new(Code::Running, format!("cannot try a script with `{}`", container.name))
-            .because("it runs, and does not while a script is tried")
-            .unchanged()
-            .hint(format!(
-                "`prlctl script-run {} {} --stop` stops it for as long as it takes",
-                container.name,
-                words(&arguments.script)
-            )));
-    }
     let options = Options {
         skip_backup: false,
         skip_scripts: true,
@@ -50,7 +40,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         stop_timeout: stop_timeout(&host, None),
     };
     let generation = arguments.generation.map(GenerationNumber::new);
-    let tried = run_script(&container, &arguments.script, generation, &options)?;
+    let tried = run_script(&container, &arguments.script, generation, arguments.stop, &options)?;
     host.note(&format!(
         "generation {} was thrown away: `{}` is as it was",
         tried.thrown_away, container.name
