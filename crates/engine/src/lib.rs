@@ -41,6 +41,7 @@ pub mod scripts;
 pub mod space;
 pub mod systemd;
 pub mod template;
+pub mod trust;
 pub mod view;
 pub mod words;
 

@@ -1,16 +1,16 @@
 //! The host's scripts: which there are, and whether they may be trusted with root.
 //!
-//! A script is opened once, checked through that handle, and what is executed later is that handle: what its name means by then does not matter.
+//! A script is opened once, checked through that handle ([`crate::trust`]), and what is executed later is that handle: what its name means by then does
+//! not matter.
 
-use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use store::Prefix;
 
 use crate::error::{Code, Failure, Result, system};
 use crate::old_scripts::OldScript;
+use crate::trust;
 
 /// A script larger than this is none.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -45,69 +45,16 @@ pub struct Scripts {
 ///
 /// # Errors
 /// When it is one that must not be run as root: what is wrong with it, and what to type.
-pub fn open(path: &Path) -> Result<Option<HostScript>> {
-    let Some(script) = open_trusted(path)? else { return Ok(None) };
-    let found = fstat(&script.file)
-        .map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
-    if found.st_mode & 0o100 == 0 {
+pub fn open(prefix: &Prefix, path: &Path) -> Result<Option<HostScript>> {
+    let Some(trusted) = trust::open(prefix, path, LARGEST)? else { return Ok(None) };
+    if trusted.mode & 0o100 == 0 {
         return Err(Failure::new(Code::BadValue, format!("`{}` cannot be run", path.display()))
             .because("it is not executable")
             .unchanged()
             .hint(format!("chmod u+x {}", path.display())));
     }
-    Ok(Some(script))
-}
-
-/// Opens and checks a file that has something done as root, script or not; `None` when there is none of that name.
-///
-/// # Errors
-/// When somebody else could have written it.
-pub fn open_trusted(path: &Path) -> Result<Option<HostScript>> {
-    let refused = |because: String, hint: String| {
-        Failure::new(Code::BadValue, format!("`{}` cannot be used", path.display()))
-            .because(because)
-            .unchanged()
-            .hint(hint)
-    };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(CWD, path, flags, Mode::empty()) {
-        Ok(file) => file,
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => {
-            return Err(refused("it is a symbolic link".to_owned(), "put the file itself there".to_owned()));
-        }
-        Err(error) => {
-            return Err(system(format!("cannot open `{}`", path.display()), &std::io::Error::from(error)));
-        }
-    };
-    let found =
-        fstat(&file).map_err(|error| system("cannot look at a script", &std::io::Error::from(error)))?;
-    if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-        return Err(refused("it is no regular file".to_owned(), "put the file itself there".to_owned()));
-    }
-    if found.st_uid != 0 {
-        return Err(refused(
-            format!("it belongs to user {}, who could have it do anything as root", found.st_uid),
-            format!("chown root: {}", path.display()),
-        ));
-    }
-    if found.st_mode & 0o022 != 0 {
-        return Err(refused(
-            "others than its owner may write to it, and could have it do anything as root".to_owned(),
-            format!("chmod go-w {}", path.display()),
-        ));
-    }
-    if found.st_size as u64 > LARGEST {
-        return Err(refused(format!("it has {} bytes", found.st_size), "put a smaller one there".to_owned()));
-    }
-    let mut text = Vec::new();
-    let copy = file.try_clone().map_err(|error| system("cannot read a script", &error))?;
-    std::fs::File::from(copy)
-        .take(LARGEST + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| system(format!("cannot read `{}`", path.display()), &error))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Some(HostScript { name, path: path.to_owned(), file, text }))
+    Ok(Some(HostScript { name, path: path.to_owned(), file: trusted.file, text: trusted.bytes }))
 }
 
 /// `vps.reinstall`: executed on the host by the kernel, which wants a `#!` line (or a program).
@@ -115,7 +62,7 @@ pub fn open_trusted(path: &Path) -> Result<Option<HostScript>> {
 /// # Errors
 /// As [`open`].
 pub fn open_reinstall(prefix: &Prefix) -> Result<Option<HostScript>> {
-    let script = open(&prefix.conf_dir().join("vps.reinstall"))?;
+    let script = open(prefix, &prefix.conf_dir().join("vps.reinstall"))?;
     if let Some(script) = &script
         && !script.text.starts_with(b"#!")
         && !script.text.starts_with(b"\x7fELF")
@@ -133,7 +80,7 @@ pub fn open_reinstall(prefix: &Prefix) -> Result<Option<HostScript>> {
 /// # Errors
 /// As [`open`].
 pub fn open_configure(prefix: &Prefix) -> Result<Option<HostScript>> {
-    open(&prefix.conf_dir().join("vps.configure"))
+    open(prefix, &prefix.conf_dir().join("vps.configure"))
 }
 
 /// One script of `reinstall.d`, as `--listscripts` tells of it.
@@ -200,7 +147,7 @@ pub fn open_extra(prefix: &Prefix, only: &[String], others: &[OldScript]) -> Res
     let mut scripts = Vec::new();
     for script in listed {
         if only.is_empty() || only.contains(&script.name) {
-            scripts.extend(open(&prefix.reinstall_d().join(&script.name))?);
+            scripts.extend(open(prefix, &prefix.reinstall_d().join(&script.name))?);
         }
     }
     Ok(scripts)

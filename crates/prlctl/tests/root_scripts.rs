@@ -351,6 +351,17 @@ fn root_scripts_that_may_not_be_trusted_with_root_are_refused_before_anything_is
             try_out(21, &["it is no regular file"]);
             std::fs::remove_dir(&path).unwrap();
         }
+        host.script(name, COPY);
+        for on_the_way in path.ancestors().skip(1).take_while(|path| path.starts_with(host.prefix())) {
+            let mode = std::fs::metadata(on_the_way).unwrap().permissions();
+            std::fs::set_permissions(on_the_way, std::fs::Permissions::from_mode(0o770)).unwrap();
+            try_out(21, &["others than root may write to", "on the way to it", "chmod go-w"]);
+            std::fs::set_permissions(on_the_way, mode).unwrap();
+            std::os::unix::fs::chown(on_the_way, Some(33), None).unwrap();
+            try_out(21, &["belongs to user 33, who could put another one in its place"]);
+            std::os::unix::fs::chown(on_the_way, Some(0), None).unwrap();
+        }
+        std::fs::remove_file(&path).unwrap();
     }
     host.script(REINSTALL, "mkdir -p \"$VE_PRIVATE_TMP\"\n");
     refused(&host, &["reinstall", "web01"], 21, &["its first line does not begin with #!"]);

@@ -142,10 +142,13 @@ impl Prefix {
     /// It refuses rather than repairs: who could look in before may have been there already, and the
     /// administrator should know.
     pub fn ensure(&self) -> Result<(), PrefixError> {
-        for open in ["etc", "etc/vz", "etc/vz/names", "etc/vz/reinstall.d", "vz", "run", "var", "var/log"] {
+        for open in ["etc", "etc/vz", "etc/vz/reinstall.d", "vz", "run", "var", "var/log"] {
             self.make(open, 0o755)?;
         }
-        self.make("etc/vz/conf", 0o700)?;
+        // What containers are called is nobody's business but root's. One that is there already, of another product perhaps, stays as it is.
+        for quiet in ["etc/vz/conf", "etc/vz/names"] {
+            self.make(quiet, 0o700)?;
+        }
         for closed in [
             "vz/private",
             "vz/private/.trash",
@@ -267,7 +270,7 @@ pub(crate) mod tests {
             (prefix.lock_dir(), 0o700),
             (prefix.log_dir(), 0o700),
             (prefix.conf_dir(), 0o700),
-            (prefix.names_dir(), 0o755),
+            (prefix.names_dir(), 0o700),
         ] {
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, mode, "{}", path.display());
         }

@@ -4,7 +4,7 @@ use store::Prefix;
 
 use super::{Pattern, parse};
 use crate::error::{Code, Failure, Result, system};
-use crate::scripts;
+use crate::trust;
 
 /// What is installed, and what counts where it is not.
 const SHIPPED: [(&str, &str); 7] = [
@@ -17,6 +17,8 @@ const SHIPPED: [(&str, &str); 7] = [
     ("ssh-keys", include_str!("../../../../share/keep.d/ssh-keys.conf")),
 ];
 const SUFFIX: &str = ".conf";
+/// A file larger than this is no set.
+const LARGEST: u64 = 1024 * 1024;
 
 /// The names of all sets, sorted.
 pub fn names(prefix: &Prefix) -> Vec<String> {
@@ -42,8 +44,8 @@ pub fn read(prefix: &Prefix, name: &str) -> Result<Option<Vec<Pattern>>> {
         return Ok(None);
     }
     let path = prefix.keep_d().join(format!("{name}{SUFFIX}"));
-    let text = match scripts::open_trusted(&path)? {
-        Some(file) => String::from_utf8(file.text).map_err(|error| {
+    let text = match trust::open(prefix, &path, LARGEST)? {
+        Some(file) => String::from_utf8(file.bytes).map_err(|error| {
             system(format!("cannot read `{}`", path.display()), &std::io::Error::other(error)).unchanged()
         })?,
         None => match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
