@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::UnmountFlags;
 use store::{ContainerId, Prefix};
 
@@ -29,7 +30,7 @@ pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountE
     for line in table.lines().rev() {
         let Some(mount) = crate::mountinfo::Entry::parse(line) else { continue };
         if mount.point.starts_with(&root) {
-            match rustix::mount::unmount(&mount.point, UnmountFlags::NOFOLLOW) {
+            match unmount_below(&root, &mount.point) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: mount.point }),
                 Err(error) => {
@@ -43,6 +44,28 @@ pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountE
         }
     }
     Ok(())
+}
+
+/// Unmounts what is mounted in a root, or the root itself. Whoever is root in the container may have taken away what it was mounted on and put a symlink
+/// there, so it is gone to by handle, and what is named is one name that is not followed. There is no call that unmounts by handle alone, and one on the
+/// mount itself would keep it busy.
+fn unmount_below(root: &Path, point: &Path) -> rustix::io::Result<()> {
+    let (Ok(below), Some(name)) = (point.strip_prefix(root), point.file_name()) else {
+        return Err(rustix::io::Errno::INVAL);
+    };
+    let Some(parent) = below.parent() else {
+        return rustix::mount::unmount(root, UnmountFlags::NOFOLLOW);
+    };
+    let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let top = rustix::fs::open(root, hold, Mode::empty())?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let stays = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let parent = rustix::fs::openat2(&top, parent, hold, Mode::empty(), stays)?;
+    let before = rustix::fs::open(".", hold, Mode::empty())?;
+    rustix::process::fchdir(&parent)?;
+    let unmounted = rustix::mount::unmount(name, UnmountFlags::NOFOLLOW);
+    rustix::process::fchdir(&before)?;
+    unmounted
 }
 
 /// Something of the container is mounted for the host.

@@ -100,6 +100,16 @@ pub fn changing(number: u64, arguments: &[u64; 6]) -> Option<&'static Known> {
 }
 
 impl Known {
+    /// A call of another table.
+    pub(crate) const fn of(number: i64, name: &'static str, shown: &'static str) -> Known {
+        Known { number, name, shown }
+    }
+
+    /// As in `asm/unistd.h`.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.cast_unsigned()
+    }
+
     /// The call as a stopped process is about to make it: `renameat(/vz/private/…, live.new, …)`.
     pub fn describe(&self, pid: i32, arguments: &[u64; 6]) -> String {
         let shown: Vec<String> = self

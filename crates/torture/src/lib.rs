@@ -12,6 +12,7 @@
 //! weakest      a filesystem that keeps only what was synced
 //! sweep        a slice of either, by several workers
 //! mutations    guards that are taken away, to prove the sweeps; hunt: what is to see it; proof: all of them
+//! naming       which calls name files, and which of those go into a root by name
 //! ledger       what was survived, a line a slice, and the figures in docs/promises.md
 //! ```
 //!
@@ -29,6 +30,7 @@ mod golden;
 pub mod hunt;
 pub mod ledger;
 pub mod mutations;
+pub mod naming;
 pub mod proof;
 pub mod scenario;
 pub mod sweep;

@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::calls::{Known, changing};
+use crate::naming;
 
 /// A run that has not ended by then hangs.
 pub const LONGEST: Duration = Duration::from_secs(120);
@@ -33,6 +34,15 @@ pub enum Victim {
     Command,
     /// The first monitor that it starts.
     Monitor,
+}
+
+/// At which calls a victim is stopped.
+#[derive(Debug, Clone, Copy)]
+pub struct Stops {
+    /// The entry for a call that counts.
+    pub at: fn(u64, &[u64; 6]) -> Option<&'static Known>,
+    /// Also in what the victim forks, until that executes another program.
+    pub in_forks: bool,
 }
 
 /// A stop.
@@ -52,6 +62,16 @@ impl Seen<'_> {
     /// nothing of the error takes for a leftover (docs/promises.md).
     pub fn can_fail(&self) -> bool {
         self.known.name != "SYS_umount2"
+    }
+
+    /// How it goes into a root by name, if it does.
+    pub fn enters_a_root(&self, prefix: &Path) -> Option<String> {
+        naming::enters_a_root(self.pid, self.known, self.arguments, prefix)
+    }
+
+    /// It has been made.
+    pub fn is_after(&self) -> bool {
+        self.is_after
     }
 
     /// The process that makes it.
@@ -121,16 +141,30 @@ pub fn run(
     scratch: &Path,
     at_call: &mut dyn FnMut(&Seen<'_>) -> Action,
 ) -> io::Result<Run> {
+    run_stopped(command, victim, Stops { at: changing, in_forks: false }, scratch, at_call)
+}
+
+/// As [`run`], with other stops.
+///
+/// # Errors
+/// When it cannot be run or traced.
+pub fn run_stopped(
+    command: &mut Command,
+    victim: Victim,
+    stops: Stops,
+    scratch: &Path,
+    at_call: &mut dyn FnMut(&Seen<'_>) -> Action,
+) -> io::Result<Run> {
     let said = [scratch.join("stdout"), scratch.join("stderr")];
     // Files, not pipes: what the command leaves behind may hold them for long.
     command
         .stdin(Stdio::null())
         .stdout(std::fs::File::create(&said[0])?)
         .stderr(std::fs::File::create(&said[1])?);
-    let follow = Follow { children: victim == Victim::Monitor, executions: victim == Victim::Monitor };
-    let leader = spawn_traced(command, follow)?;
+    let follows = victim == Victim::Monitor || stops.in_forks;
+    let leader = spawn_traced(command, Follow { children: follows, executions: follows })?;
     let role = if victim == Victim::Command { Role::Victim } else { Role::Parent };
-    let mut tracer = Tracer { leader, threads: HashMap::new(), calls: 0, victim, has_monitor: false };
+    let mut tracer = Tracer { leader, threads: HashMap::new(), calls: 0, victim, has_monitor: false, stops };
     tracer.threads.insert(leader, Thread { process: leader, role, inside: None });
     let watch = Watch::start(leader)?;
     tracer.resume(leader, 0)?;
@@ -142,6 +176,7 @@ pub fn run(
 }
 
 struct Tracer {
+    stops: Stops,
     leader: i32,
     threads: HashMap<i32, Thread>,
     calls: u64,
@@ -208,7 +243,8 @@ impl Tracer {
         }
         // The first stop of something new.
         let Some((process, parent)) = relatives(pid) else { return detach_traced(pid) };
-        let role = if self.threads.get(&process).is_some_and(|thread| thread.role == Role::Victim) {
+        let is_victim = |pid: i32| self.threads.get(&pid).is_some_and(|thread| thread.role == Role::Victim);
+        let role = if is_victim(process) || self.stops.in_forks && is_victim(parent) {
             Role::Victim
         } else if self.victim == Victim::Monitor && parent == self.leader && !self.has_monitor {
             set_traced_options(pid, Follow { children: false, executions: true })?;
@@ -231,7 +267,13 @@ impl Tracer {
             }
             self.has_monitor = true;
             thread.role = Role::Victim;
-            set_traced_options(pid, Follow::default())?;
+            set_traced_options(
+                pid,
+                Follow { children: self.stops.in_forks, executions: self.stops.in_forks },
+            )?;
+        } else if self.stops.in_forks {
+            self.threads.remove(&pid);
+            return detach_traced(pid);
         }
         self.resume(pid, 0)
     }
@@ -246,7 +288,7 @@ impl Tracer {
             Err(error) => return Err(error),
         };
         let action = match found {
-            TracedCall::Entry { number, arguments } => match changing(number, &arguments) {
+            TracedCall::Entry { number, arguments } => match (self.stops.at)(number, &arguments) {
                 None => Action::Go,
                 Some(known) => {
                     self.calls += 1;
