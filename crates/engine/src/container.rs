@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use runtime::confined::Reach;
 use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock};
@@ -39,6 +40,18 @@ impl Container<'_> {
     /// Whatever runs it.
     pub fn runtime(&self) -> &dyn Runtime {
         self.host.runtime.as_ref()
+    }
+
+    /// Has work done on files of roots where nothing but `reach` can be reached; `what` could not be done, should that not be had.
+    ///
+    /// # Errors
+    /// As `work`.
+    pub fn confined<T>(&self, reach: &Reach<'_>, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (mut work, mut done) = (Some(work), None);
+        self.runtime()
+            .confined(reach, &mut || done = work.take().map(|work| work()))
+            .map_err(|error| Failure::new(Code::System, what).because(error.because))?;
+        done.unwrap_or_else(|| Err(Failure::new(Code::System, what).because("it was not done")))
     }
 
     /// It runs.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use linux::{Exit, SignalReader, signal_by_number};
+use runtime::confined::{Reach, confined};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::going_down::{self, Pulse};
 use runtime::keeper::Keeper;
@@ -434,6 +435,10 @@ impl Runtime for RealRuntime {
         if let Some(keeper) = self.keepers.borrow_mut().remove(id) {
             keeper.dismiss();
         }
+    }
+
+    fn confined(&self, reach: &Reach<'_>, work: &mut dyn FnMut()) -> RuntimeResult<()> {
+        confined(reach, work).map_err(|error| other(&error))
     }
 
     fn heed_signals(&self) -> RuntimeResult<()> {

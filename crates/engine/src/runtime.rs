@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use linux::Exit;
+use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 use runtime::mounts::Layers;
 use store::{ContainerId, GenerationNumber, IdRange, Limits};
@@ -175,6 +176,14 @@ pub trait Runtime {
     }
     /// A look at a generation, read-only. For one that runs, its mount; else an overlay that nothing has to be flushed for.
     fn look(&self, id: &ContainerId, root: &Root) -> RuntimeResult<tree::Root>;
+    /// Has `work` done on a container's files where nothing but `reach` can be reached. In a fake, wherever it is.
+    ///
+    /// # Errors
+    /// When that cannot be had, and then nothing was done.
+    fn confined(&self, _reach: &Reach<'_>, work: &mut dyn FnMut()) -> RuntimeResult<()> {
+        work();
+        Ok(())
+    }
     /// From now on, should this process die, the container is recovered without anybody typing anything; until [`Runtime::dismiss_keeper`].
     /// Kept already is fine.
     fn keep(&self, _id: &ContainerId) -> RuntimeResult<()> {

@@ -76,6 +76,13 @@ pub fn features(directory: &Path) -> Vec<Feature> {
         feature("seccomp filters", true, || {
             File::open("/proc/sys/kernel/seccomp/actions_avail").map(drop).map_err(words)
         }),
+        feature("Landlock, for the processes that write into roots", false, || {
+            if crate::confined::has_landlock() {
+                Ok(())
+            } else {
+                Err("this kernel has it not, or not switched on".to_owned())
+            }
+        }),
         feature("memory limits", false, || controller("memory")),
         feature("CPU limits", false, || controller("cpu")),
         feature("process limits", false, || controller("pids")),

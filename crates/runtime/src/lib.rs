@@ -16,6 +16,7 @@
 //! Whether a container runs or is mounted is asked of the kernel, never stored. Nothing here knows what an operation is.
 
 pub mod cgroup;
+pub mod confined;
 pub mod exec;
 pub mod going_down;
 pub mod keeper;

@@ -56,6 +56,16 @@ impl LayeredRoot {
         LayeredRoot { upper, lower }
     }
 
+    /// The directory that is written to.
+    pub fn upper(&self) -> BorrowedFd<'_> {
+        self.upper.handle()
+    }
+
+    /// The one below it, if there is one.
+    pub fn lower(&self) -> Option<BorrowedFd<'_>> {
+        self.lower.as_ref().map(Root::handle)
+    }
+
     /// The upper one, and the lower one if there is one.
     pub(crate) fn layers(&self) -> (&Root, Option<&Root>) {
         (&self.upper, self.lower.as_ref())

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
+use runtime::confined::Reach;
 use tree::LayeredRoot;
 
-use super::build::staged;
+use super::build::{layers, staged};
 use super::change::ChangeWork;
 use super::keep::keep;
 use super::{homes, password};
@@ -17,19 +18,44 @@ use crate::host::Container;
 /// Larger account files are not read: a container's root may have made them so.
 pub const LARGEST_ACCOUNT_FILE: u64 = 16 * 1024 * 1024;
 
-/// Step *carry*: users and groups, by reading files of the old root and writing files of the new one; nothing of either is executed.
+/// The roots that a carry is about, opened while their paths can be.
+#[derive(Debug)]
+pub struct Roots {
+    /// The new one, which is not mounted.
+    pub new: LayeredRoot,
+    /// The layers of the old one, if something of it is kept.
+    pub old: Option<LayeredRoot>,
+    /// The old one as the kernel shows it, if its users are carried.
+    old_users: Option<tree::Root>,
+}
+
+/// Step *carry*: users and groups, by reading files of the old root and writing files of the new one; nothing of either is executed. By a thread
+/// that can reach these two roots and nothing else of the host.
 ///
 /// # Errors
 /// When the new root cannot be written. What of the old one's users cannot be read is reported.
 pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
-    carry_users(work)?;
-    keep(work)
+    let Some(making) = &work.plan.making else { return Ok(()) };
+    let container = work.container;
+    let old_users = if making.carries_users { Some(old_root(container, work.plan.from)?) } else { None };
+    let old = if making.keep.is_empty() { None } else { Some(layers(container, work.plan.from)?) };
+    let roots = Roots { new: staged(work)?, old, old_users };
+    let old = roots.old.as_ref();
+    let reads = [old.map(LayeredRoot::upper), old.and_then(LayeredRoot::lower), roots.new.lower()]
+        .into_iter()
+        .chain([roots.old_users.as_ref().map(tree::Root::handle)])
+        .flatten();
+    let reach = Reach { reads: reads.collect(), writes: vec![roots.new.upper()], ids: None };
+    container.confined(&reach, "cannot carry anything into the new root", || {
+        carry_users(work, &roots)?;
+        keep(work, &roots)
+    })
 }
 
-fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
+fn carry_users(work: &mut ChangeWork<'_>, roots: &Roots) -> Result<()> {
     let Some(making) = &work.plan.making else { return Ok(()) };
     let carries_users = making.carries_users;
-    let new = staged(work)?;
+    let new = &roots.new;
     let mut modes = HashMap::new();
     let mut failure = None;
     let mut of_new = |name: &str| match new.read_file(Path::new(name), LARGEST_ACCOUNT_FILE) {
@@ -50,9 +76,7 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let mut report = Vec::new();
     let mut merged = Merged::default();
-    let mut old = None;
-    if carries_users {
-        let old_root = old_root(work.container, work.plan.from)?;
+    if let Some(old_root) = &roots.old_users {
         let mut of_old = |name: &str| match old_root.read_file(Path::new(name), LARGEST_ACCOUNT_FILE) {
             Ok(found) => found.map(|file| file.bytes),
             Err(error) => {
@@ -71,7 +95,6 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
             *asked.borrow_mut().entry(shell.to_owned()).or_insert_with(is_there)
         };
         merged = accounts::merge(&old_files, &new_files, &shell_exists);
-        old = Some(old_root);
     }
     password::give(work, &new_files, &mut merged)?;
     let changed = [
@@ -88,8 +111,8 @@ fn carry_users(work: &mut ChangeWork<'_>) -> Result<()> {
             new.replace_file(Path::new(name), bytes, mode, uid, gid)?;
         }
     }
-    if let Some(old) = &old {
-        report.extend(homes::make(old, &new, &merged.homes));
+    if let Some(old) = &roots.old_users {
+        report.extend(homes::make(old, new, &merged.homes));
     }
     work.plan.report.extend(report);
     work.plan.report.extend(merged.report.iter().map(ToString::to_string));

@@ -11,8 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tree::{Changed, Copied, Copier, Except, LayeredRoot, TreeError};
 
-use super::build::{layers, staged};
-use super::carry::files_of;
+use super::build::layers;
+use super::carry::{Roots, files_of};
 use super::change::ChangeWork;
 use crate::accounts::{self, AccountFiles};
 use crate::error::{Code, Failure, Result};
@@ -89,21 +89,18 @@ pub struct Left {
 ///
 /// # Errors
 /// When something of it cannot be read or written.
-pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
+pub fn keep(work: &mut ChangeWork<'_>, roots: &Roots) -> Result<()> {
     let Some(making) = &work.plan.making else { return Ok(()) };
-    if making.keep.is_empty() {
-        return Ok(());
-    }
+    let Roots { old: Some(old), new, .. } = roots else { return Ok(()) };
     let container = work.container;
-    let (old, new) = (layers(container, work.plan.from)?, staged(work)?);
-    let old_accounts = files_of(&old, &mut Vec::new());
-    let new_accounts = files_of(&new, &mut Vec::new());
-    let homes = homes(&old, &making.keep, new_accounts.passwd.as_deref())?;
+    let old_accounts = files_of(old, &mut Vec::new());
+    let new_accounts = files_of(new, &mut Vec::new());
+    let homes = homes(old, &making.keep, new_accounts.passwd.as_deref())?;
 
     let mut report = KeepReport::default();
     let mut pace = Pace::new(container);
     let mut told = |copied: &Copied| pace.goes_on(copied);
-    let mut copier = Copier::new(&old, &new, EXCEPT, &mut told);
+    let mut copier = Copier::new(old, new, EXCEPT, &mut told);
     for keep in &making.keep {
         container.host.step("carry", &format!("Keeping {} ...", keep.said()));
         let refused = |failure: Failure| {
@@ -113,9 +110,9 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
         };
         let before = (copier.copied().entries, copier.copied().bytes);
         let (mut missing, mut deleted) = (Vec::new(), Vec::new());
-        for path in paths(&old, keep, &homes, &mut missing).map_err(refused)? {
+        for path in paths(old, keep, &homes, &mut missing).map_err(refused)? {
             let copied = if keep.is_only_changed() {
-                copy_changed(&mut copier, &old, &path, &mut deleted)
+                copy_changed(&mut copier, old, &path, &mut deleted)
             } else {
                 copier.copy(&path)
             };
@@ -148,7 +145,7 @@ pub fn keep(work: &mut ChangeWork<'_>) -> Result<()> {
         .collect();
     report.owners = changed_owners(&copied.owners, &old_accounts, &new_accounts);
     if making.keep.iter().any(|keep| keep.patterns.contains(&Pattern::Packages)) {
-        report.packages = Some(packages::carry(&old, &new)?);
+        report.packages = Some(packages::carry(old, new)?);
     }
     work.plan.kept = Some(report);
     Ok(())

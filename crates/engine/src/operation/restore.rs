@@ -7,6 +7,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use runtime::confined::Reach;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use store::{AreaError, GenerationNumber};
@@ -103,12 +104,14 @@ pub fn restore(container: &Container<'_>, options: &Options) -> Result<Report> {
         };
         tree::restore(&what, &mut |_: &Copied| goes_on(interrupt.as_ref()))
     };
-    let put = match ids {
+    // Where the container runs, somebody may be waiting in it for what goes through his root.
+    let reach = Reach {
+        reads: [Some(old.upper()), old.lower()].into_iter().flatten().collect(),
+        writes: vec![to.handle()],
         // Through mapped layers nothing can be made by an id that they do not map.
-        Some(ids) => linux::with_filesystem_ids(ids.first, put)
-            .map_err(|error| refused(system(what.clone(), &error)))?,
-        None => put(),
+        ids: ids.map(|ids| ids.first),
     };
+    let put = container.confined(&reach, &what, || Ok(put())).map_err(refused)?;
     let Restored { copied, saved_as } =
         put.map_err(|error| interrupted(refused(failure(error, container, options, &what))))?;
     let left = |(path, because): &(PathBuf, &str)| Left {
