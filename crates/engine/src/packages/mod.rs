@@ -1,8 +1,11 @@
 //! The packages that somebody has installed by hand, for the package manager of the new root to install.
 //!
 //! What was installed is read out of the old root's own records, of which nothing is executed: of dpkg what is installed and not marked as
-//! installed for others, of apk its `world`. What the new root has already is left out. The rest becomes a script in the new root,
-//! [`SCRIPT`], which is run there if the root is tried out and has a network; whoever gives it one later runs it himself. A database of rpm is not read.
+//! installed for others, of apk its `world`, of rpm what dnf or yum know of why it is there. What the new root has already is left out. The rest
+//! becomes a script in the new root, [`SCRIPT`], which is run there if the root is tried out and has a network; whoever gives it one later runs it himself.
+
+mod rpm;
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,7 +23,6 @@ pub const NO_NETWORK: i32 = 75;
 const DPKG: &str = "/var/lib/dpkg/status";
 const APT: &str = "/var/lib/apt/extended_states";
 const APK: &str = "/etc/apk/world";
-const RPM: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
 /// A status file of a full Debian has some 10 MB.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
@@ -56,6 +58,7 @@ impl PackageReport {
 enum Family {
     Dpkg,
     Apk,
+    Rpm,
 }
 
 /// Reads what was installed in the old root, and leaves the script in the new one.
@@ -65,14 +68,13 @@ enum Family {
 pub fn carry(old: &LayeredRoot, new: &LayeredRoot) -> Result<PackageReport> {
     let nothing = |outcome: &str| PackageReport { outcome: outcome.to_owned(), ..PackageReport::default() };
     let Some(family) = family(old)? else {
-        for path in RPM {
-            if old.kind_followed(Path::new(path))?.is_some() {
-                return Ok(nothing("the old root's are in a database of rpm, which is not read"));
-            }
-        }
         return Ok(nothing("the old root has no package manager that is known"));
     };
-    let mut packages = by_hand(old, family)?;
+    let Some(mut packages) = by_hand(old, family)? else {
+        return Ok(nothing(
+            "neither dnf nor yum tells in the old root why anything is installed, or what they tell cannot be read",
+        ));
+    };
     let same = self::family(new)? == Some(family);
     if same {
         for present in installed(new, family)? {
@@ -99,7 +101,7 @@ fn family(root: &LayeredRoot) -> Result<Option<Family>> {
             return Ok(Some(family));
         }
     }
-    Ok(None)
+    Ok(rpm::is_there(root)?.then_some(Family::Rpm))
 }
 
 fn text(root: &LayeredRoot, path: &str) -> Result<String> {
@@ -107,10 +109,12 @@ fn text(root: &LayeredRoot, path: &str) -> Result<String> {
     Ok(file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).unwrap_or_default())
 }
 
-fn by_hand(root: &LayeredRoot, family: Family) -> Result<BTreeSet<String>> {
+/// `None`: that cannot be told.
+fn by_hand(root: &LayeredRoot, family: Family) -> Result<Option<BTreeSet<String>>> {
     Ok(match family {
-        Family::Dpkg => dpkg_by_hand(&text(root, DPKG)?, &text(root, APT)?),
-        Family::Apk => apk_world(&text(root, APK)?),
+        Family::Dpkg => Some(dpkg_by_hand(&text(root, DPKG)?, &text(root, APT)?)),
+        Family::Apk => Some(apk_world(&text(root, APK)?)),
+        Family::Rpm => rpm::by_hand(root)?,
     })
 }
 
@@ -118,6 +122,7 @@ fn installed(root: &LayeredRoot, family: Family) -> Result<BTreeSet<String>> {
     Ok(match family {
         Family::Dpkg => dpkg_installed(&text(root, DPKG)?).into_iter().map(|package| package.name).collect(),
         Family::Apk => apk_world(&text(root, APK)?),
+        Family::Rpm => rpm::installed(root)?.unwrap_or_default(),
     })
 }
 
@@ -208,6 +213,21 @@ fn script(family: Family, packages: &[String]) -> String {
             [ -z \"$available\" ] || apt-get install --yes $available\n"
         }
         Family::Apk => "apk add --update-cache $packages\n",
+        // All at once if that can be; else one by one, so that one that this release does not have keeps no other one out.
+        Family::Rpm => {
+            "install() {\n\
+            \x20   for manager in dnf dnf5 microdnf yum tdnf; do\n\
+            \x20       if command -v $manager >/dev/null; then $manager -y install \"$@\"; return; fi\n\
+            \x20   done\n\
+            \x20   return 127\n\
+            }\n\
+            install $packages && exit\n\
+            missing=\n\
+            for package in $packages; do\n\
+            \x20   install \"$package\" || missing=\"$missing $package\"\n\
+            done\n\
+            [ -z \"$missing\" ] || { echo \"not installed:$missing\"; exit 1; }\n"
+        }
     };
     format!(
         "#!/bin/sh\n\
@@ -246,7 +266,7 @@ mod tests {
 
     #[test]
     fn the_script_is_one_that_a_shell_understands() {
-        for family in [Family::Dpkg, Family::Apk] {
+        for family in [Family::Dpkg, Family::Apk, Family::Rpm] {
             let text = script(family, &["nginx".to_owned(), "g++".to_owned()]);
             let checked = std::process::Command::new("sh").args(["-n", "-c", &text]).status().unwrap();
             assert!(checked.success(), "{text}");
