@@ -58,6 +58,12 @@ pub fn on_a_thread_of_its_own<T>(work: impl FnOnce() -> T) -> io::Result<T> {
         }
     }
     let work = Lent(work);
+    // A heap of its own would be grown a page at a time.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes two numbers, and says so if it cannot; what was allocated already stays as it is.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
     // On one processor: with two, each later change of this process's memory would interrupt the other one, too, for as long as it lives (measured: twice
     // the cost of all that is given up).
     let everywhere = rustix::thread::sched_getaffinity(None)?;
