@@ -101,6 +101,11 @@ mod chosen {
         ("links-stay", "a recovery does not remove links to containers that are gone"),
         ("template-staging-stays", "a template half made is not removed"),
         ("mounts-stay", "a recovery does not clear up after a start that was killed"),
+        // Looks into roots; seen by `make hostile PLAIN=1`, not by a sweep.
+        (
+            "plain-path",
+            "paths in roots are opened by name, as the host resolves them, and nothing is confined",
+        ),
         // Locks.
         ("container-unlocked", "the lock of a container is not taken"),
         ("host-unlocked", "the lock of the host is not taken"),

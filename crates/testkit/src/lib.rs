@@ -7,15 +7,19 @@
 //! real_host      a prefix in which containers really run
 //! judge          whether a container there is as it was or as it should be
 //! machine        a whole computer in an emulator, whose power can be cut
+//! hostile        roots that were made to harm whoever looks into them, and what of the host is watched meanwhile
+//! attack         what was tried on us, for a table
 //! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
 //!
 //! Nothing of the first three mounts or executes; so the whole of the engine's logic is tested in milliseconds. It takes user id 0 for the
 //! owners of files (`unshare -r` gives one), and nothing else of root.
 
+pub mod attack;
 pub mod fake_runtime;
 pub mod fake_script;
 pub mod host;
+pub mod hostile;
 pub mod judge;
 pub mod machine;
 pub mod real_host;

@@ -28,7 +28,16 @@ pub fn escaped(bytes: &[u8]) -> String {
 
 /// The printable form of a path, shortened in its middle where it is very long.
 pub fn escaped_path(path: &Path) -> String {
-    let whole = escaped(path.as_os_str().as_bytes());
+    let bytes = path.as_os_str().as_bytes();
+    // Not the whole of one that a hostile root has made a megabyte long; a character has four bytes at the most.
+    if bytes.len() > 8 * SHOWN {
+        let (head, tail) = (&bytes[..4 * SHOWN], &bytes[bytes.len() - 4 * SHOWN..]);
+        let head: String = escaped(head).chars().take(SHOWN / 2).collect();
+        let tail: Vec<char> = escaped(tail).chars().collect();
+        let tail: String = tail[tail.len().saturating_sub(SHOWN / 2)..].iter().collect();
+        return format!("{head}…{tail}");
+    }
+    let whole = escaped(bytes);
     if whole.len() <= SHOWN {
         return whole;
     }

@@ -19,6 +19,8 @@ use super::host;
 use crate::arguments::GenerationDiff;
 use crate::output;
 
+/// PATH_MAX of limits.h.
+const LONGEST_PATH: usize = 4096;
 /// So much is written at once.
 const BUFFER: usize = 64 << 10;
 
@@ -222,8 +224,12 @@ fn kind(of: &'static str) -> &'static str {
     }
 }
 
-/// Whole, and fit for a terminal.
+/// Fit for a terminal, and whole where it can be a path at all.
 fn shown(path: &Path) -> String {
+    // Longer than any that can be opened by its name: in a tree that is deep enough all of them would be gigabytes.
+    if path.as_os_str().len() > LONGEST_PATH {
+        return tree::escaped_path(path);
+    }
     tree::escaped(path.as_os_str().as_bytes())
 }
 
