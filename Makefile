@@ -24,7 +24,7 @@ FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 WITHOUT_ROOT := $(if $(filter 0,$(shell id -u)),,--exclude engine)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test vm-test build release install uninstall bench torture mutations clean setup
+.PHONY: help demo test vm-test build release install uninstall bench torture mutations hostile clean setup
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -146,6 +146,25 @@ torture: setup ## kill, fail and cut operations at every instant for SLICE (20m)
 mutations: setup ## take the guards away one at a time: a sweep must turn red each time (ONLY=NAME)
 	@$(CARGO) build --workspace --locked
 	@$(TARGET)/debug/torture mutations $(if $(ONLY),--only $(ONLY))
+
+# What must be seen is seen: with PLAIN=1 the program opens paths in roots by name, and as many roots as possible have to be red.
+PLAIN ?=
+ATTACKS := $(TARGET)/test-hosts/attacks.jsonl
+hostile: build ## attack it: hostile roots, and escapes from containers; a table (PLAIN=1: a program that thinks of no harm)
+ifeq ($(PLAIN),)
+	@rm -f $(ATTACKS)
+	@$(CARGO) nextest run --locked --no-fail-fast --package prlctl --test root_hostile --test root_escape; code=$$?; \
+	$(TARGET)/debug/torture attacks $(ATTACKS) || code=1; exit $$code
+else
+	@$(CARGO) build --quiet --locked --package prlctl --features mutations --target-dir $(TARGET)/mutations
+	@ln -sfn prlctl $(TARGET)/mutations/debug/vzpkg
+	@rm -f $(TARGET)/mutations/test-hosts/attacks.jsonl
+	@REROOT_HOSTILE_PROGRAM=$(abspath $(TARGET))/mutations/debug/prlctl REROOT_MUTATION=plain-path \
+		$(CARGO) nextest run --locked --no-fail-fast --package prlctl --test root_hostile >/dev/null 2>&1 || true
+	@$(TARGET)/debug/torture attacks $(TARGET)/mutations/test-hosts/attacks.jsonl | grep -v ' held$$' || true
+	@red=$$($(TARGET)/debug/torture attacks $(TARGET)/mutations/test-hosts/attacks.jsonl | grep -c 'FOUND SOMETHING$$'); \
+	echo "$$red roots found out that paths are opened by name (wanted: 60)"; [ "$$red" -ge 60 ]
+endif
 
 clean: ## remove what was built
 	$(CARGO) clean

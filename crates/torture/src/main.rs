@@ -1,11 +1,13 @@
 //! `torture`: the sweeps of the library, from a command line.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
+use testkit::attack::{Attack, Outcome};
 use torture::death::Death;
 use torture::disk::FILE_SYSTEMS;
 use torture::fault::{self, Fault, Point};
@@ -98,6 +100,11 @@ enum What {
         #[arg(long, default_value = "90s", value_parser = duration)]
         limit: Duration,
     },
+    /// Makes a table of the attacks that tests have written down
+    Attacks {
+        /// The file that they are in
+        file: PathBuf,
+    },
     /// Writes the figures into docs/promises.md.
     Report {
         /// Only says whether they are as they should be.
@@ -138,6 +145,7 @@ fn main() -> ExitCode {
         What::Hunt { program, mutation, control, limit } => {
             hunt(&program, mutation.as_deref(), control, limit)
         }
+        What::Attacks { file } => attacks(&file),
         What::Report { check } => report(check),
     };
     match result {
@@ -148,6 +156,29 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A row for each, then how many there were of which outcome. False: one of them got something, or did not come to its end.
+fn attacks(file: &Path) -> Result<bool, Unusable> {
+    let text = std::fs::read_to_string(file)?;
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Attack>(line).ok());
+    // The newest line of each counts.
+    let all: BTreeMap<String, Attack> = lines.map(|attack| (attack.attack.clone(), attack)).collect();
+    let mut counts = BTreeMap::new();
+    let mut out = std::io::stdout().lock();
+    for attack in all.values() {
+        let outcome = match attack.outcome {
+            Outcome::Held => "held",
+            Outcome::NotRun => "not run",
+            Outcome::Begun => "FOUND SOMETHING",
+        };
+        *counts.entry(outcome).or_insert(0) += 1;
+        let because = attack.because.as_deref().map(|because| format!(" ({because})")).unwrap_or_default();
+        writeln!(out, "{:<64} {:<36} {outcome}{because}", attack.attack, attack.source)?;
+    }
+    let counted: Vec<String> = counts.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    writeln!(out, "{} attacks: {}", all.len(), counted.join(", "))?;
+    Ok(!all.is_empty() && !counts.contains_key("FOUND SOMETHING"))
 }
 
 struct Wanted {
