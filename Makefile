@@ -24,7 +24,7 @@ FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 WITHOUT_ROOT := $(if $(filter 0,$(shell id -u)),,--exclude engine)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test vm-test build release install uninstall bench torture mutations hostile clean setup
+.PHONY: help demo test vm-test build release install uninstall bench torture mutations hostile fuzz clean setup
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -140,12 +140,27 @@ SEED ?=
 torture: setup ## kill, fail and cut operations at every instant for SLICE (20m); SEED repeats one
 	@$(CARGO) build --workspace --locked
 	@$(TARGET)/debug/torture run --slice $(SLICE) $(if $(SEED),--seed $(SEED)); code=$$?; \
-	$(TARGET)/debug/torture report; exit $$code
+	$(TARGET)/debug/torture report; [ $$code -eq 0 ] && $(MAKE) --no-print-directory fuzz
 
 # Is `make torture` worth anything? Each guard of the program is taken away, and a sweep must see it.
 mutations: setup ## take the guards away one at a time: a sweep must turn red each time (ONLY=NAME)
 	@$(CARGO) build --workspace --locked
 	@$(TARGET)/debug/torture mutations $(if $(ONLY),--only $(ONLY))
+
+# One target, or all of them one after the other, for so many seconds each. It needs a nightly compiler and `cargo install cargo-fuzz`.
+TARGET_NAME ?=
+TIME ?= 60
+fuzz: setup ## give every parser what nobody would write, for TIME seconds each (TARGET_NAME=conf)
+	@if ! $(CARGO) fuzz --version >/dev/null 2>&1 || ! $(CARGO) +nightly --version >/dev/null 2>&1; then \
+		echo 'NOT RUN: fuzzing wants a nightly compiler and `cargo install cargo-fuzz`; `make test` runs the corpus and some thousand changes of it'; exit 0; \
+	fi; \
+	for name in $(or $(TARGET_NAME),$(notdir $(wildcard fuzz/corpus/*))); do \
+		new=$$(mktemp -d); echo "== $$name"; \
+		$(CARGO) +nightly fuzz run --fuzz-dir fuzz $$name $$new fuzz/corpus/$$name -- -max_total_time=$(TIME) -timeout=10 -print_final_stats=1 \
+			>$$new.log 2>&1; code=$$?; \
+		grep -E 'panicked|ERROR|error|stat::number_of_executed|stat::average_exec' $$new.log; \
+		rm -rf $$new $$new.log; [ "$$code" -eq 0 ] || exit 1; \
+	done
 
 # What must be seen is seen: with PLAIN=1 the program opens paths in roots by name, and as many roots as possible have to be red.
 PLAIN ?=

@@ -128,7 +128,10 @@ pub fn read(prefix: &Prefix, named: Named<'_>) -> Result<Vec<Keep>> {
 }
 
 /// One line of a set, or a path on the command line.
-fn parse(line: &str) -> std::result::Result<Pattern, String> {
+///
+/// # Errors
+/// Why it says nothing.
+pub fn parse(line: &str) -> std::result::Result<Pattern, String> {
     if line == "@packages" {
         return Ok(Pattern::Packages);
     }

@@ -95,6 +95,16 @@ pub fn carry(old: &LayeredRoot, new: &LayeredRoot) -> Result<PackageReport> {
     Ok(PackageReport { packages, script: Some(SCRIPT.to_owned()), outcome })
 }
 
+/// What any of the readers takes for names in these bytes: for `fuzzing`, since nothing of them is reached but through roots.
+#[doc(hidden)]
+pub fn names_in(bytes: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut names = dpkg_by_hand(&text, &text);
+    names.extend(apk_world(&text));
+    names.extend(rpm::names_in(bytes, &text));
+    names
+}
+
 fn family(root: &LayeredRoot) -> Result<Option<Family>> {
     for (path, family) in [(DPKG, Family::Dpkg), (APK, Family::Apk)] {
         if root.kind_followed(Path::new(path))?.is_some() {

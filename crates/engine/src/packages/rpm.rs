@@ -84,6 +84,21 @@ fn dnf5(list: &str) -> Option<BTreeSet<String>> {
     Some(by_hand.filter_map(|(name, _)| Some(name.rsplit_once('.')?.0.to_owned())).collect())
 }
 
+/// See [`super::names_in`]: a database, and in its second half a log.
+pub fn names_in(bytes: &[u8], text: &str) -> BTreeSet<String> {
+    let mut names = dnf5(text).unwrap_or_default();
+    let (file, log) = bytes.split_at(bytes.len() / 2);
+    for (file, log) in [(bytes, &b""[..]), (file, log)] {
+        if let Some(database) = Database::of(file, log) {
+            names.extend(dnf(&database));
+            let rows = database.rows("Name").into_iter();
+            names.extend(rows.filter_map(|(_, columns)| columns.first()?.text().map(str::to_owned)));
+        }
+    }
+    names.retain(|name| is_name(name));
+    names
+}
+
 /// `libdnf`'s `TransactionItemReason` and `TransactionItemAction`.
 const DEPENDENCY: i64 = 1;
 const WEAK_DEPENDENCY: i64 = 4;
