@@ -140,7 +140,7 @@ SEED ?=
 torture: setup ## kill, fail and cut operations at every instant for SLICE (20m); SEED repeats one
 	@$(CARGO) build --workspace --locked
 	@$(TARGET)/debug/torture run --slice $(SLICE) $(if $(SEED),--seed $(SEED)); code=$$?; \
-	$(TARGET)/debug/torture report; [ $$code -eq 0 ] && $(MAKE) --no-print-directory fuzz
+	$(TARGET)/debug/torture report; [ $$code -eq 0 ] || exit $$code; $(MAKE) --no-print-directory fuzz
 
 # Is `make torture` worth anything? Each guard of the program is taken away, and a sweep must see it.
 mutations: setup ## take the guards away one at a time: a sweep must turn red each time (ONLY=NAME)

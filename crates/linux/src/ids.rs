@@ -65,17 +65,23 @@ pub fn on_a_thread_of_its_own<T>(work: impl FnOnce() -> T) -> io::Result<T> {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
     // On one processor: with two, each later change of this process's memory would interrupt the other one, too, for as long as it lives (measured: twice
-    // the cost of all that is given up).
-    let everywhere = rustix::thread::sched_getaffinity(None)?;
-    let mut here = rustix::thread::CpuSet::new();
-    here.set(rustix::thread::sched_getcpu());
-    rustix::thread::sched_setaffinity(None, &here)?;
+    // the cost of all that is given up). Where that cannot be had, on a machine of thousands of them, it is done without.
+    let everywhere = rustix::thread::sched_getaffinity(None)
+        .ok()
+        .filter(|_| rustix::thread::sched_getcpu() < rustix::thread::CpuSet::MAX_CPU);
+    if everywhere.is_some() {
+        let mut here = rustix::thread::CpuSet::new();
+        here.set(rustix::thread::sched_getcpu());
+        let _ = rustix::thread::sched_setaffinity(None, &here);
+    }
     let done = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("confined".into())
             .spawn_scoped(scope, move || Lent(work.back()()))?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).back())
     });
-    rustix::thread::sched_setaffinity(None, &everywhere)?;
+    if let Some(everywhere) = everywhere {
+        let _ = rustix::thread::sched_setaffinity(None, &everywhere);
+    }
     done
 }

@@ -1,6 +1,6 @@
 //! Who is whom in both roots: for what is kept of people's files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::AccountFiles;
@@ -20,6 +20,7 @@ pub fn homes_of_people(old: &AccountFiles, new_passwd: Option<&[u8]>) -> Vec<(St
     let minimum = Minimums::read(old.login_defs.as_deref(), &mut notes).uid;
     let new = names_by_id(new_passwd);
     let mut found: Vec<(String, PathBuf)> = Vec::new();
+    let mut seen = HashSet::new();
     for user in OldAccounts::read(old, &mut notes).users {
         let is_root = user.name == "root" && user.uid == 0;
         if !is_root && !is_person(user.uid, minimum) || new.get(&user.uid) != Some(&user.name) {
@@ -27,7 +28,7 @@ pub fn homes_of_people(old: &AccountFiles, new_passwd: Option<&[u8]>) -> Vec<(St
         }
         let Ok(Some(home)) = homes::home(&user.home, user.uid, user.gid) else { continue };
         let is_system = home.path == Path::new("/var") || NO_HOMES.iter().any(|no| home.path.starts_with(no));
-        if !is_system && !found.iter().any(|(_, other)| *other == home.path) {
+        if !is_system && seen.insert(home.path.clone()) {
             found.push((user.name, home.path));
         }
     }

@@ -169,20 +169,19 @@ fn dpkg_installed(status: &str) -> Vec<Installed> {
 }
 
 fn dpkg_by_hand(status: &str, states: &str) -> BTreeSet<String> {
-    let mut for_others = BTreeSet::new();
+    let (mut for_others, mut whatever_they_are) = (BTreeSet::new(), BTreeSet::new());
     for stanza in stanzas(states) {
         if field(&stanza, "Auto-Installed") == Some("1")
             && let Some(name) = field(&stanza, "Package")
         {
-            for_others
-                .insert((name.to_owned(), field(&stanza, "Architecture").unwrap_or_default().to_owned()));
+            for_others.insert((name, field(&stanza, "Architecture").unwrap_or_default()));
+            whatever_they_are.insert(name);
         }
     }
     // apt writes the machine's own architecture there also for what has none.
-    let is_for_others = |package: &Installed| {
-        for_others.iter().any(|(name, architecture)| {
-            *name == package.name && (*architecture == package.architecture || package.architecture == "all")
-        })
+    let is_for_others = |package: &Installed| match package.architecture.as_str() {
+        "all" => whatever_they_are.contains(package.name.as_str()),
+        architecture => for_others.contains(&(package.name.as_str(), architecture)),
     };
     dpkg_installed(status)
         .into_iter()
@@ -272,6 +271,18 @@ mod tests {
         let found: Vec<String> =
             apk_world("alpine-base\nnginx=1.2-r0 php@edge\n!bad `reboot`\n").into_iter().collect();
         assert_eq!(found, ["alpine-base", "nginx", "php"]);
+    }
+
+    /// Who is root in a container makes them as long as he likes.
+    #[test]
+    fn records_of_many_packages_are_read_in_one_go() {
+        let of = |extra: &str| -> String {
+            (0..200_000)
+                .map(|number| format!("Package: p{number}\nArchitecture: amd64\n{extra}\n\n"))
+                .collect()
+        };
+        let found = dpkg_by_hand(&of("Status: install ok installed"), &of("Auto-Installed: 1"));
+        assert!(found.is_empty());
     }
 
     #[test]

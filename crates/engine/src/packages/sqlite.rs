@@ -50,6 +50,8 @@ pub struct Database<'a> {
 const MAGIC: &[u8] = b"SQLite format 3\0";
 /// A row longer than this is left out: no name is.
 const LONGEST_ROW: usize = 64 * 1024;
+/// All rows of a table together, as they lie in memory. A page may lead to one row thousands of times, and be led to again itself.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// Pages in pages in pages: a table of 2^64 rows is not as deep.
 const DEEPEST: usize = 32;
 
@@ -97,7 +99,7 @@ impl<'a> Database<'a> {
     }
 
     fn rows_below(&self, root: u32) -> Vec<(i64, Vec<Value>)> {
-        let (mut rows, mut visited) = (Vec::new(), 0);
+        let (mut rows, mut visited, mut left) = (Vec::new(), 0, MOST_BYTES);
         let mut todo = vec![(root, 0)];
         while let Some((number, depth)) = todo.pop() {
             visited += 1;
@@ -115,7 +117,12 @@ impl<'a> Database<'a> {
             let count = be(page, header + 3, 2).unwrap_or(0);
             let cell_at = |index: usize| be(page, cells + 2 * index, 2);
             if is_leaf {
-                rows.extend((0..count).filter_map(|index| self.row(page, cell_at(index)?)));
+                for index in 0..count {
+                    if left == 0 {
+                        return rows;
+                    }
+                    rows.extend(cell_at(index).and_then(|at| self.row(page, at, &mut left)));
+                }
                 continue;
             }
             let right = be(page, header + 8, 4).map(|right| (right as u32, depth + 1));
@@ -128,12 +135,16 @@ impl<'a> Database<'a> {
         rows
     }
 
-    fn row(&self, page: &[u8], at: usize) -> Option<(i64, Vec<Value>)> {
+    /// What it takes is taken from `left` before it is made.
+    fn row(&self, page: &[u8], at: usize, left: &mut usize) -> Option<(i64, Vec<Value>)> {
         let (length, after) = varint(page, at)?;
         let (number, after) = varint(page, after)?;
         let length = usize::try_from(length).ok().filter(|&length| length <= LONGEST_ROW)?;
+        *left = left.saturating_sub(length + size_of::<(i64, Vec<Value>)>());
         let bytes = self.payload(page, after, length)?;
-        Some((number, columns(&bytes)?))
+        let columns = columns(&bytes)?;
+        *left = left.saturating_sub(columns.len() * size_of::<Value>());
+        Some((number, columns))
     }
 
     /// What of a row does not fit into its page is in a chain of others.
@@ -272,5 +283,32 @@ impl<'a> Log<'a> {
 
     fn is_sum(&self, (one, two): (u32, u32), at: usize) -> bool {
         be(self.bytes, at, 4) == Some(one as usize) && be(self.bytes, at + 4, 4) == Some(two as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 30,000 pointers to one row of 40,000 bytes: a gigabyte out of a page of 64 KiB.
+    #[test]
+    fn a_page_that_leads_to_one_row_again_and_again_takes_no_more_than_a_table_may() {
+        let mut page = vec![0; 65_536];
+        page[..16].copy_from_slice(MAGIC);
+        page[17] = 1;
+        page[100] = 13;
+        page[103..105].copy_from_slice(&30_000u16.to_be_bytes());
+        for pointer in page[108..108 + 60_000].chunks_exact_mut(2) {
+            pointer.copy_from_slice(&0x4040u16.to_be_bytes());
+        }
+        // 40,000 bytes, row 1; a header of four bytes, of which three say that a text of the rest follows.
+        page[0x4040..0x4048].copy_from_slice(&[0x82, 0xb8, 0x40, 0x01, 0x04, 0x84, 0xf0, 0x45]);
+        let database = Database::of(&page, b"").unwrap();
+        let rows = database.rows_below(1);
+        let bytes: usize =
+            rows.iter().flat_map(|(_, columns)| columns).filter_map(Value::text).map(str::len).sum();
+        assert!(bytes > 1_000_000, "only {bytes}: it is not the page that it is to be");
+        // What is no UTF-8 becomes three bytes.
+        assert!(bytes <= 3 * MOST_BYTES, "{bytes}");
     }
 }

@@ -127,9 +127,10 @@ impl Canary {
             .collect();
         let table = std::fs::read_to_string("/proc/self/mountinfo").expect("read the mounts");
         // Tests of other hosts mount and unmount meanwhile, all in the build's directory.
-        let scratch = self.prefix.ancestors().nth(2).expect("it lies in the scratch directory").to_owned();
+        let is_scratch = |path: &&Path| path.file_name().is_some_and(|name| name == "test-hosts");
+        let scratch = self.prefix.ancestors().find(is_scratch).expect("it lies in the scratch directory");
         let is_ours =
-            |line: &&str| line.split(' ').nth(4).is_some_and(|point| !Path::new(point).starts_with(&scratch));
+            |line: &&str| line.split(' ').nth(4).is_some_and(|point| !Path::new(point).starts_with(scratch));
         let mounts = table.lines().filter(is_ours).map(str::to_owned).collect();
         let handle = rustix::fs::open(
             &self.neighbour,
