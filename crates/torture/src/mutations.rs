@@ -25,6 +25,9 @@ pub struct Mutation {
     pub hunts: &'static [Hunt],
 }
 
+/// No fault shows these, but hostile roots do: `make hostile PLAIN=1`. Done wherever a path in a root is opened.
+pub const SEEN_BY_HOSTILE_ROOTS: &[&str] = &["plain-path"];
+
 macro_rules! mutations {
     ($($name:literal: [$($hunt:expr),+ $(,)?]),+ $(,)?) => {
         /// All of them.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::hunt::{Field, Hunt};
-use crate::mutations::{MUTATIONS, Mutation, Row};
+use crate::mutations::{MUTATIONS, Mutation, Row, SEEN_BY_HOSTILE_ROOTS};
 use crate::world::Unusable;
 
 /// Names the mutation to the program under test, and to all that it starts.
@@ -68,8 +68,7 @@ pub fn described(program: &Path) -> Result<Vec<(String, String)>, Unusable> {
     let list: Vec<(String, String)> = text
         .lines()
         .filter_map(|line| line.split_once(": ").map(|(name, text)| (name.to_owned(), text.to_owned())))
-        // No fault shows it, but hostile roots do: `make hostile PLAIN=1`.
-        .filter(|(name, _)| name != "plain-path")
+        .filter(|(name, _)| !SEEN_BY_HOSTILE_ROOTS.contains(&name.as_str()))
         .collect();
     if !list.iter().map(|(name, _)| name.as_str()).eq(MUTATIONS.iter().map(|mutation| mutation.name)) {
         return Err(Unusable(format!("{} has other mutations than there are hunts for", program.display())));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use torture::mutations::MUTATIONS;
+use torture::mutations::{MUTATIONS, SEEN_BY_HOSTILE_ROOTS};
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
@@ -41,7 +41,11 @@ fn every_mutation_is_done_in_one_place_and_hunted_for() {
     let hunted: BTreeMap<String, usize> =
         MUTATIONS.iter().map(|mutation| (mutation.name.to_owned(), 1)).collect();
     assert_eq!(hunted.len(), MUTATIONS.len(), "two hunts for one");
-    assert_eq!(used(), hunted);
+    let mut used = used();
+    for name in SEEN_BY_HOSTILE_ROOTS {
+        assert!(used.remove(*name).is_some(), "{name} is done nowhere");
+    }
+    assert_eq!(used, hunted);
 }
 
 #[test]
@@ -55,6 +59,7 @@ fn every_mutation_is_in_the_list_of_the_program_in_the_same_order() {
         .split("(\"")
         .skip(1)
         .filter_map(|part| part.split_once("\", \"").map(|(name, _)| name))
+        .filter(|name| !SEEN_BY_HOSTILE_ROOTS.contains(name))
         .collect();
     let hunted: Vec<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
     assert_eq!(listed, hunted);
