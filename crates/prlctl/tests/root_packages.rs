@@ -99,19 +99,52 @@ fn root_packages_that_cannot_be_installed_are_told_and_undo_nothing() {
     );
 }
 
-#[test]
-fn root_packages_of_dnf_are_read_out_of_its_history() {
-    let Some(host) = RealHost::new(PROGRAM) else { return };
+/// A busybox in which a shell has made something as root of the host: `$1` is its root, `$2` the test data.
+fn busybox_with(line: &str) -> Option<RealHost> {
+    let host = RealHost::new(PROGRAM)?;
     host.ok(["create", "web01", "--ostemplate", "busybox"]);
     host.ok(["mount", "web01"]);
     let root = host.path("vz/root").join(host.area("web01").file_name().expect("it has a name"));
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/data/rpm");
-    let line = "mkdir -p $2/var/lib/dnf $2/var/lib/rpm && cp $1/history.sqlite* $2/var/lib/dnf && cp $1/rpmdb.sqlite $2/var/lib/rpm";
-    let copied = Command::new("sh").args(["-c", line, "sh"]).arg(data).arg(root).status().expect("run cp");
-    assert!(copied.success());
+    let made =
+        Command::new("sh").args(["-ec", line, "sh"]).arg(root).arg(data).status().expect("run a shell");
+    assert!(made.success());
     host.ok(["umount", "web01"]);
+    Some(host)
+}
+
+#[test]
+fn root_packages_of_dnf_are_read_out_of_its_history() {
+    let history = "mkdir -p $1/var/lib/dnf $1/var/lib/rpm && cp $2/history.sqlite* $1/var/lib/dnf";
+    let Some(host) = busybox_with(&format!("{history} && cp $2/rpmdb.sqlite $1/var/lib/rpm")) else { return };
+    let ran = host.run(["reinstall", "web01", "--keep", "packages"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    // The history has a removal of `tool`, and the database has it still: nobody knows why it is there again.
+    assert!(ran.stderr.contains("2 packages were installed by hand: plugin tool\n"), "{ran}");
+    assert!(ran.stderr.contains("the new root has another package manager"), "{ran}");
+    drop(host);
+
+    let Some(host) = busybox_with(history) else { return };
     let ran = host.run(["reinstall", "web01", "--keep", "packages"]);
     assert_eq!(ran.code, 0, "{ran}");
     assert!(ran.stderr.contains("1 packages were installed by hand: plugin\n"), "{ran}");
-    assert!(ran.stderr.contains("the new root has another package manager"), "{ran}");
+    assert!(ran.stderr.contains("the database of rpm in the old root is none that can be read"), "{ran}");
+}
+
+#[test]
+fn root_records_of_packages_that_are_none_keep_nobody_from_a_new_root() {
+    for (line, told) in [
+        ("mkdir -p $1/var/lib/dpkg && truncate -s 1T $1/var/lib/dpkg/status", "more than the"),
+        ("mkdir -p $1/var/lib/dpkg && mkfifo $1/var/lib/dpkg/status", "a FIFO"),
+        ("mkdir -p $1/var/lib/rpm && truncate -s 1T $1/var/lib/rpm/rpmdb.sqlite", "cannot be read"),
+        (
+            "mkdir -p $1/var/lib/rpm && cp $2/rpmdb.sqlite $1/var/lib/rpm && truncate -s 1T $1/var/lib/rpm/rpmdb.sqlite",
+            "all that is installed is taken as installed by hand",
+        ),
+    ] {
+        let Some(host) = busybox_with(line) else { return };
+        let ran = host.run(["reinstall", "web01", "--keep", "packages"]);
+        assert_eq!(ran.code, 0, "{line}\n{ran}");
+        assert!(ran.stderr.contains(told), "{line}\n{ran}");
+    }
 }

@@ -22,6 +22,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -111,6 +112,23 @@ impl LayeredRoot {
             return self.upper.read_file(path, limit);
         }
         read_found(self.find_followed(path)?, path, limit)
+    }
+
+    /// A regular file opened for reading, symlinks followed inside this root. `None`: nothing is there.
+    pub fn open_file_followed(&self, path: &Path) -> Result<Option<File>, TreeError> {
+        let held = if self.lower.is_none() {
+            self.upper.hold(path, true)?
+        } else {
+            match self.find_followed(path)? {
+                Found::Missing => None,
+                Found::Node(handle, facts) => Some((handle, facts)),
+                Found::Directory(_, facts) => {
+                    return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
+                }
+            }
+        };
+        let Some((handle, facts)) = held else { return Ok(None) };
+        root::open_held(&handle, &facts, path).map(Some)
     }
 
     /// Whether `path`, followed inside this root, is a regular file that somebody may execute.

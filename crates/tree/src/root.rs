@@ -270,6 +270,14 @@ pub(crate) fn existing_directory(facts: &Facts, path: &Path) -> Result<bool, Tre
     Err(TreeError::NotDirectory { path: path.to_owned(), kind: facts.kind() })
 }
 
+/// Opens what is held, if it is a regular file.
+pub(crate) fn open_held(handle: &OwnedFd, facts: &Facts, path: &Path) -> Result<File, TreeError> {
+    if !facts.is_regular() {
+        return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
+    }
+    node::open_regular(handle).map(File::from).map_err(|error| TreeError::io("open", path, error))
+}
+
 /// Reads what is held, if it is a regular file that is small enough. A file may grow while it is read, or
 /// say that it has no bytes and have some: what counts is what comes.
 pub(crate) fn read_held(
@@ -278,16 +286,12 @@ pub(crate) fn read_held(
     path: &Path,
     limit: u64,
 ) -> Result<FileBytes, TreeError> {
-    if !facts.is_regular() {
-        return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
-    }
     let too_large = |size| TreeError::TooLarge { path: path.to_owned(), size, limit };
-    if facts.size > limit {
+    if facts.is_regular() && facts.size > limit {
         return Err(too_large(facts.size));
     }
-    let file = node::open_regular(handle).map_err(|error| TreeError::io("open", path, error))?;
     let mut bytes = Vec::new();
-    File::from(file)
+    open_held(handle, facts, path)?
         .take(limit.saturating_add(1))
         .read_to_end(&mut bytes)
         .map_err(|error| TreeError::io("read", path, error))?;

@@ -11,9 +11,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use tree::LayeredRoot;
+use tree::{LayeredRoot, TreeError};
 
 use crate::error::Result;
+
+/// What reading records comes to.
+type Read<T> = std::result::Result<T, TreeError>;
 
 /// Where the script is, in the new root.
 pub const SCRIPT: &str = "/root/install-packages.sh";
@@ -70,29 +73,52 @@ pub fn carry(old: &LayeredRoot, new: &LayeredRoot) -> Result<PackageReport> {
     let Some(family) = family(old)? else {
         return Ok(nothing("the old root has no package manager that is known"));
     };
-    let Some(mut packages) = by_hand(old, family)? else {
-        return Ok(nothing(
-            "neither dnf nor yum tells in the old root why anything is installed, or what they tell cannot be read",
-        ));
+    let mut notes = Vec::new();
+    let mut packages = match by_hand(old, family, &mut notes) {
+        Ok(Some(packages)) => packages,
+        Ok(None) => {
+            return Ok(nothing(
+                "neither dnf nor yum tells in the old root why anything is installed, or what they tell cannot be read, and nor can \
+                 the database of rpm",
+            ));
+        }
+        // The old root is broken, or made to be: that keeps nobody from a new one.
+        Err(error) if is_no_record(&error) => {
+            return Ok(nothing(&format!("what was installed by hand is not known: {error}")));
+        }
+        Err(error) => return Err(error.into()),
     };
     let same = self::family(new)? == Some(family);
     if same {
-        for present in installed(new, family)? {
-            packages.remove(&present);
+        match installed(new, family) {
+            Ok(Some(present)) => packages.retain(|name| !present.contains(name)),
+            Ok(None) => {
+                notes.push("the new root may have some of them: its database cannot be read".to_owned())
+            }
+            Err(error) if is_no_record(&error) => {
+                notes.push(format!("the new root may have some of them: {error}"));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     let packages: Vec<String> = packages.into_iter().collect();
+    let noted = |outcome: String| [vec![outcome], notes.clone()].concat().join("; ");
     if packages.is_empty() {
-        return Ok(nothing("the new root has all that was installed by hand"));
+        return Ok(nothing(&noted("the new root has all that was installed by hand".to_owned())));
     }
     if !same {
         let outcome = "the new root has another package manager: they are to be installed by hand".to_owned();
-        return Ok(PackageReport { packages, script: None, outcome });
+        return Ok(PackageReport { packages, script: None, outcome: noted(outcome) });
     }
     new.make_directory(Path::new("/root"), 0o700, 0, 0)?;
     new.replace_file(Path::new(SCRIPT), script(family, &packages).as_bytes(), 0o700, 0, 0)?;
-    let outcome = format!("{SCRIPT} in the container installs them");
+    let outcome = noted(format!("{SCRIPT} in the container installs them"));
     Ok(PackageReport { packages, script: Some(SCRIPT.to_owned()), outcome })
+}
+
+/// What is there is no record of any package manager; not: it could not be read.
+fn is_no_record(error: &TreeError) -> bool {
+    matches!(error, TreeError::TooLarge { .. } | TreeError::NotRegular { .. })
 }
 
 /// What any of the readers takes for names in these bytes: for `fuzzing`, since nothing of them is reached but through roots.
@@ -105,7 +131,7 @@ pub fn names_in(bytes: &[u8]) -> BTreeSet<String> {
     names
 }
 
-fn family(root: &LayeredRoot) -> Result<Option<Family>> {
+fn family(root: &LayeredRoot) -> Read<Option<Family>> {
     for (path, family) in [(DPKG, Family::Dpkg), (APK, Family::Apk)] {
         if root.kind_followed(Path::new(path))?.is_some() {
             return Ok(Some(family));
@@ -114,25 +140,28 @@ fn family(root: &LayeredRoot) -> Result<Option<Family>> {
     Ok(rpm::is_there(root)?.then_some(Family::Rpm))
 }
 
-fn text(root: &LayeredRoot, path: &str) -> Result<String> {
+fn text(root: &LayeredRoot, path: &str) -> Read<String> {
     let file = root.read_file_followed(Path::new(path), LARGEST)?;
     Ok(file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).unwrap_or_default())
 }
 
 /// `None`: that cannot be told.
-fn by_hand(root: &LayeredRoot, family: Family) -> Result<Option<BTreeSet<String>>> {
+fn by_hand(root: &LayeredRoot, family: Family, notes: &mut Vec<String>) -> Read<Option<BTreeSet<String>>> {
     Ok(match family {
         Family::Dpkg => Some(dpkg_by_hand(&text(root, DPKG)?, &text(root, APT)?)),
         Family::Apk => Some(apk_world(&text(root, APK)?)),
-        Family::Rpm => rpm::by_hand(root)?,
+        Family::Rpm => rpm::by_hand(root, notes)?,
     })
 }
 
-fn installed(root: &LayeredRoot, family: Family) -> Result<BTreeSet<String>> {
+/// `None`: that cannot be told.
+fn installed(root: &LayeredRoot, family: Family) -> Read<Option<BTreeSet<String>>> {
     Ok(match family {
-        Family::Dpkg => dpkg_installed(&text(root, DPKG)?).into_iter().map(|package| package.name).collect(),
-        Family::Apk => apk_world(&text(root, APK)?),
-        Family::Rpm => rpm::installed(root)?.unwrap_or_default(),
+        Family::Dpkg => {
+            Some(dpkg_installed(&text(root, DPKG)?).into_iter().map(|package| package.name).collect())
+        }
+        Family::Apk => Some(apk_world(&text(root, APK)?)),
+        Family::Rpm => rpm::installed(root)?,
     })
 }
 
@@ -228,7 +257,7 @@ fn script(family: Family, packages: &[String]) -> String {
             \x20   for manager in dnf dnf5 microdnf yum tdnf; do\n\
             \x20       if command -v $manager >/dev/null; then $manager -y install \"$@\"; return; fi\n\
             \x20   done\n\
-            \x20   return 127\n\
+            \x20   zypper --non-interactive install \"$@\"\n\
             }\n\
             install $packages && exit\n\
             missing=\n\
@@ -242,7 +271,20 @@ fn script(family: Family, packages: &[String]) -> String {
         "#!/bin/sh\n\
         # What was installed by hand in the root before this one. Made by `prlctl reinstall --keep packages`; may be run again.\n\
         packages=\"{packages}\"\n\
-        if ! awk 'NR > 1 && $2 == \"00000000\" {{ found = 1 }} END {{ exit !found }}' /proc/net/route; then\n\
+        has_network() {{\n\
+        \x20   while read -r _ destination _; do\n\
+        \x20       [ \"$destination\" != 00000000 ] || return 0\n\
+        \x20   done </proc/net/route\n\
+        \x20   [ -r /proc/net/ipv6_route ] || return 1\n\
+        \x20   while read -r destination length _ _ _ _ _ _ _ device; do\n\
+        \x20       case $destination$length/$device in\n\
+        \x20       */lo) ;;\n\
+        \x20       0000000000000000000000000000000000/*) return 0 ;;\n\
+        \x20       esac\n\
+        \x20   done </proc/net/ipv6_route\n\
+        \x20   return 1\n\
+        }}\n\
+        if ! has_network; then\n\
         \x20   echo 'there is no network: run this again when there is one'\n\
         \x20   exit {NO_NETWORK}\n\
         fi\n\

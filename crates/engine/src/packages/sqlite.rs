@@ -2,9 +2,36 @@
 //!
 //! As much of the format (<https://www.sqlite.org/fileformat2.html>) as the records of rpm and dnf need: table b-trees with their overflow pages, and the
 //! write-ahead log beside the file, in which dnf leaves its newest transactions for good. A container's root has made these bytes, and they are read as
-//! root: so not by the library, which is C. Nothing is trusted in them; whatever they say, no more pages are visited than there are.
+//! root: so not by the library, which is C. Nothing is trusted in them; whatever they say, what is read and kept of them has an end. Only the pages of the
+//! tables that are asked for are read: the database of rpm has hundreds of megabytes where some hundred packages are installed.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that lie in memory or in a file.
+pub trait Stored: std::fmt::Debug {
+    /// Those from there on; `None`: there are not as many.
+    fn part(&self, from: u64, length: usize) -> Option<Vec<u8>>;
+}
+
+impl Stored for &[u8] {
+    fn part(&self, from: u64, length: usize) -> Option<Vec<u8>> {
+        let from = usize::try_from(from).ok()?;
+        self.get(from..from.checked_add(length)?).map(<[u8]>::to_vec)
+    }
+}
+
+impl Stored for File {
+    fn part(&self, from: u64, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.read_exact_at(&mut bytes, from).ok()?;
+        Some(bytes)
+    }
+}
+
+/// What a database has that has none: its log.
+pub const NO_LOG: &[u8] = b"";
 
 /// A column of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +62,16 @@ impl Value {
     }
 }
 
-/// A database that lies in memory.
+/// A database and the log beside it.
 #[derive(Debug)]
 pub struct Database<'a> {
-    file: &'a [u8],
+    file: &'a dyn Stored,
+    log: &'a dyn Stored,
     page_size: usize,
-    /// What every page has reserved at its end.
+    /// What every page has not reserved at its end.
     usable: usize,
-    /// Pages that the log has newer.
-    newer: HashMap<u32, &'a [u8]>,
-    pages: usize,
+    /// Pages that the log has newer, and where in it.
+    newer: HashMap<u32, u64>,
 }
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -52,32 +79,37 @@ const MAGIC: &[u8] = b"SQLite format 3\0";
 const LONGEST_ROW: usize = 64 * 1024;
 /// All rows of a table together, as they lie in memory. A page may lead to one row thousands of times, and be led to again itself.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// Of one table. The names of 100,000 packages fill a thousand.
+const MOST_PAGES: usize = 16 * 1024;
+/// Of a log: SQLite writes it back after a thousand.
+const MOST_FRAMES: usize = 64 * 1024;
 /// Pages in pages in pages: a table of 2^64 rows is not as deep.
 const DEEPEST: usize = 32;
 
 impl<'a> Database<'a> {
     /// Of a file, and of the log beside it, which may be empty. `None`: it is none.
-    pub fn of(file: &'a [u8], log: &'a [u8]) -> Option<Database<'a>> {
-        let size = |bytes: &[u8]| match usize::from(u16::from_be_bytes([*bytes.get(16)?, *bytes.get(17)?])) {
-            1 => Some(65_536),
-            size if size.is_power_of_two() && size >= 512 => Some(size),
-            _ => None,
-        };
+    pub fn of(file: &'a dyn Stored, log: &'a dyn Stored) -> Option<Database<'a>> {
+        let newer = Log::of(log).map(|log| Some((log.page_size, log.pages()?)));
+        // Not without what may be the newest.
+        let newer = if let Some(newer) = newer { Some(newer?) } else { None };
         // A database that has been made and never been checkpointed is all in its log.
-        let newer = Log::of(log).map(|log| (log.page_size, log.pages()));
-        let first = match &newer {
-            Some((_, pages)) if pages.contains_key(&1) => pages[&1],
-            _ => file,
+        let in_log = newer.as_ref().and_then(|(_, pages)| pages.get(&1).copied());
+        let first = match in_log {
+            Some(at) => log.part(at, 100)?,
+            None => file.part(0, 100)?,
         };
         if !first.starts_with(MAGIC) {
             return None;
         }
-        let page_size = size(first)?;
+        let page_size = match be(&first, 16, 2)? {
+            1 => 65_536,
+            size if size.is_power_of_two() && size >= 512 => size,
+            _ => return None,
+        };
         let newer =
             newer.filter(|(logged, _)| *logged == page_size).map(|(_, pages)| pages).unwrap_or_default();
-        let usable = page_size.checked_sub(usize::from(*first.get(20)?)).filter(|&usable| usable >= 480)?;
-        let pages = file.len() / page_size + newer.len();
-        Some(Database { file, page_size, usable, newer, pages })
+        let usable = page_size.checked_sub(be(&first, 20, 1)?).filter(|&usable| usable >= 480)?;
+        Some(Database { file, log, page_size, usable, newer })
     }
 
     /// The rows of a table, each with its number, which stands for an INTEGER PRIMARY KEY. Of a table that is not there, or is torn, as many as there are.
@@ -90,12 +122,11 @@ impl<'a> Database<'a> {
         root.and_then(|root| u32::try_from(root).ok()).map(|root| self.rows_below(root)).unwrap_or_default()
     }
 
-    fn page(&self, number: u32) -> Option<&'a [u8]> {
-        if let Some(page) = self.newer.get(&number) {
-            return Some(page);
+    fn page(&self, number: u32) -> Option<Vec<u8>> {
+        if let Some(&at) = self.newer.get(&number) {
+            return self.log.part(at, self.page_size);
         }
-        let from = usize::try_from(number).ok()?.checked_sub(1)?.checked_mul(self.page_size)?;
-        self.file.get(from..from.checked_add(self.page_size)?)
+        self.file.part(u64::from(number).checked_sub(1)? * self.page_size as u64, self.page_size)
     }
 
     fn rows_below(&self, root: u32) -> Vec<(i64, Vec<Value>)> {
@@ -103,10 +134,11 @@ impl<'a> Database<'a> {
         let mut todo = vec![(root, 0)];
         while let Some((number, depth)) = todo.pop() {
             visited += 1;
-            if visited > self.pages || depth > DEEPEST {
+            if visited > MOST_PAGES || todo.len() > MOST_PAGES || depth > DEEPEST {
                 break;
             }
             let Some(page) = self.page(number) else { continue };
+            let page = page.as_slice();
             let header = if number == 1 { 100 } else { 0 };
             let Some(&kind) = page.get(header) else { continue };
             let (cells, is_leaf) = match kind {
@@ -162,7 +194,7 @@ impl<'a> Database<'a> {
             let page = self.page(u32::try_from(next).ok()?)?;
             let part = (length - bytes.len()).min(self.usable - 4);
             bytes.extend_from_slice(page.get(4..4 + part)?);
-            next = be(page, 0, 4)?;
+            next = be(&page, 0, 4)?;
         }
         Some(bytes)
     }
@@ -225,7 +257,8 @@ fn be(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
 
 /// A write-ahead log.
 struct Log<'a> {
-    bytes: &'a [u8],
+    stored: &'a dyn Stored,
+    header: [u8; LOG_HEADER],
     page_size: usize,
     is_big_endian: bool,
 }
@@ -234,39 +267,42 @@ const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
 impl<'a> Log<'a> {
-    fn of(bytes: &'a [u8]) -> Option<Log<'a>> {
-        let is_big_endian = match be(bytes, 0, 4)? {
+    fn of(stored: &'a dyn Stored) -> Option<Log<'a>> {
+        let header: [u8; LOG_HEADER] = stored.part(0, LOG_HEADER)?.try_into().ok()?;
+        let is_big_endian = match be(&header, 0, 4)? {
             0x377f_0682 => false,
             0x377f_0683 => true,
             _ => return None,
         };
         let page_size =
-            be(bytes, 8, 4).filter(|size| size.is_power_of_two() && (512..=65_536).contains(size))?;
-        Some(Log { bytes, page_size, is_big_endian })
+            be(&header, 8, 4).filter(|size| size.is_power_of_two() && (512..=65_536).contains(size))?;
+        Some(Log { stored, header, page_size, is_big_endian })
     }
 
-    /// The newest of every page as of the last transaction that was written whole. What a former use of the log has left at its end has another salt, or
-    /// another sum.
-    fn pages(&self) -> HashMap<u32, &'a [u8]> {
+    /// Where the newest of every page is as of the last transaction that was written whole; `None`: it is too long to be read. What a former use of the log
+    /// has left at its end has another salt, or another sum.
+    fn pages(&self) -> Option<HashMap<u32, u64>> {
         let (mut committed, mut pending) = (HashMap::new(), HashMap::new());
-        let mut sum = self.sum((0, 0), &self.bytes[..24]);
-        if !self.is_sum(sum, 24) {
-            return committed;
+        let mut sum = self.sum((0, 0), &self.header[..24]);
+        if !is_sum(sum, &self.header[24..]) {
+            return Some(committed);
         }
-        let mut at = LOG_HEADER;
-        while let Some(frame) = self.bytes.get(at..at + FRAME_HEADER + self.page_size) {
+        let mut at = LOG_HEADER as u64;
+        let length = FRAME_HEADER + self.page_size;
+        for _ in 0..MOST_FRAMES {
+            let Some(frame) = self.stored.part(at, length) else { return Some(committed) };
             sum = self.sum(self.sum(sum, &frame[..8]), &frame[FRAME_HEADER..]);
-            if frame[8..16] != self.bytes[16..24] || !self.is_sum(sum, at + 16) {
-                break;
+            if frame[8..16] != self.header[16..24] || !is_sum(sum, &frame[16..24]) {
+                return Some(committed);
             }
-            let (page, commit) = (be(frame, 0, 4).unwrap_or(0), be(frame, 4, 4).unwrap_or(0));
-            pending.insert(page as u32, &frame[FRAME_HEADER..]);
+            let (page, commit) = (be(&frame, 0, 4)?, be(&frame, 4, 4)?);
+            pending.insert(page as u32, at + FRAME_HEADER as u64);
             if commit != 0 {
                 committed.extend(pending.drain());
             }
-            at += FRAME_HEADER + self.page_size;
+            at += length as u64;
         }
-        committed
+        None
     }
 
     fn sum(&self, (mut one, mut two): (u32, u32), bytes: &[u8]) -> (u32, u32) {
@@ -280,10 +316,10 @@ impl<'a> Log<'a> {
         }
         (one, two)
     }
+}
 
-    fn is_sum(&self, (one, two): (u32, u32), at: usize) -> bool {
-        be(self.bytes, at, 4) == Some(one as usize) && be(self.bytes, at + 4, 4) == Some(two as usize)
-    }
+fn is_sum((one, two): (u32, u32), stored: &[u8]) -> bool {
+    be(stored, 0, 4) == Some(one as usize) && be(stored, 4, 4) == Some(two as usize)
 }
 
 #[cfg(test)]
@@ -303,7 +339,8 @@ mod tests {
         }
         // 40,000 bytes, row 1; a header of four bytes, of which three say that a text of the rest follows.
         page[0x4040..0x4048].copy_from_slice(&[0x82, 0xb8, 0x40, 0x01, 0x04, 0x84, 0xf0, 0x45]);
-        let database = Database::of(&page, b"").unwrap();
+        let page = page.as_slice();
+        let database = Database::of(&page, &NO_LOG).unwrap();
         let rows = database.rows_below(1);
         let bytes: usize =
             rows.iter().flat_map(|(_, columns)| columns).filter_map(Value::text).map(str::len).sum();
