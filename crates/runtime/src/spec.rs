@@ -71,8 +71,9 @@ pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
         .seccomp(seccomp()?)
         // `/old` comes and goes by propagation from the monitor's namespace.
         .rootfs_propagation("slave")
+        // Nothing in `/proc` is covered: its ids own nothing there, and what is covered keeps every namespace in it from having a `/proc` of its own.
         .masked_paths(Vec::<String>::new())
-        .readonly_paths(vec!["/proc/sysrq-trigger".to_owned()])
+        .readonly_paths(Vec::<String>::new())
         .build()?;
 
     let capabilities: oci_spec::runtime::Capabilities = capabilities().into_iter().collect();
@@ -253,7 +254,7 @@ pub fn capabilities() -> Vec<Capability> {
 }
 
 /// The machine's own, and those whose programs it also runs: a call of theirs must not be a way round.
-fn architectures() -> Vec<Arch> {
+pub(crate) fn architectures() -> Vec<Arch> {
     if cfg!(target_arch = "aarch64") {
         vec![Arch::ScmpArchAarch64, Arch::ScmpArchArm]
     } else {
