@@ -26,5 +26,6 @@ pub mod mountinfo;
 pub mod mounts;
 pub mod mounts_of_container;
 pub mod script;
+pub mod shut_in;
 pub mod spec;
 pub mod state;

@@ -23,12 +23,14 @@ pub mod hostile;
 pub mod judge;
 pub mod machine;
 pub mod real_host;
+pub mod tar_maker;
 pub mod terminal;
 
 pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};
 pub use machine::VirtualMachine;
 pub use real_host::{Ran, RealHost};
+pub use tar_maker::{TarHeader, TarMaker};
 pub use terminal::Terminal;
 
 /// How long to wait for what takes less than `seconds` on a machine of today: `REROOT_TEST_PATIENCE` times as long where that is set, as on one that is

@@ -144,6 +144,25 @@ impl<'a> Copier<'a> {
         self.copy_at(path, true)
     }
 
+    /// Copies all that there is, and gives the top what it has in the old root.
+    ///
+    /// # Errors
+    /// As [`Copier::copy`].
+    pub fn copy_all(&mut self) -> Result<(), TreeError> {
+        let top = Path::new("/");
+        for name in self.from.names(top)?.unwrap_or_default() {
+            self.copy(&top.join(name))?;
+        }
+        let Found::Directory(from, facts) = self.from.resolve(top)?.1 else { return Ok(()) };
+        let Found::Directory(Merged { upper: Some(to), .. }, _) = self.to.resolve(top)?.1 else {
+            return Ok(());
+        };
+        let Some(from) = from.shown() else { return Ok(()) };
+        transfer::give_directory(to.as_fd(), from, &facts, self.transfer.ids)
+            .and_then(|()| transfer::give_times(to.as_fd(), &facts))
+            .map_err(|error| TreeError::io("copy", top, error))
+    }
+
     /// The same, of a directory without what is in it.
     ///
     /// # Errors

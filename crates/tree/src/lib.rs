@@ -34,6 +34,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod unpack;
 mod write;
 
 pub use built::{Accepted, BuiltRootError, accept_built_root};
@@ -52,3 +53,4 @@ pub use restore::{Restore, RestoreError, Restored, restore};
 pub use root::{FileBytes, Kind, Root};
 pub use sync::{sync_filesystem, sync_small_tree};
 pub use transfer::can_clone;
+pub use unpack::{Moment, NewNode, Properties, Unpack, UnpackError, UnpackLimits, Unpacked};

@@ -13,10 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Of a large file so much is copied before somebody is asked whether to go on.
 const CHUNK: usize = 16 * 1024 * 1024;
 const BUFFER: usize = 1024 * 1024;
-const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+pub(crate) const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 const DEFAULT_LIST: &CStr = c"system.posix_acl_default";
 /// overlayfs' own marks, which say nothing of the file.
-const OVERLAY: &[u8] = b"trusted.overlay.";
+pub(crate) const OVERLAY: &[u8] = b"trusted.overlay.";
 
 /// What was learnt of the filesystem on the way.
 #[derive(Debug, Default)]

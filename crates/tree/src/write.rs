@@ -50,7 +50,7 @@ impl Durable {
 
 impl Owned {
     /// The owner first: a change of owner clears setuid and setgid.
-    fn give(self, made: impl AsFd) -> Result<(), Errno> {
+    pub(crate) fn give(self, made: impl AsFd) -> Result<(), Errno> {
         fs::fchown(&made, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
         fs::fchmod(&made, Mode::from_raw_mode(self.mode & 0o7777))
     }

@@ -1,0 +1,175 @@
+//! The entries of one archive, or of one layer of an image, into a tree.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::Path;
+
+use tree::{NewNode, Root, Unpack, UnpackError, Unpacked};
+
+use crate::acl::{self, Who};
+use crate::entry::{Entry, Kind};
+use crate::error::ArchiveError;
+use crate::tar::Reader;
+
+/// Lists that name somebody, whose number is known only at the end, in bytes. No root has as many.
+const MOST_LISTS: usize = 8 * 1024 * 1024;
+/// Owners whose names are remembered.
+const MOST_KNOWN: usize = 10_000;
+/// No system takes a longer name.
+const LONGEST_USER: usize = 256;
+/// `/etc/passwd`.
+const LONGEST_ACCOUNTS: u64 = 4 * 1024 * 1024;
+/// Device nodes that are named in what is told.
+const NAMED: usize = 100;
+
+/// What was in the archive and is not in the tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Device nodes: a container gets its devices from us.
+    pub devices: Vec<Vec<u8>>,
+    /// More of them than are named.
+    pub more_devices: u64,
+}
+
+/// Access lists that have still to be given, since they name users; see [`Lists::give`].
+#[derive(Debug, Default)]
+pub struct Lists {
+    waiting: Vec<(Vec<u8>, usize, Vec<u8>)>,
+    bytes: usize,
+    known: HashMap<(Who, Vec<u8>), u32>,
+}
+
+/// Where entries go.
+pub struct Target<'a> {
+    /// The tree.
+    pub tree: &'a mut Unpack,
+    /// Its access lists.
+    pub lists: &'a mut Lists,
+    /// What does not go there.
+    pub left: &'a mut Left,
+    /// Asked now and then whether to go on.
+    pub goes_on: &'a mut dyn FnMut(Unpacked) -> bool,
+}
+
+impl std::fmt::Debug for Target<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Target").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+/// The path in the tree that an entry goes to.
+pub type Place<'a> = &'a mut dyn FnMut(&Entry) -> Result<Option<Vec<u8>>, ArchiveError>;
+
+/// Unpacks all entries, each under the path that `place` gives it; one that has none is passed over.
+///
+/// # Errors
+/// [`ArchiveError`]: then the tree is in no state that anybody should use.
+pub fn unpack<R: Read>(
+    reader: &mut Reader<R>,
+    target: &mut Target<'_>,
+    place: Place<'_>,
+) -> Result<(), ArchiveError> {
+    while let Some(entry) = reader.next_entry()? {
+        if let Some(path) = place(&entry)? {
+            target.make(reader, entry, &path, place)?;
+        }
+        if !(target.goes_on)(target.tree.unpacked()) {
+            return Err(ArchiveError::Interrupted);
+        }
+    }
+    Ok(())
+}
+
+impl Target<'_> {
+    fn make<R: Read>(
+        &mut self,
+        reader: &mut Reader<R>,
+        entry: Entry,
+        path: &[u8],
+        place: Place<'_>,
+    ) -> Result<(), ArchiveError> {
+        for (who, name, id) in
+            [(Who::User, &entry.user, entry.properties.uid), (Who::Group, &entry.group, entry.properties.gid)]
+        {
+            if (1..=LONGEST_USER).contains(&name.len()) && self.lists.known.len() < MOST_KNOWN {
+                self.lists.known.insert((who, name.clone()), id);
+            }
+        }
+        let mut data = reader.data();
+        let linked;
+        let what = match &entry.kind {
+            Kind::File { size, segments } => NewNode::File { size: *size, segments, contents: &mut data },
+            Kind::HardLink(to) => {
+                // It is one of the archive's paths, and so goes where that went.
+                let to = Entry { path: to.clone(), ..entry.clone() };
+                linked = place(&to)?.ok_or_else(|| {
+                    ArchiveError::unpack(&entry.path, UnpackError::NoTarget { target: to.path.clone() })
+                })?;
+                NewNode::HardLink(&linked)
+            }
+            Kind::Symlink(to) => NewNode::Symlink(to),
+            Kind::Directory => NewNode::Directory,
+            Kind::Fifo => NewNode::Fifo,
+            Kind::Device => {
+                if self.left.devices.len() < NAMED {
+                    self.left.devices.push(entry.path);
+                } else {
+                    self.left.more_devices += 1;
+                }
+                return Ok(());
+            }
+        };
+        self.tree
+            .make(path, what, &entry.properties, self.goes_on)
+            .map_err(|source| ArchiveError::unpack(&entry.path, source))?;
+        if matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_)) {
+            return Ok(());
+        }
+        for (index, list) in entry.lists.into_iter().enumerate() {
+            if let Some(list) = list {
+                self.lists.bytes += path.len() + list.len();
+                self.lists.waiting.push((path.to_owned(), index, list));
+            }
+        }
+        if self.lists.waiting.len() > MOST_LISTS {
+            return Err(ArchiveError::entry(
+                &entry.path,
+                format!("with it more than {MOST_LISTS} have access lists"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Lists {
+    /// Gives them: when all is unpacked that may say whom a name means, which is looked up in `root`, the top of the tree.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; also when nothing says whom a name means.
+    pub fn give(mut self, tree: &mut Unpack, root: &Root) -> Result<(), ArchiveError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        for (who, path) in [(Who::User, "etc/passwd"), (Who::Group, "etc/group")] {
+            let file = root.read_file(Path::new(path), LONGEST_ACCOUNTS).ok().flatten();
+            for line in file.iter().flat_map(|file| file.bytes.split(|&byte| byte == b'\n')) {
+                let mut fields = line.split(|&byte| byte == b':');
+                let (name, id) = (fields.next(), fields.nth(1).and_then(crate::pax::number));
+                if let (Some(name), Some(Ok(id))) = (name, id.map(u32::try_from)) {
+                    self.known.insert((who, name.to_owned()), id);
+                }
+            }
+        }
+        let resolve = |who: Who, name: &[u8]| self.known.get(&(who, name.to_owned())).copied();
+        for (path, index, text) in &self.waiting {
+            let value = acl::binary(text, &resolve).map_err(|because| ArchiveError::entry(path, because))?;
+            let name = [c"system.posix_acl_access", c"system.posix_acl_default"][*index];
+            match tree.set_attribute(path, name, &value) {
+                // Removed again by what came later.
+                Err(UnpackError::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.map_err(|source| ArchiveError::unpack(path, source))?,
+            }
+        }
+        Ok(())
+    }
+}
