@@ -1,6 +1,5 @@
 //! One container, locked: its roots, what a start of it takes, and starting and stopping it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use runtime::confined::Reach;
@@ -11,6 +10,8 @@ use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, Generati
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::host::{Host, damaged};
 use crate::runtime::{Root, Runtime, Start};
+use crate::template::Init;
+use tree::LayeredRoot;
 
 /// An init, a shell and what the shell runs.
 const LEAST_PROCESSES: u64 = 4;
@@ -249,18 +250,12 @@ impl Container<'_> {
         let look = self.runtime().look(self.id(), &root).map_err(|error| {
             Failure::new(Code::System, "cannot look into the root").because(error.because)
         })?;
-        for systemd in ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"] {
-            if look.has_executable(Path::new(systemd)).unwrap_or(false) {
-                return Ok(("/sbin/init".to_owned(), "SIGRTMIN+3".to_owned(), true));
-            }
-        }
-        let is_ours = look
-            .read_file(Path::new("/sbin/init"), 64 * 1024)
-            .ok()
-            .flatten()
-            .is_some_and(|file| crate::template::is_busybox_init(&file.bytes));
-        let signal = if is_ours { crate::template::BUSYBOX_STOP_SIGNAL } else { "SIGPWR" };
-        Ok(("/sbin/init".to_owned(), signal.to_owned(), false))
+        // One that has none cannot be started, which the start itself says best.
+        let none =
+            || Init { path: "/sbin/init".to_owned(), stop_signal: "SIGPWR".to_owned(), is_systemd: false };
+        let init =
+            crate::template::init_of(&LayeredRoot::new(look, None)).ok().flatten().unwrap_or_else(none);
+        Ok((init.path, init.stop_signal, init.is_systemd))
     }
 
     /// What a generation is started with.

@@ -58,6 +58,12 @@ pub enum What {
         entries: u64,
         /// So far.
         bytes: u64,
+        /// Of what is read, where its length is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        percent: Option<u8>,
+        /// At the present pace, rounded up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds_left: Option<u64>,
     },
     /// A script has written a line, of which nothing can control a terminal any more.
     Script {

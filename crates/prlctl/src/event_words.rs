@@ -20,8 +20,10 @@ pub fn words(event: &Event) -> Option<String> {
             }
         },
         What::Step { text, .. } | What::Note { text } | What::Interrupted { text } => text.clone(),
-        What::Progress { entries, bytes, .. } => {
-            format!("... {entries} entries, {} so far", in_words(*bytes))
+        What::Progress { entries, bytes, percent, seconds_left, .. } => {
+            let percent = percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+            let left = seconds_left.map(|left| format!(", {left} s left")).unwrap_or_default();
+            format!("... {entries} entries, {} so far{percent}{left}", in_words(*bytes))
         }
         What::Script { script, line } => format!("{script}: {line}"),
         What::LeftOut { lines } => format!("[{lines} lines of scripts are not kept]"),

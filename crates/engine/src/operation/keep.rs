@@ -5,18 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use tree::{Changed, Copied, Copier, Except, LayeredRoot, TreeError};
 
 use super::build::layers;
 use super::carry::{Roots, files_of};
 use super::change::ChangeWork;
+use super::pace::Pace;
 use crate::accounts::{self, AccountFiles};
 use crate::error::{Code, Failure, Result};
-use crate::event::What;
 use crate::host::Container;
 use crate::keep::{HomeOf, Keep, Pattern, RESERVED, find, said};
 use crate::packages;
@@ -29,9 +27,6 @@ const EXCEPT: Except<'_> = Except {
     unsaved: &["/etc/machine-id", "/etc/hostname", "/etc/hosts"],
     reserved: &RESERVED,
 };
-/// So long nothing is said, and then as often.
-const SILENCE: Duration = Duration::from_millis(500);
-const PACE: Duration = Duration::from_secs(5);
 /// More are only counted.
 const MOST_TOLD: usize = 20;
 
@@ -98,8 +93,8 @@ pub fn keep(work: &mut ChangeWork<'_>, roots: &Roots) -> Result<()> {
     let homes = homes(old, &making.keep, new_accounts.passwd.as_deref())?;
 
     let mut report = KeepReport::default();
-    let mut pace = Pace::new(container);
-    let mut told = |copied: &Copied| pace.goes_on(copied);
+    let mut pace = Pace::new(container.host, "carry");
+    let mut told = |copied: &Copied| pace.goes_on(copied.entries, copied.bytes);
     let mut copier = Copier::new(old, new, EXCEPT, &mut told);
     for keep in &making.keep {
         container.host.step("carry", &format!("Keeping {} ...", keep.said()));
@@ -341,34 +336,6 @@ fn changed_owners(owners: &BTreeMap<u32, u64>, old: &AccountFiles, new: &Account
         }
     }
     lines
-}
-
-/// Tells how far it is, and hears whether to stop.
-struct Pace<'a> {
-    container: &'a Container<'a>,
-    interrupt: Option<std::os::fd::OwnedFd>,
-    next: Instant,
-}
-
-impl<'a> Pace<'a> {
-    fn new(container: &'a Container<'a>) -> Pace<'a> {
-        let interrupt = container.runtime().interrupt();
-        Pace { container, interrupt, next: Instant::now() + SILENCE }
-    }
-
-    fn goes_on(&mut self, copied: &Copied) -> bool {
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + PACE;
-            self.container.host.tell(What::Progress {
-                step: "carry".to_owned(),
-                entries: copied.entries,
-                bytes: copied.bytes,
-            });
-        }
-        let Some(interrupt) = &self.interrupt else { return true };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !matches!(poll(&mut [PollFd::new(interrupt, PollFlags::IN)], Some(&now)), Ok(1..))
-    }
 }
 
 /// Room for what is to be kept: bytes, which a filesystem that can clone files does not need, and inodes.

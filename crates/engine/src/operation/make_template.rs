@@ -13,45 +13,57 @@ use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
 use crate::host::Host;
 use crate::interrupt::Second;
+use crate::operation::pace::Pace;
 use crate::space::{self, Need};
-use crate::template::{BuiltTemplate, DebianRelease, RecipeError, adopt_debian, build_busybox, build_debian};
+use crate::template::{
+    BuiltTemplate, DebianRelease, RecipeError, Source, Told, Wanted, adopt_debian, build_busybox,
+    build_debian,
+};
 
 /// Where Debian's package `busybox-static` has it.
 const BUSYBOX: &str = "/bin/busybox";
+
+/// Where a template is to come from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Anything that others have made; else there is a recipe of the template's name.
+    pub from: Option<PathBuf>,
+    /// What is said of it.
+    pub wanted: Wanted,
+    /// A root that the recipe has made already.
+    pub built_root: Option<PathBuf>,
+}
 
 /// Makes a template, a new version of it when there is one already.
 ///
 /// # Errors
 /// With nothing of it left under its name.
-pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Result<Template> {
+pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Template> {
     let what = format!("cannot make template `{name}`");
     host.not_begun(&what);
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
-    let recipe = Recipe::of(name).ok_or_else(|| {
-        Failure::new(Code::UnknownTemplate, what.clone())
-            .because(format!("there is no recipe of that name; there are: {}", crate::template::known()))
-            .unchanged()
-            .hint("name one of these")
-    })?;
+    let making = Making::of(name, origin).map_err(|failure| failure.within(what.clone()))?;
     let within = |failure: Failure| failure.within(what.clone());
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
-    space::check_template(host, recipe.need(built_root.is_some())).map_err(within)?;
+    space::check_template(host, making.need()).map_err(within)?;
     host.heed_signals(&what)?;
     let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left", Second::HalfMade);
     let staging = template::staging(&host.prefix, name).map_err(|error| within(error.into()))?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
-    let built = fill(host, &staging, recipe, built_root, &log_path).map_err(|error| {
+    let is_made_here = matches!(making, Making::Recipe(_));
+    let built = fill(host, &staging, making, &origin.wanted, &log_path).map_err(|error| {
         let code = if error.is_said_to_be_full() {
             Code::NoSpace
         } else {
-            crate::error::code_of(&error, Code::UnknownTemplate)
+            crate::error::code_of(&error, code_of(&error))
         };
         let failure = Failure::new(code, what.clone()).caused_by(&error).unchanged();
-        let failure = if code == Code::NoSpace {
-            failure.hint(MAKE_ROOM)
-        } else {
-            failure.hint(format!("all that was said is in {}", log_path.display()))
+        let failure = match hint_of(&error) {
+            _ if code == Code::NoSpace => failure.hint(MAKE_ROOM),
+            None if is_made_here => failure.hint(format!("all that was said is in {}", log_path.display())),
+            None => failure,
+            Some(hint) => failure.hint(hint),
         };
         host.or_interrupted(failure, Second::HalfMade)
     })?;
@@ -86,10 +98,50 @@ pub fn create(host: &Host, name: &TemplateName, built_root: Option<&Path>) -> Re
     Ok(template)
 }
 
+/// How it is made.
+#[derive(Debug)]
+enum Making {
+    Recipe(Recipe),
+    TakeOver(PathBuf, DebianRelease),
+    Import(Source),
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Recipe {
     Busybox,
     Debian(DebianRelease),
+}
+
+impl Making {
+    fn of(name: &TemplateName, origin: &Origin) -> Result<Making> {
+        if let Some(from) = &origin.from {
+            return Source::open(from).map(Making::Import).map_err(|error| {
+                let failure = Failure::new(Code::BadValue, "").caused_by(&error).unchanged();
+                failure.hint("`--from` takes a tar archive or a directory with a root")
+            });
+        }
+        match (Recipe::of(name), &origin.built_root) {
+            (Some(Recipe::Debian(release)), Some(made)) => Ok(Making::TakeOver(made.clone(), release)),
+            (Some(recipe), _) => Ok(Making::Recipe(recipe)),
+            (None, _) => Err(Failure::new(Code::UnknownTemplate, "")
+                .because(format!("there is no recipe of that name; there are: {}", crate::template::known()))
+                .unchanged()
+                .hint("name one of these, or give it with `--from` a root that there is already")),
+        }
+    }
+
+    /// Twice or more what the root comes to (busybox 2 MiB and 320 inodes, Debian 230 MiB and 11,000): while a Debian is made, its packages and the
+    /// archive's lists lie in it too. A root that somebody hands over is moved; an archive is at the least as large as it is itself.
+    fn need(&self) -> Need {
+        const MIB: u64 = 1024 * 1024;
+        let who = "the template while it is made";
+        match self {
+            Making::TakeOver(..) => Need { who: "a template that is taken over", bytes: MIB, inodes: 64 },
+            Making::Recipe(Recipe::Busybox) => Need { who, bytes: 8 * MIB, inodes: 1_000 },
+            Making::Recipe(Recipe::Debian(_)) => Need { who, bytes: 600 * MIB, inodes: 30_000 },
+            Making::Import(source) => Need { who, bytes: source.size() + MIB, inodes: 64 },
+        }
+    }
 }
 
 impl Recipe {
@@ -99,40 +151,53 @@ impl Recipe {
             other => DebianRelease::from_template_name(other).map(Recipe::Debian),
         }
     }
+}
 
-    /// Twice or more what the root comes to (busybox 2 MiB and 320 inodes, Debian 230 MiB and 11,000): while a Debian is made, its packages and the
-    /// archive's lists lie in it too. A root that somebody hands over is moved.
-    fn need(self, is_made: bool) -> Need {
-        const MIB: u64 = 1024 * 1024;
-        match self {
-            _ if is_made => Need { who: "a template that is taken over", bytes: MIB, inodes: 64 },
-            Recipe::Busybox => Need { who: "the template while it is made", bytes: 8 * MIB, inodes: 1_000 },
-            Recipe::Debian(_) => {
-                Need { who: "the template while it is made", bytes: 600 * MIB, inodes: 30_000 }
-            }
-        }
+/// What a script is told: that what was named cannot be a template, or that a recipe has failed.
+fn code_of(error: &RecipeError) -> Code {
+    let is_of_the_source = matches!(
+        error,
+        RecipeError::Archive(_)
+            | RecipeError::NoInit { .. }
+            | RecipeError::OtherMachine { .. }
+            | RecipeError::Source { .. }
+    );
+    if is_of_the_source { Code::BadValue } else { Code::UnknownTemplate }
+}
+
+/// What to do about it, where that is not to read what the recipe has said.
+fn hint_of(error: &RecipeError) -> Option<&'static str> {
+    if matches!(error, RecipeError::NoInit { .. }) {
+        return Some(
+            "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`",
+        );
     }
+    if matches!(error, RecipeError::OtherMachine { .. }) {
+        return Some("take the one that was made for this machine");
+    }
+    matches!(error, RecipeError::Archive(_))
+        .then_some("`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again")
 }
 
 fn fill(
     host: &Host,
     staging: &Staging,
-    recipe: Recipe,
-    built_root: Option<&Path>,
+    making: Making,
+    wanted: &Wanted,
     log_path: &Path,
 ) -> std::result::Result<BuiltTemplate, RecipeError> {
     let rootfs = staging.rootfs();
-    match (recipe, built_root) {
-        (Recipe::Busybox, _) => {
+    match making {
+        Making::Recipe(Recipe::Busybox) => {
             host.step("build", "Creating the root from busybox...");
             build_busybox(&rootfs, Path::new(BUSYBOX))
         }
-        (Recipe::Debian(release), Some(made)) => {
+        Making::TakeOver(made, release) => {
             host.step("build", &format!("Taking over {}...", made.display()));
-            take_over(made, &rootfs)?;
+            take_over(&made, &rootfs)?;
             adopt_debian(&rootfs, release)
         }
-        (Recipe::Debian(release), None) => {
+        Making::Recipe(Recipe::Debian(release)) => {
             host.step(
                 "build",
                 &format!("Creating the root of {release} from the archive; this takes a minute..."),
@@ -152,6 +217,18 @@ fn fill(
                 &mut |stage| host.note(stage),
                 &mut log,
             )
+        }
+        Making::Import(source) => {
+            host.step("build", &source.doing());
+            let mut pace = Pace::new(host, "build");
+            if let Source::Archive { file, .. } = &source {
+                pace.watch(file);
+            }
+            let mut told = Told {
+                goes_on: &mut |so_far| pace.goes_on(so_far.entries, so_far.bytes),
+                note: &mut |text| host.note(text),
+            };
+            source.fill(&rootfs, wanted, &mut told)
         }
     }
 }

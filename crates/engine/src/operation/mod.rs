@@ -24,6 +24,7 @@ pub mod health;
 mod homes;
 pub mod keep;
 pub mod make_template;
+mod pace;
 mod password;
 mod probation;
 pub mod reinstall;

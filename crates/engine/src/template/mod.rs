@@ -9,16 +9,20 @@
 
 mod busybox;
 mod debian;
+mod import;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tree::{BuiltRootError, TreeError};
+use archive::ArchiveError;
+use runtime::confined::ConfinedError;
+use tree::{BuiltRootError, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
 pub use debian::{DebianRelease, adopt_debian, build_debian};
+pub use import::{Init, Source, Told, Wanted, init_of, undo_compression};
 
 /// What the template without a Debian is called.
 pub const BUSYBOX: &str = "busybox";
@@ -76,6 +80,19 @@ pub enum RecipeError {
     },
     #[error("`{}` cannot be a template's root: {because}", .path.display())]
     Unusable { path: PathBuf, because: String },
+    #[error("`{}` cannot be read", tree::escaped_path(.path))]
+    Source { path: PathBuf, source: io::Error },
+    #[error("it has no init: there is no {tried} that can be executed")]
+    NoInit {
+        /// Where it was looked for.
+        tried: String,
+    },
+    #[error("its programs are for {is}, and this host is {here}")]
+    OtherMachine { is: String, here: &'static str },
+    #[error(transparent)]
+    Archive(ArchiveError),
+    #[error("nothing can be unpacked out of the reach of all else")]
+    Confined(#[from] ConfinedError),
     #[error(transparent)]
     Tree(#[from] TreeError),
     #[error(transparent)]
@@ -92,9 +109,19 @@ fn last_words(said: &[String]) -> String {
     }
 }
 
+impl From<ArchiveError> for RecipeError {
+    fn from(error: ArchiveError) -> Self {
+        if matches!(error, ArchiveError::Interrupted) { Self::Interrupted } else { Self::Archive(error) }
+    }
+}
+
 impl RecipeError {
-    /// A program has ended and said that there was no room: of that there is no error but its words, which are asked for in English.
+    /// There is not room enough, and no error of the system says so: a program has ended that has said it, in English, as it was asked to; or what an
+    /// archive brings was looked at before it was written.
     pub fn is_said_to_be_full(&self) -> bool {
+        if let Self::Archive(ArchiveError::Unpack { source: UnpackError::TooMuch { .. }, .. }) = self {
+            return true;
+        }
         matches!(self, Self::Failed { said, .. } if said.iter().any(|line| line.contains("No space left on device")))
     }
 

@@ -170,6 +170,12 @@ pub enum PrlctlCommand {
     /// Draw what is told on stdin
     #[command(hide = true)]
     DrawProgress,
+    /// Undo the compression of an archive, from standard input to standard output, shut in
+    #[command(hide = true)]
+    UndoCompression {
+        /// Of which kind
+        kind: String,
+    },
 }
 
 /// A container and nothing else.

@@ -10,7 +10,9 @@ use super::Common;
 #[derive(Debug, Subcommand)]
 pub enum VzpkgCommand {
     /// Make a template
-    #[command(after_help = "Example:\n  vzpkg create cache debian-12")]
+    #[command(
+        after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz"
+    )]
     Create(CreateTemplate),
     /// List the templates of this host
     #[command(after_help = "Example:\n  vzpkg list -j")]
@@ -26,14 +28,37 @@ pub struct CreateTemplate {
     /// The word `cache`
     #[arg(value_parser = ["cache"])]
     pub cache: String,
-    /// debian-11, debian-12, debian-13 or busybox
+    /// debian-11, debian-12, debian-13 or busybox; with --from any name
     pub name: String,
+    /// A root that others have made: a tar archive (also .gz, .xz, .zst), or a directory
+    #[arg(long, value_name = "SOURCE")]
+    pub from: Option<PathBuf>,
+    /// What is started in a container, instead of the init that is found
+    #[arg(long, value_name = "PATH", requires = "from", value_parser = init)]
+    pub init: Option<String>,
+    /// What asks it to stop, instead of what is known of it: SIGTERM and the like
+    #[arg(long, value_name = "SIGNAL", requires = "from", value_parser = stop_signal)]
+    pub stop_signal: Option<String>,
     /// A directory with a finished root of that distribution; it is moved or copied
-    #[arg(long, value_name = "DIR", hide = true)]
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "from")]
     pub built_root: Option<PathBuf>,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,
+}
+
+fn init(text: &str) -> Result<String, String> {
+    let is_plain = text.starts_with('/')
+        && !text.contains(char::is_control)
+        && !text.split('/').any(|part| part == "..");
+    if is_plain { Ok(text.to_owned()) } else { Err("an init is an absolute path".to_owned()) }
+}
+
+fn stop_signal(text: &str) -> Result<String, String> {
+    match linux::signal_number(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("that is no signal; SIGTERM, SIGRTMIN+3 and 15 are".to_owned()),
+    }
 }
 
 /// `vzpkg list`

@@ -1,7 +1,8 @@
 //! `vzpkg`
 
 use engine::Result;
-use engine::operation::make_template;
+use engine::operation::make_template::{self, Origin};
+use engine::template::Wanted;
 use serde_json::{Value, json};
 use store::template;
 
@@ -16,7 +17,12 @@ use crate::output;
 pub fn create(arguments: &CreateTemplate) -> Result<u8> {
     let name = parse_template(&arguments.name)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    let template = make_template::create(&host, &name, arguments.built_root.as_deref())?;
+    let origin = Origin {
+        from: arguments.from.clone(),
+        wanted: Wanted { init: arguments.init.clone(), stop_signal: arguments.stop_signal.clone() },
+        built_root: arguments.built_root.clone(),
+    };
+    let template = make_template::create(&host, &name, &origin)?;
     let record = &template.record;
     Ok(done(
         arguments.common.json,
@@ -84,4 +90,15 @@ pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
         &format!("The template {name} has been successfully removed."),
         json!({ "result": "removed", "name": name.as_str() }),
     ))
+}
+
+/// `prlctl undo-compression`: what it has to say is read by the process that has started it.
+pub fn undo_compression(kind: &str) -> u8 {
+    match engine::template::undo_compression(kind) {
+        Ok(()) => 0,
+        Err(because) => {
+            output::note(&because);
+            1
+        }
+    }
 }

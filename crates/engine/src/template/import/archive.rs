@@ -1,0 +1,213 @@
+//! A tar archive of a root, as a template.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use archive::{ArchiveError, Compression, Left, Lists, Reader, Target};
+use runtime::confined::{Reach, confined};
+use rustix::fs::{Mode, OFlags};
+use tree::{Root, Unpack, UnpackLimits};
+
+use super::Told;
+use crate::template::RecipeError;
+
+/// The command, which nobody types.
+const COMMAND: &str = "undo-compression";
+/// As many bytes as wait for us: it works while we write.
+const PIPE: usize = 1024 * 1024;
+/// What is left free on the filesystem, for the records and everybody else.
+const LEFT_FREE: u64 = 64 * 1024 * 1024;
+/// Where the filesystem makes inodes as it needs them: more than any root has.
+const MOST_ENTRIES: u64 = 20_000_000;
+/// Of what the process that undoes compression says when it fails.
+const LONGEST_WORDS: u64 = 4096;
+
+/// Unpacks the archive into `rootfs`; returns what it was.
+pub fn fill(mut file: File, rootfs: &Path, told: &mut Told<'_>) -> Result<&'static str, RecipeError> {
+    let compression = compression_of(&mut file)?;
+    let mut stream = Stream::open(file, compression)?;
+    unpack_root(&mut stream, rootfs, told)?;
+    Ok(match compression {
+        Compression::Plain => "tar",
+        Compression::Gzip => "tar.gz",
+        Compression::Xz => "tar.xz",
+        Compression::Zstd => "tar.zst",
+    })
+}
+
+/// Told by what it begins with; the file is at its beginning then.
+pub fn compression_of(file: &mut File) -> Result<Compression, ArchiveError> {
+    let mut sign = Vec::new();
+    file.take(Compression::SIGN as u64).read_to_end(&mut sign)?;
+    file.seek(SeekFrom::Start(0))?;
+    Compression::of(&sign)
+}
+
+/// All entries of a stream into `rootfs`, by a thread that can reach nothing else.
+fn unpack_root(stream: &mut Stream, rootfs: &Path, told: &mut Told<'_>) -> Result<(), RecipeError> {
+    let held =
+        |flags: OFlags| rustix::fs::open(rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let failed = |error: rustix::io::Errno| RecipeError::write("open", rootfs, error.into());
+    let (top, reach) = (held(OFlags::RDONLY).map_err(failed)?, held(OFlags::PATH).map_err(failed)?);
+    let limits = limits(rootfs)?;
+    let mut left = Left::default();
+    let reach = Reach { reads: Vec::new(), writes: vec![reach.as_fd()], ids: None };
+    let unpacked = confined(&reach, || -> Result<(), ArchiveError> {
+        let root = Root::from_handle(top.try_clone()?);
+        let mut tree = Unpack::new(top, limits);
+        let mut lists = Lists::default();
+        let mut target =
+            Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
+        archive::unpack(&mut Reader::new(&mut *stream), &mut target, &mut |entry| {
+            Ok(Some(entry.path.clone()))
+        })?;
+        lists.give(&mut tree, &root)?;
+        tree.finish().map_err(|source| ArchiveError::Unpack { path: b".".to_vec(), source })?;
+        Ok(())
+    })?;
+    // It has the better reason when it has ended before its time.
+    stream.outcome(unpacked)?;
+    tell_left(&left, told);
+    Ok(())
+}
+
+/// As much as there is room for.
+pub fn limits(rootfs: &Path) -> Result<UnpackLimits, RecipeError> {
+    let found =
+        rustix::fs::statvfs(rootfs).map_err(|error| RecipeError::write("look at", rootfs, error.into()))?;
+    Ok(UnpackLimits {
+        bytes: (found.f_bavail * found.f_frsize).saturating_sub(LEFT_FREE),
+        entries: if found.f_files == 0 { MOST_ENTRIES } else { found.f_favail.min(MOST_ENTRIES) },
+    })
+}
+
+/// Says which device nodes were in it.
+pub fn tell_left(left: &Left, told: &mut Told<'_>) {
+    if left.devices.is_empty() {
+        return;
+    }
+    let names: Vec<String> =
+        left.devices.iter().take(5).map(|path| format!("`{}`", tree::escaped(path))).collect();
+    let count = left.devices.len() as u64 + left.more_devices;
+    let more = if count > 5 { " and others" } else { "" };
+    (told.note)(&format!(
+        "{count} device nodes are left out ({}{more}): a container gets its own",
+        names.join(", ")
+    ));
+}
+
+/// The bytes of an archive, with its compression undone.
+#[derive(Debug)]
+pub enum Stream {
+    /// As they are.
+    Plain(File),
+    /// By a process of its own.
+    Undone {
+        /// The process.
+        child: Child,
+        /// What it writes.
+        output: ChildStdout,
+    },
+}
+
+impl Stream {
+    /// From where the file is.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    pub fn open(file: File, compression: Compression) -> Result<Stream, RecipeError> {
+        if compression == Compression::Plain {
+            return Ok(Stream::Plain(file));
+        }
+        let run = |source| RecipeError::Run { program: COMMAND.to_owned(), source };
+        let mut child = Command::new("/proc/self/exe")
+            .arg0("prlctl")
+            .args([COMMAND, compression.word()])
+            .env_clear()
+            .stdin(file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A signal at the terminal is for us to heed.
+            .process_group(0)
+            .spawn()
+            .map_err(run)?;
+        let output = child.stdout.take().ok_or_else(|| run(io::ErrorKind::BrokenPipe.into()))?;
+        // Where the system allows no larger one it is only slower.
+        let _ = rustix::pipe::fcntl_setpipe_size(&output, PIPE);
+        Ok(Stream::Undone { child, output })
+    }
+
+    /// What came of reading it, where it may have been the other end that has failed; and what is left after the last entry is read, so that damage is seen there too.
+    ///
+    /// # Errors
+    /// As `read`, or why it could be read no further.
+    pub fn outcome<T>(&mut self, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
+        let Stream::Undone { child, output } = self else { return read };
+        match &read {
+            Ok(_) => {
+                io::copy(output, &mut io::sink())?;
+            }
+            Err(ArchiveError::Read(_) | ArchiveError::Damaged { .. } | ArchiveError::Empty) => {}
+            // It has ended at an entry that means harm: what may follow is nobody's business.
+            Err(ArchiveError::Unpack { source: tree::UnpackError::Contents(_), .. }) => {}
+            Err(_) => return read,
+        }
+        if read.is_err() {
+            // What it has still to say it says when it is not waiting for us.
+            let _ = io::copy(output, &mut io::sink());
+        }
+        let mut words = String::new();
+        if let Some(errors) = child.stderr.as_mut() {
+            errors.take(LONGEST_WORDS).read_to_string(&mut words)?;
+        }
+        let status = child.wait()?;
+        match (status.success(), status.signal()) {
+            (true, _) => read,
+            (false, Some(signal)) => Err(io::Error::other(format!(
+                "the process that undoes its compression was ended by {}: the archive is damaged, or means harm",
+                crate::interrupt::signal_word(signal)
+            ))
+            .into()),
+            (false, None) => Err(io::Error::other(tree::escaped(words.trim().as_bytes())).into()),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(file) => file.read(buffer),
+            Stream::Undone { output, .. } => output.read(buffer),
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Stream::Undone { child, .. } = self
+            && matches!(child.try_wait(), Ok(None))
+        {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `prlctl undo-compression KIND`: from standard input to standard output, shut in.
+///
+/// # Errors
+/// Why it could not.
+pub fn undo_compression(word: &str) -> Result<(), String> {
+    let compression = Compression::from_word(word).ok_or("no such compression")?;
+    let end = |fd: std::os::fd::BorrowedFd<'_>| {
+        fd.try_clone_to_owned().map(File::from).map_err(|error| error.to_string())
+    };
+    let (input, mut output) = (end(io::stdin().as_fd())?, end(io::stdout().as_fd())?);
+    runtime::shut_in::shut_in().map_err(|error| runtime::monitor::describe(&error))?;
+    archive::decompress(compression, input, &mut output).map_err(|error| error.to_string())?;
+    output.flush().map_err(|error| error.to_string())
+}

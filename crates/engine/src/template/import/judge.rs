@@ -1,0 +1,175 @@
+//! What a root is, found out by looking at it: which system, for which machine, what starts and stops it.
+
+use std::io::Read;
+use std::path::Path;
+
+use tree::{LayeredRoot, Root, TreeError};
+
+use super::Wanted;
+use crate::template::{BUSYBOX_STOP_SIGNAL, BuiltTemplate, RecipeError, architecture, is_busybox_init};
+
+/// What process 1 may be, the first that is there.
+const INITS: [&str; 6] = [
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd",
+    "/bin/init",
+    "/init",
+];
+const SYSTEMD: [&str; 2] = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"];
+/// Files that tell what a system is are a few hundred bytes.
+const SMALL: u64 = 64 * 1024;
+
+/// Process 1 of a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Init {
+    /// Its path.
+    pub path: String,
+    /// What asks it to stop the whole container.
+    pub stop_signal: String,
+    /// It is a systemd.
+    pub is_systemd: bool,
+}
+
+/// `None`: the root has no init.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn init_of(root: &LayeredRoot) -> Result<Option<Init>, TreeError> {
+    let mut path = None;
+    for init in INITS {
+        if root.has_executable(Path::new(init))? {
+            path = Some(init);
+            break;
+        }
+    }
+    let Some(path) = path else { return Ok(None) };
+    for systemd in SYSTEMD {
+        if root.has_executable(Path::new(systemd))? {
+            return Ok(Some(Init {
+                path: path.to_owned(),
+                stop_signal: "SIGRTMIN+3".to_owned(),
+                is_systemd: true,
+            }));
+        }
+    }
+    let is_ours = root
+        .read_file_followed(Path::new(path), SMALL)
+        .ok()
+        .flatten()
+        .is_some_and(|file| is_busybox_init(&file.bytes));
+    // What a busybox is told to power off with; any other one may know the signal of a failing supply.
+    let stop_signal = match () {
+        () if is_ours => BUSYBOX_STOP_SIGNAL,
+        () if root.has_executable(Path::new("/bin/busybox"))?
+            && !root.has_executable(Path::new("/sbin/telinit"))? =>
+        {
+            "SIGUSR2"
+        }
+        () => "SIGPWR",
+    };
+    Ok(Some(Init { path: path.to_owned(), stop_signal: stop_signal.to_owned(), is_systemd: false }))
+}
+
+/// Looks at a root that is to be a template.
+pub fn judge(rootfs: &Path, source: String, wanted: &Wanted) -> Result<BuiltTemplate, RecipeError> {
+    let root = LayeredRoot::new(Root::open(rootfs)?, None);
+    let found = init_of(&root)?;
+    let init = match (&wanted.init, found) {
+        (None, None) => {
+            return Err(RecipeError::NoInit { tried: INITS.join(", ") });
+        }
+        (Some(path), _) if !root.has_executable(Path::new(path))? => {
+            return Err(RecipeError::NoInit { tried: tree::escaped(path.as_bytes()) });
+        }
+        (Some(path), Some(found)) => Init { path: path.clone(), ..found },
+        (Some(path), None) => {
+            Init { path: path.clone(), stop_signal: "SIGTERM".to_owned(), is_systemd: false }
+        }
+        (None, Some(found)) => found,
+    };
+    let machine = machine_of(&root, &init.path)?.unwrap_or_else(|| architecture().to_owned());
+    if machine != architecture() && !(machine == "i386" && architecture() == "amd64") {
+        return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
+    }
+    let (distribution, release) = system_of(&root)?;
+    Ok(BuiltTemplate {
+        source,
+        distribution,
+        release,
+        architecture: machine,
+        init: init.path,
+        stop_signal: wanted.stop_signal.clone().unwrap_or(init.stop_signal),
+        systemd: init.is_systemd,
+    })
+}
+
+/// For which machine its programs are, in Debian's words; `None`: that cannot be told.
+fn machine_of(root: &LayeredRoot, init: &str) -> Result<Option<String>, TreeError> {
+    for program in [init, "/bin/sh", "/usr/bin/sh", "/bin/busybox"] {
+        let Ok(Some(file)) = root.open_file_followed(Path::new(program)) else { continue };
+        let mut header = Vec::new();
+        if file.take(20).read_to_end(&mut header).is_err()
+            || !header.starts_with(b"\x7fELF")
+            || header.len() < 20
+        {
+            continue;
+        }
+        let (is_64, is_little, number) = (header[4] == 2, header[5] == 1, [header[18], header[19]]);
+        let number = if is_little { u16::from_le_bytes(number) } else { u16::from_be_bytes(number) };
+        return Ok(Some(
+            match (number, is_64, is_little) {
+                (62, true, _) => "amd64",
+                (62, false, _) => "x32",
+                (3, ..) => "i386",
+                (183, ..) => "arm64",
+                (40, ..) => "armhf",
+                (243, true, _) => "riscv64",
+                (22, true, _) => "s390x",
+                (21, _, true) => "ppc64el",
+                (21, _, false) => "ppc64",
+                (8, ..) => "mips",
+                (258, ..) => "loong64",
+                _ => "another machine",
+            }
+            .to_owned(),
+        ));
+    }
+    Ok(None)
+}
+
+/// Distribution and release, in the words of os-release.
+fn system_of(root: &LayeredRoot) -> Result<(String, Option<String>), TreeError> {
+    let read = |path: &str| -> Option<String> {
+        let file = root.read_file_followed(Path::new(path), SMALL).ok().flatten()?;
+        Some(String::from_utf8_lossy(&file.bytes).into_owned())
+    };
+    for path in ["/etc/os-release", "/usr/lib/os-release"] {
+        let Some(text) = read(path) else { continue };
+        let value = |key: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+            let value = value.trim().trim_matches(['"', '\'']);
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            (!value.is_empty() && value.len() <= 64 && value.chars().all(is_plain)).then(|| value.to_owned())
+        };
+        if let Some(id) = value("ID") {
+            return Ok((id, value("VERSION_ID")));
+        }
+    }
+    // Those that are older than os-release: `CentOS release 6.10 (Final)`, `7.11`, `3.2.0`.
+    let number = |text: &str| {
+        let word = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+        Some(word.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect::<String>())
+    };
+    for (path, name) in [("/etc/alpine-release", "alpine"), ("/etc/debian_version", "debian")] {
+        if let Some(text) = read(path) {
+            return Ok((name.to_owned(), number(&text)));
+        }
+    }
+    if let Some(text) = read("/etc/redhat-release") {
+        let name = if text.starts_with("CentOS") { "centos" } else { "redhat" };
+        return Ok((name.to_owned(), number(&text)));
+    }
+    Ok(("linux".to_owned(), None))
+}

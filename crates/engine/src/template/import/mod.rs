@@ -1,0 +1,124 @@
+//! Templates out of what others have made: `vzpkg create cache NAME --from SOURCE`.
+//!
+//! Whatever it is, it becomes a tree in the staging, is looked over once, and judged: what system it is, for which machine, and what starts and stops it.
+
+mod archive;
+mod directory;
+mod judge;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use tree::{LayeredRoot, Root, Unpacked};
+
+use super::{BuiltTemplate, RecipeError};
+
+pub use archive::undo_compression;
+pub use judge::{Init, init_of};
+
+/// Where a template comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A tar archive, compressed or not.
+    Archive {
+        /// Its path.
+        path: PathBuf,
+        /// From its first byte.
+        file: File,
+    },
+    /// A root in a directory.
+    Directory {
+        /// Its path.
+        path: PathBuf,
+        /// Held.
+        handle: OwnedFd,
+    },
+}
+
+/// What the command line says of a source.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Its init, instead of what is found.
+    pub init: Option<String>,
+    /// What stops that, instead of what is found.
+    pub stop_signal: Option<String>,
+}
+
+/// Told while it goes on.
+pub struct Told<'a> {
+    /// So much is done; `false`: somebody wants it to end.
+    pub goes_on: &'a mut dyn FnMut(Unpacked) -> bool,
+    /// Something worth knowing.
+    pub note: &'a mut dyn FnMut(&str),
+}
+
+impl std::fmt::Debug for Told<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Told")
+    }
+}
+
+impl Source {
+    /// Opens what `words` name, before anything is made.
+    ///
+    /// # Errors
+    /// When there is nothing of that name, or nothing that could be a source.
+    pub fn open(words: &Path) -> Result<Source, RecipeError> {
+        let unreadable =
+            |error: rustix::io::Errno| RecipeError::Source { path: words.to_owned(), source: error.into() };
+        // Neither a FIFO nor a device is to keep us waiting.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = rustix::fs::open(words, flags, Mode::empty()).map_err(unreadable)?;
+        let kind = rustix::fs::fstat(&opened).map_err(unreadable)?.st_mode;
+        let (kind, path) = (FileType::from_raw_mode(kind), words.to_owned());
+        if kind == FileType::RegularFile {
+            return Ok(Source::Archive { path, file: opened.into() });
+        }
+        if kind == FileType::Directory {
+            return Ok(Source::Directory { path, handle: opened });
+        }
+        Err(RecipeError::unusable(words, "it is neither a directory nor a file"))
+    }
+
+    /// Bytes that its root will take at the least, as far as can be told.
+    pub fn size(&self) -> u64 {
+        match self {
+            Source::Archive { file, .. } => file.metadata().map_or(0, |metadata| metadata.len()),
+            Source::Directory { .. } => 0,
+        }
+    }
+
+    /// For people: what is going on.
+    pub fn doing(&self) -> String {
+        match self {
+            Source::Archive { path, .. } => format!("Unpacking {}...", tree::escaped_path(path)),
+            Source::Directory { path, .. } => format!("Copying {}...", tree::escaped_path(path)),
+        }
+    }
+
+    /// Fills `rootfs`, an empty directory, and says what has become of it.
+    ///
+    /// # Errors
+    /// [`RecipeError`]; what was made so far goes with the staging.
+    pub fn fill(
+        self,
+        rootfs: &Path,
+        wanted: &Wanted,
+        told: &mut Told<'_>,
+    ) -> Result<BuiltTemplate, RecipeError> {
+        let source = match self {
+            Source::Archive { path, file } => {
+                let what = archive::fill(file, rootfs, told)?;
+                format!("{what} {}", tree::escaped_path(&path))
+            }
+            Source::Directory { path, handle } => {
+                let from = LayeredRoot::new(Root::from_handle(handle), None);
+                directory::fill(&from, rootfs, told)?;
+                format!("directory {}", tree::escaped_path(&path))
+            }
+        };
+        judge::judge(rootfs, source, wanted)
+    }
+}
