@@ -24,6 +24,9 @@ pub enum ArchiveError {
     /// There is nothing in it.
     #[error("there is nothing in the archive")]
     Empty,
+    /// What belongs to an image.
+    #[error("the image is not whole, or not one that is known: {0}")]
+    Image(String),
     /// One entry of it.
     #[error("`{}` in the archive: {because}", shown(.path))]
     Entry {

@@ -8,6 +8,7 @@ mod acl;
 mod compression;
 mod entry;
 mod error;
+pub mod image;
 mod pax;
 mod sparse;
 mod tar;

@@ -117,7 +117,10 @@ impl Making {
         if let Some(from) = &origin.from {
             return Source::open(from).map(Making::Import).map_err(|error| {
                 let failure = Failure::new(Code::BadValue, "").caused_by(&error).unchanged();
-                failure.hint("`--from` takes a tar archive or a directory with a root")
+                failure.hint(
+                    hint_of(&error)
+                        .unwrap_or("`--from` takes a tar archive or a directory with a root or an image"),
+                )
             });
         }
         match (Recipe::of(name), &origin.built_root) {
@@ -221,7 +224,7 @@ fn fill(
         Making::Import(source) => {
             host.step("build", &source.doing());
             let mut pace = Pace::new(host, "build");
-            if let Source::Archive { file, .. } = &source {
+            if let Source::Archive { file, .. } | Source::ImageArchive { file, .. } = &source {
                 pace.watch(file);
             }
             let mut told = Told {

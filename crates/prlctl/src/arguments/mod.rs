@@ -175,6 +175,8 @@ pub enum PrlctlCommand {
     UndoCompression {
         /// Of which kind
         kind: String,
+        /// How many bytes of it
+        length: u64,
     },
 }
 

@@ -30,9 +30,12 @@ pub struct CreateTemplate {
     pub cache: String,
     /// debian-11, debian-12, debian-13 or busybox; with --from any name
     pub name: String,
-    /// A root that others have made: a tar archive (also .gz, .xz, .zst), or a directory
+    /// A root that others have made: a tar archive (also .gz, .xz, .zst), a directory, an OCI image (layout or archive), what docker save has written
     #[arg(long, value_name = "SOURCE")]
     pub from: Option<PathBuf>,
+    /// Which image, where SOURCE has several: a name with tag, or a digest
+    #[arg(long, value_name = "IMAGE", requires = "from")]
+    pub image: Option<String>,
     /// What is started in a container, instead of the init that is found
     #[arg(long, value_name = "PATH", requires = "from", value_parser = init)]
     pub init: Option<String>,

@@ -106,7 +106,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Generate(arguments) => generate::run(&arguments),
         PrlctlCommand::EmptyTrash => delete::empty_trash(),
         PrlctlCommand::DrawProgress => Ok(drawing::draw()),
-        PrlctlCommand::UndoCompression { kind } => Ok(template::undo_compression(&kind)),
+        PrlctlCommand::UndoCompression { kind, length } => Ok(template::undo_compression(&kind, length)),
     }
 }
 

@@ -19,7 +19,11 @@ pub fn create(arguments: &CreateTemplate) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let origin = Origin {
         from: arguments.from.clone(),
-        wanted: Wanted { init: arguments.init.clone(), stop_signal: arguments.stop_signal.clone() },
+        wanted: Wanted {
+            init: arguments.init.clone(),
+            stop_signal: arguments.stop_signal.clone(),
+            image: arguments.image.clone(),
+        },
         built_root: arguments.built_root.clone(),
     };
     let template = make_template::create(&host, &name, &origin)?;
@@ -93,8 +97,8 @@ pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
 }
 
 /// `prlctl undo-compression`: what it has to say is read by the process that has started it.
-pub fn undo_compression(kind: &str) -> u8 {
-    match engine::template::undo_compression(kind) {
+pub fn undo_compression(kind: &str, length: u64) -> u8 {
+    match engine::template::undo_compression(kind, length) {
         Ok(()) => 0,
         Err(because) => {
             output::note(&because);

@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use archive::{ArchiveError, Compression, Left, Lists, Reader, Target};
+use ::archive::{ArchiveError, Compression, Left, Lists, Reader, Target};
 use runtime::confined::{Reach, confined};
 use rustix::fs::{Mode, OFlags};
 use tree::{Root, Unpack, UnpackLimits};
@@ -29,7 +29,7 @@ const LONGEST_WORDS: u64 = 4096;
 /// Unpacks the archive into `rootfs`; returns what it was.
 pub fn fill(mut file: File, rootfs: &Path, told: &mut Told<'_>) -> Result<&'static str, RecipeError> {
     let compression = compression_of(&mut file)?;
-    let mut stream = Stream::open(file, compression)?;
+    let mut stream = Stream::open(file, compression, 0, u64::MAX)?;
     unpack_root(&mut stream, rootfs, told)?;
     Ok(match compression {
         Compression::Plain => "tar",
@@ -42,9 +42,49 @@ pub fn fill(mut file: File, rootfs: &Path, told: &mut Told<'_>) -> Result<&'stat
 /// Told by what it begins with; the file is at its beginning then.
 pub fn compression_of(file: &mut File) -> Result<Compression, ArchiveError> {
     let mut sign = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
     file.take(Compression::SIGN as u64).read_to_end(&mut sign)?;
     file.seek(SeekFrom::Start(0))?;
     Compression::of(&sign)
+}
+
+/// What an archive is of, told by the names in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// A root: `bin`, `etc`, `usr`.
+    Root,
+    /// An image: `index.json`, `manifest.json`, `blobs`.
+    Image,
+}
+
+/// Names at the top of an archive that tell what it is of; most often the first does.
+const OF_A_ROOT: [&[u8]; 15] = [
+    b"bin", b"boot", b"dev", b"etc", b"home", b"lib", b"lib64", b"opt", b"proc", b"root", b"run", b"sbin",
+    b"srv", b"usr", b"var",
+];
+const OF_AN_IMAGE: [&[u8]; 5] = [b"blobs", b"oci-layout", b"index.json", b"manifest.json", b"repositories"];
+/// More are not looked at.
+const MOST_LOOKED_AT: usize = 2_000;
+
+/// Looks at the names in an archive. What cannot be read is a root's, which is where it is told why.
+pub fn holds(file: &File, compression: Compression) -> Result<Holds, RecipeError> {
+    let mut stream = Stream::open(file.try_clone().map_err(ArchiveError::Read)?, compression, 0, u64::MAX)?;
+    let mut reader = Reader::new(&mut stream);
+    for _ in 0..MOST_LOOKED_AT {
+        let Ok(Some(entry)) = reader.next_entry() else { break };
+        let mut names =
+            entry.path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        let Some(top) = names.next() else { continue };
+        if OF_A_ROOT.contains(&top) {
+            return Ok(Holds::Root);
+        }
+        // `docker save` of old has a directory a layer: 64 digits.
+        let is_layer = top.len() >= 64 && top[..64].iter().all(u8::is_ascii_hexdigit);
+        if OF_AN_IMAGE.contains(&top) || is_layer {
+            return Ok(Holds::Image);
+        }
+    }
+    Ok(Holds::Root)
 }
 
 /// All entries of a stream into `rootfs`, by a thread that can reach nothing else.
@@ -62,7 +102,7 @@ fn unpack_root(stream: &mut Stream, rootfs: &Path, told: &mut Told<'_>) -> Resul
         let mut lists = Lists::default();
         let mut target =
             Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
-        archive::unpack(&mut Reader::new(&mut *stream), &mut target, &mut |entry| {
+        ::archive::unpack(&mut Reader::new(&mut *stream), &mut target, &mut |entry| {
             Ok(Some(entry.path.clone()))
         })?;
         lists.give(&mut tree, &root)?;
@@ -104,7 +144,7 @@ pub fn tell_left(left: &Left, told: &mut Told<'_>) {
 #[derive(Debug)]
 pub enum Stream {
     /// As they are.
-    Plain(File),
+    Plain(io::Take<File>),
     /// By a process of its own.
     Undone {
         /// The process.
@@ -115,18 +155,24 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// From where the file is.
+    /// So many bytes of a file from there on; nobody else may read it meanwhile.
     ///
     /// # Errors
     /// When no process can be started.
-    pub fn open(file: File, compression: Compression) -> Result<Stream, RecipeError> {
-        if compression == Compression::Plain {
-            return Ok(Stream::Plain(file));
-        }
+    pub fn open(
+        mut file: File,
+        compression: Compression,
+        offset: u64,
+        length: u64,
+    ) -> Result<Stream, RecipeError> {
         let run = |source| RecipeError::Run { program: COMMAND.to_owned(), source };
+        file.seek(SeekFrom::Start(offset)).map_err(|error| RecipeError::Archive(error.into()))?;
+        if compression == Compression::Plain {
+            return Ok(Stream::Plain(file.take(length)));
+        }
         let mut child = Command::new("/proc/self/exe")
             .arg0("prlctl")
-            .args([COMMAND, compression.word()])
+            .args([COMMAND, compression.word(), &length.to_string()])
             .env_clear()
             .stdin(file)
             .stdout(Stdio::piped())
@@ -197,17 +243,17 @@ impl Drop for Stream {
     }
 }
 
-/// `prlctl undo-compression KIND`: from standard input to standard output, shut in.
+/// `prlctl undo-compression KIND LENGTH`: so many bytes of standard input, to standard output, shut in.
 ///
 /// # Errors
 /// Why it could not.
-pub fn undo_compression(word: &str) -> Result<(), String> {
+pub fn undo_compression(word: &str, length: u64) -> Result<(), String> {
     let compression = Compression::from_word(word).ok_or("no such compression")?;
     let end = |fd: std::os::fd::BorrowedFd<'_>| {
         fd.try_clone_to_owned().map(File::from).map_err(|error| error.to_string())
     };
     let (input, mut output) = (end(io::stdin().as_fd())?, end(io::stdout().as_fd())?);
     runtime::shut_in::shut_in().map_err(|error| runtime::monitor::describe(&error))?;
-    archive::decompress(compression, input, &mut output).map_err(|error| error.to_string())?;
+    ::archive::decompress(compression, input.take(length), &mut output).map_err(|error| error.to_string())?;
     output.flush().map_err(|error| error.to_string())
 }

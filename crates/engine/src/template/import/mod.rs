@@ -4,12 +4,14 @@
 
 mod archive;
 mod directory;
+mod image;
 mod judge;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use ::archive::image::Blobs;
 use rustix::fs::{FileType, Mode, OFlags};
 use tree::{LayeredRoot, Root, Unpacked};
 
@@ -28,6 +30,20 @@ pub enum Source {
         /// From its first byte.
         file: File,
     },
+    /// An image of layers in an archive.
+    ImageArchive {
+        /// Its path.
+        path: PathBuf,
+        /// From its first byte.
+        file: File,
+    },
+    /// An image of layers in a directory.
+    Layout {
+        /// Its path.
+        path: PathBuf,
+        /// Held.
+        handle: OwnedFd,
+    },
     /// A root in a directory.
     Directory {
         /// Its path.
@@ -44,6 +60,8 @@ pub struct Wanted {
     pub init: Option<String>,
     /// What stops that, instead of what is found.
     pub stop_signal: Option<String>,
+    /// Which image, where there are several: a name with tag, or a digest.
+    pub image: Option<String>,
 }
 
 /// Told while it goes on.
@@ -74,10 +92,22 @@ impl Source {
         let kind = rustix::fs::fstat(&opened).map_err(unreadable)?.st_mode;
         let (kind, path) = (FileType::from_raw_mode(kind), words.to_owned());
         if kind == FileType::RegularFile {
-            return Ok(Source::Archive { path, file: opened.into() });
+            let mut file = File::from(opened);
+            let compression = archive::compression_of(&mut file)?;
+            return Ok(match archive::holds(&file, compression)? {
+                archive::Holds::Root => Source::Archive { path, file },
+                archive::Holds::Image => Source::ImageArchive { path, file },
+            });
         }
         if kind == FileType::Directory {
-            return Ok(Source::Directory { path, handle: opened });
+            // A root has no such file at its top.
+            let is_layout =
+                rustix::fs::statat(&opened, "oci-layout", rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            return Ok(if is_layout {
+                Source::Layout { path, handle: opened }
+            } else {
+                Source::Directory { path, handle: opened }
+            });
         }
         Err(RecipeError::unusable(words, "it is neither a directory nor a file"))
     }
@@ -85,15 +115,21 @@ impl Source {
     /// Bytes that its root will take at the least, as far as can be told.
     pub fn size(&self) -> u64 {
         match self {
-            Source::Archive { file, .. } => file.metadata().map_or(0, |metadata| metadata.len()),
-            Source::Directory { .. } => 0,
+            Source::Archive { file, .. } | Source::ImageArchive { file, .. } => {
+                file.metadata().map_or(0, |metadata| metadata.len())
+            }
+            Source::Directory { .. } | Source::Layout { .. } => 0,
         }
     }
 
     /// For people: what is going on.
     pub fn doing(&self) -> String {
         match self {
-            Source::Archive { path, .. } => format!("Unpacking {}...", tree::escaped_path(path)),
+            Source::Archive { path, .. }
+            | Source::ImageArchive { path, .. }
+            | Source::Layout { path, .. } => {
+                format!("Unpacking {}...", tree::escaped_path(path))
+            }
             Source::Directory { path, .. } => format!("Copying {}...", tree::escaped_path(path)),
         }
     }
@@ -112,6 +148,16 @@ impl Source {
             Source::Archive { path, file } => {
                 let what = archive::fill(file, rootfs, told)?;
                 format!("{what} {}", tree::escaped_path(&path))
+            }
+            Source::ImageArchive { path, mut file } => {
+                let compression = archive::compression_of(&mut file)?;
+                let blobs = Blobs::of_archive(image::undone(file, compression, rootfs)?)?;
+                let name = image::fill(&blobs, wanted, rootfs, told)?;
+                format!("image {name} {}", tree::escaped_path(&path))
+            }
+            Source::Layout { path, handle } => {
+                let name = image::fill(&Blobs::Directory(handle.into()), wanted, rootfs, told)?;
+                format!("image {name} {}", tree::escaped_path(&path))
             }
             Source::Directory { path, handle } => {
                 let from = LayeredRoot::new(Root::from_handle(handle), None);

@@ -1,0 +1,339 @@
+//! What an image consists of: its index, the manifest for this machine, its configuration.
+
+use serde::Deserialize;
+
+use super::blobs::{Blob, Blobs};
+use super::wrong;
+use crate::error::ArchiveError;
+
+/// Indexes in indexes.
+const DEEPEST: usize = 4;
+/// Layers. Overlays have 127 at the most; what others build may have more.
+const MOST_LAYERS: usize = 512;
+const NAME: &str = "org.opencontainers.image.ref.name";
+const FULL_NAME: &str = "io.containerd.image.name";
+
+/// Which image is wanted, where there are several.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// A name with tag as the image has it, or a digest.
+    pub image: Option<String>,
+    /// As images name it: `amd64`.
+    pub architecture: String,
+}
+
+/// What is known of an image before anything is unpacked.
+#[derive(Debug)]
+pub struct Image {
+    /// How it names itself, or its digest.
+    pub name: String,
+    /// How it is meant to be run.
+    pub configuration: Configuration,
+    /// For which machine.
+    pub architecture: String,
+    /// The lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// A layer whose bytes are what they should be.
+#[derive(Debug)]
+pub struct Layer {
+    /// As it is stored.
+    pub blob: Blob,
+    /// Its digest when compression is undone.
+    pub digest: String,
+}
+
+/// How an image is meant to be run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Configuration {
+    /// `KEY=value`
+    pub env: Option<Vec<String>>,
+    /// The program.
+    pub entrypoint: Option<Vec<String>>,
+    /// The program, or what it is called with.
+    pub cmd: Option<Vec<String>>,
+    /// `USER[:GROUP]`, by name or number.
+    pub user: Option<String>,
+    /// Where it is started.
+    pub working_dir: Option<String>,
+    /// What stops it.
+    pub stop_signal: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    #[serde(default)]
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Index {
+    schema_version: u32,
+    manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+struct ImageRecord {
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    config: Option<Configuration>,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// Reads what an image consists of; every layer is there then, and is what its digest says.
+///
+/// # Errors
+/// [`ArchiveError`].
+pub fn read(blobs: &Blobs, wish: &Wish) -> Result<Image, ArchiveError> {
+    if let Some(index) = blobs.record("index.json")? {
+        let index: Index = parse("index.json", &index)?;
+        return of_index(blobs, index, wish);
+    }
+    if let Some(saved) = blobs.record("manifest.json")? {
+        return of_saved(blobs, parse("manifest.json", &saved)?, wish);
+    }
+    Err(wrong("it has neither `index.json` nor `manifest.json`"))
+}
+
+fn parse<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, ArchiveError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        wrong(format!(
+            "`{}` in it cannot be understood: {}",
+            tree::escaped(name.as_bytes()),
+            tree::escaped(error.to_string().as_bytes())
+        ))
+    })
+}
+
+fn shown(text: &str) -> String {
+    ArchiveError::quoted(text.as_bytes())
+}
+
+fn of_index(blobs: &Blobs, mut index: Index, wish: &Wish) -> Result<Image, ArchiveError> {
+    let mut wanted = wish.image.as_deref();
+    let mut name = None;
+    for _ in 0..DEEPEST {
+        if index.schema_version != 2 {
+            return Err(wrong(format!("its index is of version {}", index.schema_version)));
+        }
+        let chosen = choose(index.manifests, wanted, wish)?;
+        // Below the one that was named there are only platforms.
+        wanted = None;
+        name = name.or_else(|| name_of(&chosen));
+        let bytes = checked_record(blobs, &chosen)?;
+        if !chosen.media_type.ends_with("image.index.v1+json")
+            && !chosen.media_type.ends_with("manifest.list.v2+json")
+        {
+            return of_manifest(blobs, &bytes, name.unwrap_or(chosen.digest), wish);
+        }
+        index = parse(&chosen.digest, &bytes)?;
+    }
+    Err(wrong("its indexes lead from one to another without end"))
+}
+
+fn name_of(descriptor: &Descriptor) -> Option<String> {
+    descriptor.annotations.get(FULL_NAME).or(descriptor.annotations.get(NAME)).cloned()
+}
+
+/// The one that is wanted, and that runs on this machine.
+fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<Descriptor, ArchiveError> {
+    let names: Vec<String> =
+        found.iter().map(|one| shown(&name_of(one).unwrap_or_else(|| one.digest.clone()))).collect();
+    let runs_here = |one: &Descriptor| {
+        one.platform
+            .as_ref()
+            .is_none_or(|platform| platform.os == "linux" && platform.architecture == wish.architecture)
+    };
+    let is_wanted = |one: &Descriptor| {
+        wanted.is_none_or(|wanted| {
+            let names = [NAME, FULL_NAME].into_iter().filter_map(|key| one.annotations.get(key));
+            one.digest == wanted || names.into_iter().any(|name| name == wanted)
+        })
+    };
+    let platforms: Vec<String> = found
+        .iter()
+        .filter_map(|one| one.platform.as_ref())
+        .map(|platform| shown(&format!("{}/{}", platform.os, platform.architecture)))
+        .collect();
+    let named: Vec<Descriptor> = found.into_iter().filter(is_wanted).collect();
+    if let (true, Some(wanted)) = (named.is_empty(), wanted) {
+        return Err(wrong(format!("there is no {} in it; there are: {}", shown(wanted), names.join(", "))));
+    }
+    let mut fit: Vec<Descriptor> = named.into_iter().filter(runs_here).collect();
+    match (fit.pop(), fit.pop()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(wrong(format!(
+            "there is nothing for linux/{} in it; it has: {}",
+            wish.architecture,
+            if platforms.is_empty() { "nothing".to_owned() } else { platforms.join(", ") }
+        ))),
+        (Some(_), Some(_)) => {
+            Err(wrong(format!("there are several images in it; `--image` names one: {}", names.join(", "))))
+        }
+    }
+}
+
+/// `blobs/sha256/<hex>`
+fn path_of(digest: &str) -> Result<String, ArchiveError> {
+    let hex = digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+    match hex.filter(|hex| hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))) {
+        Some(hex) => Ok(format!("blobs/sha256/{hex}")),
+        None => Err(wrong(format!("{} is no digest that is known: sha256 is", shown(digest)))),
+    }
+}
+
+/// Something that a descriptor tells of: it is there, as long as it says, and has that digest.
+fn checked(blobs: &Blobs, descriptor: &Descriptor) -> Result<Blob, ArchiveError> {
+    let Some(mut blob) = blobs.open(&path_of(&descriptor.digest)?)? else {
+        return Err(wrong(format!("{} is missing in it", shown(&descriptor.digest))));
+    };
+    if blob.length != descriptor.size {
+        return Err(wrong(format!(
+            "{} has {} bytes in it and should have {}",
+            shown(&descriptor.digest),
+            blob.length,
+            descriptor.size
+        )));
+    }
+    let found = blob.digest()?;
+    if found != descriptor.digest {
+        return Err(wrong(format!("what is called {} in it is {found}", shown(&descriptor.digest))));
+    }
+    Ok(blob)
+}
+
+fn checked_record(blobs: &Blobs, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
+    // Too long for one before it is read.
+    let path = path_of(&descriptor.digest)?;
+    let bytes = blobs.record(&path)?;
+    checked(blobs, descriptor)?;
+    bytes.ok_or_else(|| wrong(format!("{} is missing in it", shown(&descriptor.digest))))
+}
+
+fn of_manifest(blobs: &Blobs, bytes: &[u8], name: String, wish: &Wish) -> Result<Image, ArchiveError> {
+    let manifest: Manifest = parse("the manifest", bytes)?;
+    if manifest.schema_version != 2 {
+        return Err(wrong(format!("its manifest is of version {}", manifest.schema_version)));
+    }
+    let record: ImageRecord = parse("the configuration", &checked_record(blobs, &manifest.config)?)?;
+    for layer in &manifest.layers {
+        let kind = layer.media_type.as_str();
+        let is_layer = kind.starts_with("application/vnd.oci.image.layer.v1.tar")
+            || kind.starts_with("application/vnd.docker.image.rootfs.diff.tar");
+        if !is_layer {
+            let foreign = kind.contains("foreign") || kind.contains("nondistributable");
+            return Err(wrong(if foreign {
+                format!("a layer of it is kept elsewhere: {}", shown(kind))
+            } else {
+                format!("a layer of it is of a kind that is not known: {}", shown(kind))
+            }));
+        }
+    }
+    let blobs: Result<Vec<Blob>, ArchiveError> =
+        manifest.layers.iter().map(|layer| checked(blobs, layer)).collect();
+    finish(record, blobs?, name, wish)
+}
+
+fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, ArchiveError> {
+    let name_of =
+        |one: &Saved| one.repo_tags.iter().flatten().next().cloned().unwrap_or_else(|| one.config.clone());
+    let names: Vec<String> = saved.iter().map(|one| shown(&name_of(one))).collect();
+    if let Some(wanted) = &wish.image {
+        saved.retain(|one| {
+            one.repo_tags.iter().flatten().any(|tag| tag == wanted) || one.config.contains(wanted.as_str())
+        });
+        if saved.is_empty() {
+            return Err(wrong(format!(
+                "there is no {} in it; there are: {}",
+                shown(wanted),
+                names.join(", ")
+            )));
+        }
+    }
+    let one = match (saved.pop(), saved.pop()) {
+        (Some(one), None) => one,
+        (None, _) => return Err(wrong("there is no image in it")),
+        (Some(_), Some(_)) => {
+            return Err(wrong(format!(
+                "there are several images in it; `--image` names one: {}",
+                names.join(", ")
+            )));
+        }
+    };
+    let name = name_of(&one);
+    let Some(record) = blobs.record(&one.config)? else {
+        return Err(wrong(format!("{} is missing in it", shown(&one.config))));
+    };
+    let record: ImageRecord = parse(&one.config, &record)?;
+    let mut layers = Vec::new();
+    for path in &one.layers {
+        layers.push(blobs.open(path)?.ok_or_else(|| wrong(format!("{} is missing in it", shown(path))))?);
+    }
+    finish(record, layers, name, wish)
+}
+
+fn finish(record: ImageRecord, blobs: Vec<Blob>, name: String, wish: &Wish) -> Result<Image, ArchiveError> {
+    let digests = record.rootfs.diff_ids;
+    if digests.len() != blobs.len() {
+        return Err(wrong(format!("it has {} layers and digests of {}", blobs.len(), digests.len())));
+    }
+    if blobs.is_empty() || blobs.len() > MOST_LAYERS {
+        return Err(wrong(format!("it has {} layers", blobs.len())));
+    }
+    if record.os != "linux" || record.architecture != wish.architecture {
+        return Err(wrong(format!(
+            "it is for {}, and this host is linux/{}",
+            shown(&format!("{}/{}", record.os, record.architecture)),
+            wish.architecture
+        )));
+    }
+    for digest in &digests {
+        path_of(digest)?;
+    }
+    let layers = blobs.into_iter().zip(digests).map(|(blob, digest)| Layer { blob, digest }).collect();
+    let configuration = record.config.unwrap_or_default();
+    Ok(Image { name, configuration, architecture: record.architecture, layers })
+}

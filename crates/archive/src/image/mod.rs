@@ -1,0 +1,18 @@
+//! Images: layers with what belongs to them, as a layout of OCI in a directory or an archive, or as `docker save` writes them.
+//!
+//! What is read has its digest checked before it is believed; layers once more when their compression is undone.
+
+mod blobs;
+mod layers;
+mod manifest;
+
+pub use blobs::{Blob, Blobs};
+pub use layers::{Hashed, apply, whiteouts};
+pub use manifest::{Configuration, Image, Layer, Wish, read};
+
+use crate::error::ArchiveError;
+
+/// That is why an image is not taken.
+fn wrong(because: impl Into<String>) -> ArchiveError {
+    ArchiveError::Image(because.into())
+}

@@ -1,0 +1,510 @@
+//! Images as templates: what comes out of their layers, judged against a public tool; and images that are not whole, or mean harm.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+#![expect(clippy::disallowed_methods, reason = "the images are the test's own")]
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use testkit::{Ran, RealHost, TarHeader, TarMaker};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn machine() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
+
+/// An image that is put together by hand, and can be put together wrong.
+#[derive(Clone)]
+struct ImageMaker {
+    /// Name in the layout and contents.
+    files: Vec<(String, Vec<u8>)>,
+    layers: Vec<Value>,
+    digests: Vec<String>,
+    architecture: String,
+    manifests: Vec<Value>,
+}
+
+impl ImageMaker {
+    fn new() -> ImageMaker {
+        ImageMaker {
+            files: Vec::new(),
+            layers: Vec::new(),
+            digests: Vec::new(),
+            architecture: machine().to_owned(),
+            manifests: Vec::new(),
+        }
+    }
+
+    fn blob(&mut self, kind: &str, bytes: &[u8]) -> Value {
+        let digest = digest(bytes);
+        self.files.push((format!("blobs/{}", digest.replace(':', "/")), bytes.to_owned()));
+        json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
+    }
+
+    /// A layer, compressed by that program.
+    fn layer(mut self, tar: &[u8], program: Option<&str>) -> ImageMaker {
+        let stored = program.map_or_else(|| tar.to_owned(), |program| piped(program, tar));
+        let kind = match program {
+            Some(program) => format!("application/vnd.oci.image.layer.v1.tar+{program}"),
+            None => "application/vnd.oci.image.layer.v1.tar".to_owned(),
+        };
+        let layer = self.blob(&kind, &stored);
+        self.layers.push(layer);
+        self.digests.push(digest(tar));
+        self
+    }
+
+    /// The manifest of the layers so far, under a name; what comes after is another image.
+    fn named(mut self, name: &str) -> ImageMaker {
+        let record = json!({
+            "architecture": self.architecture, "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": self.digests },
+        });
+        let config = self.blob("application/vnd.oci.image.config.v1+json", record.to_string().as_bytes());
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": self.layers });
+        let mut descriptor = self.blob(kind, manifest.to_string().as_bytes());
+        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        descriptor["platform"] = json!({ "os": "linux", "architecture": self.architecture });
+        self.manifests.push(descriptor);
+        (self.layers, self.digests) = (Vec::new(), Vec::new());
+        self
+    }
+
+    fn finished(mut self) -> Vec<(String, Vec<u8>)> {
+        let index = json!({ "schemaVersion": 2, "manifests": self.manifests });
+        self.files.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+        self.files.push(("index.json".to_owned(), index.to_string().into_bytes()));
+        self.files
+    }
+
+    fn layout(self, to: &Path) {
+        for (name, bytes) in self.finished() {
+            let path = to.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
+    fn archive(self) -> Vec<u8> {
+        self.finished().iter().fold(TarMaker::new(), |maker, (name, bytes)| maker.file(name, bytes)).finish()
+    }
+}
+
+fn piped(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .arg("-c")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let bytes = bytes.to_owned();
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut input, &bytes));
+    let output = child.wait_with_output().unwrap().stdout;
+    writer.join().unwrap().unwrap();
+    output
+}
+
+fn import(host: &RealHost, from: &Path, more: &[&str]) -> Ran {
+    let mut command = host.vzpkg();
+    Ran::of(command.args(["create", "cache", "image", "--from"]).arg(from).args(more).output().unwrap())
+}
+
+fn rootfs(host: &RealHost) -> PathBuf {
+    host.path("vz/template/image/latest/rootfs")
+}
+
+fn read(path: PathBuf) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// Three layers with everything that a layer can say of those below it.
+fn layered(highest_is: &str) -> ImageMaker {
+    let lowest = TarMaker::root()
+        .directory("etc")
+        .file("etc/kept", b"low")
+        .file("etc/replaced", b"low")
+        .file("etc/removed", b"low")
+        .directory("opaque")
+        .file("opaque/low", b"low")
+        .directory("opaque/below")
+        .file("opaque/below/x", b"low")
+        .directory("gone")
+        .file("gone/a", b"low")
+        .directory("gone/b")
+        .file("gone/b/c", b"low")
+        .directory("becomes-file")
+        .file("becomes-file/x", b"low")
+        .file("becomes-directory", b"low")
+        .link(b'2', "lib", "usr/lib")
+        .directory("usr")
+        .directory("usr/lib")
+        .file("usr/lib/one", b"low")
+        .file("linked", b"low");
+    let middle = TarMaker::new()
+        // A mark counts for what lies below, also when it stands after what the layer itself brings.
+        .directory("opaque")
+        .file("opaque/middle", b"middle")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("etc/replaced", b"middle")
+        .file("etc/.wh.removed", b"")
+        .file(".wh.gone", b"")
+        .file("becomes-file", b"middle")
+        .directory("becomes-directory")
+        .file("becomes-directory/x", b"middle")
+        .link(b'1', "another-name", "linked")
+        .file("lib/two", b"middle")
+        .header(TarHeader::new(b'5', b"etc").mode(0o700));
+    let highest = TarMaker::new()
+        .file("gone", b"a file now")
+        .file("etc/.wh.never-was", b"")
+        .file(".wh..wh.aufs", b"")
+        .directory("opaque")
+        .file("opaque/highest", b"highest");
+    ImageMaker::new()
+        .layer(&lowest.finish(), Some("gzip"))
+        .layer(&middle.finish(), None)
+        .layer(&highest.finish(), Some(highest_is))
+        .named("latest")
+}
+
+fn is_layered(root: &Path) {
+    let at = |name: &str| read(root.join(name));
+    let is = |name: &str| root.join(name).symlink_metadata().is_ok();
+    assert_eq!((at("etc/kept"), at("etc/replaced")), ("low".into(), "middle".into()));
+    assert!(!is("etc/removed") && !is("etc/.wh.removed") && !is(".wh..wh.aufs"));
+    assert!(!is("opaque/low") && !is("opaque/below") && is("opaque/middle") && is("opaque/highest"));
+    assert_eq!(
+        (at("gone"), at("becomes-file"), at("becomes-directory/x")),
+        ("a file now".into(), "middle".into(), "middle".into())
+    );
+    assert_eq!(
+        (at("usr/lib/one"), at("usr/lib/two"), at("another-name")),
+        ("low".into(), "middle".into(), "low".into())
+    );
+    assert!(root.join("lib").symlink_metadata().unwrap().is_symlink());
+}
+
+#[test]
+fn root_an_image_is_a_template_whatever_it_is_kept_in() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    layered("zstd").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    is_layered(&rootfs(&host));
+    let first = std::fs::canonicalize(rootfs(&host)).unwrap();
+    // The same tree has the same name, from an archive too, and from one that is compressed.
+    for (name, bytes) in
+        [("a.tar", layered("zstd").archive()), ("a.tar.gz", piped("gzip", &layered("zstd").archive()))]
+    {
+        let path = host.path(name);
+        std::fs::write(&path, bytes).unwrap();
+        let ran = import(&host, &path, &[]);
+        assert_eq!(ran.code, 0, "{ran}");
+        assert_eq!(std::fs::canonicalize(rootfs(&host)).unwrap(), first);
+    }
+    let list: Value =
+        serde_json::from_str(&Ran::of(host.vzpkg().args(["list", "-j"]).output().unwrap()).stdout).unwrap();
+    assert!(list[0]["source"].as_str().unwrap().starts_with("image latest "), "{list}");
+}
+
+/// What `docker save` wrote before it wrote layouts.
+#[test]
+fn root_a_saved_image_of_docker_is_a_template() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let lower =
+        TarMaker::root().file("etc/os-release", b"ID=alpine\nVERSION_ID=3.20.1\n").file("old", b"x").finish();
+    let upper = TarMaker::new().file(".wh.old", b"").file("new", b"x").finish();
+    let record = json!({
+        "architecture": machine(), "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [digest(&lower), digest(&upper)] },
+    });
+    let id = "0".repeat(64);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["shop:1"], "Layers": [format!("{id}/layer.tar"), "second/layer.tar"] }]);
+    let archive = TarMaker::new()
+        .directory(&id)
+        .entry(b'0', format!("{id}/layer.tar").as_bytes(), &lower)
+        .entry(b'0', b"real/layer.tar", &upper)
+        // A layer that two images have stands once.
+        .link(b'2', "second/layer.tar", "../real/layer.tar")
+        .file("config.json", record.to_string().as_bytes())
+        .file("manifest.json", manifest.to_string().as_bytes())
+        .finish();
+    let path = host.path("saved.tar");
+    std::fs::write(&path, archive).unwrap();
+    let ran = import(&host, &path, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(rootfs(&host).join("new").exists() && !rootfs(&host).join("old").exists());
+    let list: Value =
+        serde_json::from_str(&Ran::of(host.vzpkg().args(["list", "-j"]).output().unwrap()).stdout).unwrap();
+    assert_eq!((&list[0]["distribution"], &list[0]["release"]), (&"alpine".into(), &"3.20.1".into()));
+}
+
+#[test]
+fn root_of_several_images_one_is_named() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let root = |word: &str| TarMaker::root().file("which", word.as_bytes()).finish();
+    let mut maker =
+        ImageMaker::new().layer(&root("one"), None).named("one").layer(&root("two"), None).named("two");
+    maker.architecture = "s390x".to_owned();
+    let maker = maker.layer(&root("other"), None).named("other");
+    let layout = host.path("layout");
+    maker.layout(&layout);
+    import(&host, &layout, &[])
+        .failed(21, &["there are several images in it; `--image` names one: `one`, `two`"]);
+    import(&host, &layout, &["--image", "three"])
+        .failed(21, &["there is no `three` in it; there are: `one`, `two`, `other`"]);
+    import(&host, &layout, &["--image", "other"])
+        .failed(21, &["there is nothing for linux/", "it has: `linux/"]);
+    let ran = import(&host, &layout, &["--image", "two"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(read(rootfs(&host).join("which")), "two");
+}
+
+/// A real system in an image starts.
+#[test]
+fn root_a_container_runs_from_an_image() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    let packed = Command::new("tar")
+        .arg("-C")
+        .arg(host.path("vz/template/busybox/latest/rootfs"))
+        .args(["-c", "."])
+        .output()
+        .unwrap();
+    let upper = TarMaker::new().file("from-the-image", b"yes").finish();
+    let layout = host.path("layout");
+    ImageMaker::new()
+        .layer(&packed.stdout, Some("zstd"))
+        .layer(&upper, Some("gzip"))
+        .named("busybox")
+        .layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    host.ok(["create", "web01", "--ostemplate", "image"]);
+    host.ok(["start", "web01"]);
+    assert_eq!(
+        host.exec("web01", "cat /from-the-image; su -s /bin/sh www-data -c 'id -un'"),
+        "yeswww-data"
+    );
+    host.ok(["reinstall", "web01"]);
+    assert_eq!(host.exec("web01", "cat /from-the-image; ls /old/sbin/init"), "yes\n/old/sbin/init");
+}
+
+/// `umoci unpack` makes the same tree of the same image.
+#[test]
+fn root_layers_come_out_as_umoci_has_them() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    // It knows no zstd.
+    layered("gzip").layout(&layout);
+    let bundle = host.path("bundle");
+    let unpacked = Command::new("umoci")
+        .args(["unpack", "--image"])
+        .arg(format!("{}:latest", layout.display()))
+        .arg(&bundle)
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let look = |path: PathBuf| tree::snapshot(std::fs::File::open(path).unwrap().as_fd()).unwrap();
+    let theirs = look(bundle.join("rootfs"));
+    let differences = theirs.differences(&look(rootfs(&host)));
+    // Directories that no entry names have no time of their own.
+    let differences: Vec<&String> = differences.iter().filter(|line| !line.starts_with(".: ")).collect();
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+macro_rules! refused {
+    ($($name:ident: $make:expr, [$($said:literal),+];)+) => {$(
+        #[test]
+        fn $name() {
+            let Some(host) = RealHost::bare(PROGRAM) else { return };
+            let layout = host.path("layout");
+            let make: fn(&Path) = $make;
+            make(&layout);
+            import(&host, &layout, &[]).failed(21, &[$($said),+]);
+            assert_eq!(std::fs::read_dir(host.path("vz/template")).unwrap().count(), 0);
+        }
+    )+};
+}
+
+fn simple() -> ImageMaker {
+    ImageMaker::new().layer(&TarMaker::root().finish(), None)
+}
+
+/// The one file whose name ends so, changed.
+fn change(layout: &Path, is_it: impl Fn(&[u8]) -> bool, to: impl Fn(Vec<u8>) -> Vec<u8>) {
+    let blobs = layout.join("blobs/sha256");
+    for entry in std::fs::read_dir(&blobs).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if is_it(&bytes) {
+            std::fs::write(&path, to(bytes)).unwrap();
+            return;
+        }
+    }
+    panic!("there is no such blob");
+}
+
+fn is_layer(bytes: &[u8]) -> bool {
+    bytes.len() > 1024
+}
+
+fn is_config(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"{\"architecture\"")
+}
+
+refused! {
+    root_an_image_with_a_changed_layer: |layout| {
+        simple().named("x").layout(layout);
+        change(layout, is_layer, |mut bytes| { bytes[600] ^= 1; bytes });
+    }, ["what is called `sha256:", "in it is sha256:"];
+    root_an_image_with_a_longer_layer: |layout| {
+        simple().named("x").layout(layout);
+        change(layout, is_layer, |mut bytes| { bytes.push(0); bytes });
+    }, ["bytes in it and should have"];
+    root_an_image_with_a_changed_configuration: |layout| {
+        simple().named("x").layout(layout);
+        change(layout, is_config, |bytes| bytes.iter().map(|&byte| if byte == b'6' { b'7' } else { byte }).collect());
+    }, ["what is called `sha256:"];
+    root_an_image_without_a_layer: |layout| {
+        simple().named("x").layout(layout);
+        for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+            let path = entry.unwrap().path();
+            if is_layer(&std::fs::read(&path).unwrap()) { std::fs::remove_file(path).unwrap(); }
+        }
+    }, ["is missing in it"];
+    root_an_image_whose_layer_is_another_when_it_is_undone: |layout| {
+        let mut maker = simple();
+        maker.digests[0] = digest(b"another");
+        maker.named("x").layout(layout);
+    }, ["layer 1 of 1 is sha256:", "and should be sha256:"];
+    root_an_image_with_more_digests_than_layers: |layout| {
+        let mut maker = simple();
+        maker.digests.push(digest(b"more"));
+        maker.named("x").layout(layout);
+    }, ["it has 1 layers and digests of 2"];
+    root_an_image_with_a_layer_that_is_kept_elsewhere: |layout| {
+        let mut maker = simple();
+        maker.layers[0]["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        maker.named("x").layout(layout);
+    }, ["a layer of it is kept elsewhere"];
+    root_an_image_with_a_layer_of_an_unknown_kind: |layout| {
+        let mut maker = simple();
+        maker.layers[0]["mediaType"] = json!("application/vnd.cncf.helm.chart.content.v1.tar+gzip");
+        maker.named("x").layout(layout);
+    }, ["a layer of it is of a kind that is not known"];
+    root_an_image_with_a_digest_that_leads_out: |layout| {
+        let mut maker = simple();
+        maker.layers[0]["digest"] = json!("sha256:../../../../../../etc/passwd");
+        maker.named("x").layout(layout);
+    }, ["is no digest that is known"];
+    root_an_image_whose_blob_is_a_link_out: |layout| {
+        simple().named("x").layout(layout);
+        for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+        }
+    }, ["the archive cannot be read"];
+    root_an_image_whose_index_is_a_fifo: |layout| {
+        simple().named("x").layout(layout);
+        let index = layout.join("index.json");
+        std::fs::remove_file(&index).unwrap();
+        assert!(Command::new("mkfifo").arg(index).status().unwrap().success());
+    }, ["`index.json` in it is no file"];
+    root_an_image_whose_index_is_nonsense: |layout| {
+        simple().named("x").layout(layout);
+        std::fs::write(layout.join("index.json"), "{\x1b[31m").unwrap();
+    }, ["`index.json` in it cannot be understood"];
+    root_an_image_whose_index_is_nested_without_end: |layout| {
+        simple().named("x").layout(layout);
+        std::fs::write(layout.join("index.json"), "[".repeat(1 << 20)).unwrap();
+    }, ["`index.json` in it cannot be understood"];
+    root_an_image_whose_index_is_ten_megabytes: |layout| {
+        simple().named("x").layout(layout);
+        std::fs::write(layout.join("index.json"), " ".repeat(10 << 20)).unwrap();
+    }, ["`index.json` in it has 10485760 bytes"];
+    root_an_image_without_an_index: |layout| {
+        simple().named("x").layout(layout);
+        std::fs::remove_file(layout.join("index.json")).unwrap();
+    }, ["it has neither `index.json` nor `manifest.json`"];
+    root_an_image_for_another_machine: |layout| {
+        let mut maker = simple();
+        maker.architecture = "riscv64".to_owned();
+        maker.named("x").layout(layout);
+    }, ["there is nothing for linux/", "`linux/riscv64`"];
+    root_a_whiteout_that_leads_upwards: |layout| {
+        simple().layer(&TarMaker::new().file("sbin/.wh...", b"").finish(), None).named("x").layout(layout);
+    }, ["`sbin/.wh...` in the archive", "removes nothing that could have a name"];
+    root_a_whiteout_of_its_own_directory: |layout| {
+        simple().layer(&TarMaker::new().file("sbin/.wh..", b"").finish(), None).named("x").layout(layout);
+    }, ["`sbin/.wh..` in the archive"];
+    root_a_whiteout_above_the_root: |layout| {
+        simple().layer(&TarMaker::new().file("../.wh.vz", b"").finish(), None).named("x").layout(layout);
+    }, ["leads upwards"];
+    root_an_opaque_mark_above_the_root: |layout| {
+        simple().layer(&TarMaker::new().file("../.wh..wh..opq", b"").finish(), None).named("x").layout(layout);
+    }, ["leads upwards"];
+    root_a_layer_that_is_no_archive: |layout| {
+        simple().layer(&vec![b'x'; 4096], None).named("x").layout(layout);
+    }, ["it is no tar archive"];
+    root_an_image_of_an_application: |layout| {
+        ImageMaker::new().layer(&TarMaker::new().executable("app", b"#!/bin/sh\n").finish(), None).named("x").layout(layout);
+    }, ["it has no init"];
+}
+
+/// A whiteout in a directory that is a link of a lower layer removes what is there, and nothing of the host.
+#[test]
+fn root_whiteouts_through_links_stay_in_the_root() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let canary = host.path("canary");
+    std::fs::create_dir(&canary).unwrap();
+    std::fs::write(canary.join("file"), "x").unwrap();
+    let layout = host.path("layout");
+    let out = canary.display().to_string();
+    simple()
+        .layer(
+            &TarMaker::new().link(b'2', "out", &out).link(b'2', "top", "/").file("file", b"x").finish(),
+            None,
+        )
+        .layer(
+            &TarMaker::new()
+                .file("out/.wh.file", b"")
+                .file("out/.wh..wh..opq", b"")
+                .file("top/.wh.file", b"")
+                .finish(),
+            None,
+        )
+        .named("x")
+        .layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(canary.join("file").exists() && !rootfs(&host).join("file").exists());
+}
+
+/// More layers than any overlay has.
+#[test]
+fn root_an_image_of_two_hundred_layers() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    let maker = (0..200).fold(simple(), |maker, number| {
+        maker.layer(&TarMaker::new().file("number", number.to_string().as_bytes()).finish(), None)
+    });
+    maker.named("x").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(read(rootfs(&host).join("number")), "199");
+}
