@@ -237,7 +237,10 @@ impl Area {
         let target = target.to_string_lossy();
         let number = target.strip_prefix("generations/").and_then(|number| number.parse().ok());
         number.ok_or_else(|| {
-            self.damaged(LIVE, format!("it points to `{}`, wanted `generations/<n>`", target.escape_debug()))
+            self.damaged(
+                LIVE,
+                format!("it points to `{}`, wanted `generations/<n>`", tree::escaped(target.as_bytes())),
+            )
         })
     }
 

@@ -20,7 +20,7 @@ pub struct NameError {
 }
 
 fn refuse<T>(name: &str, what: &'static str, rule: &'static str) -> Result<T, NameError> {
-    Err(NameError { name: name.escape_debug().to_string(), what, rule })
+    Err(NameError { name: tree::escaped(name.as_bytes()), what, rule })
 }
 
 /// A container's UUID. Its directory, its cgroup and its lock are named after it, in lower case, without braces.

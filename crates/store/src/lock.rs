@@ -232,10 +232,8 @@ fn holder(path: &Path) -> Option<Holder> {
     let pid = locked_by(path)?;
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> =
-        words.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
-    let command: String =
-        words.join(" ").chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-    Some((pid, Timestamp::now(), command))
+        words.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(tree::escaped).collect();
+    Some((pid, Timestamp::now(), words.join(" ")))
 }
 
 /// The process in `/proc/locks` that has this file's flock: `1: FLOCK  ADVISORY  WRITE 4711 00:17:42 0 EOF`. Those that wait for it have an arrow.

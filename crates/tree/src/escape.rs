@@ -68,9 +68,16 @@ fn escape_byte(out: &mut String, byte: u8) {
     let _ = write!(out, "\\x{byte:02x}");
 }
 
-/// Characters that print as nothing or turn the direction of what follows ("Trojan Source").
+/// Characters that turn the direction of what follows ("Trojan Source"), that end a line, or that print as nothing: of the Unicode property
+/// Default_Ignorable_Code_Point all, or two names would look like one.
 fn reorders_or_hides(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -88,6 +95,11 @@ mod tests {
             (b"\xff\xc3\xa9\xc3", "\\xff\u{e9}\\xc3"),
             (b"back\\slash", "back\\\\slash"),
             ("\u{202e}gpj\u{9b}".as_bytes(), "\\u{202e}gpj\\u{9b}"),
+            ("a\u{200b}\u{feff}\u{2066}b".as_bytes(), "a\\u{200b}\\u{feff}\\u{2066}b"),
+            (
+                "soft\u{ad} tag\u{e0041} filler\u{3164}".as_bytes(),
+                "soft\\u{ad} tag\\u{e0041} filler\\u{3164}",
+            ),
         ] {
             assert_eq!(escaped(bytes), shown);
         }

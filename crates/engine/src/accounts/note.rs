@@ -236,8 +236,8 @@ impl AccountNote {
 }
 
 /// A name of a hostile root, for the terminal.
-fn shown(name: &str) -> impl fmt::Display + '_ {
-    name.escape_debug()
+fn shown(name: &str) -> String {
+    tree::escaped(name.as_bytes())
 }
 
 impl fmt::Display for AccountNote {
