@@ -363,27 +363,37 @@ fn host_name(name: &str) -> String {
     if plain.is_empty() { "container".to_owned() } else { plain.to_ascii_lowercase() }
 }
 
-/// `NAMESERVER` and `SEARCHDOMAIN` as the text of `resolv.conf`; `inherit` takes the host's.
+/// The text of a container's `resolv.conf`; `None`: it has its own.
 fn resolver(conf: &Conf) -> Option<String> {
+    resolver_of(conf, &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
+}
+
+/// `NAMESERVER` and `SEARCHDOMAIN` as the text of `resolv.conf`; `inherit` takes those of the text of the host's. Public for `fuzzing`.
+#[doc(hidden)]
+pub fn resolver_of(conf: &Conf, host: &str) -> Option<String> {
     let servers = conf.get("NAMESERVER").filter(|servers| !servers.trim().is_empty())?;
-    let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let of_host = |key: &str| -> Vec<String> {
         host.lines()
-            .filter_map(|line| {
-                line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(|rest| rest.trim().to_owned())
-            })
+            .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix([' ', '\t']).map(str::to_owned))
             .collect()
     };
     let mut text = String::new();
     let domains = conf.get("SEARCHDOMAIN").unwrap_or_default();
     let domains = if domains.trim() == "inherit" { of_host("search").join(" ") } else { domains };
-    if !domains.trim().is_empty() {
-        text.push_str(&format!("search {}\n", domains.trim()));
+    // A line is what somebody meant to be one: without a carriage return of another system's editor, or worse.
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace().filter(|word| !word.contains(char::is_control));
+        words.map(str::to_owned).collect()
+    };
+    let domains = words(&domains);
+    if !domains.is_empty() {
+        text.push_str(&format!("search {}\n", domains.join(" ")));
     }
     let servers: Vec<String> = if servers.trim() == "inherit" {
-        of_host("nameserver")
+        // After the address there may be a remark.
+        of_host("nameserver").iter().filter_map(|rest| words(rest).into_iter().next()).collect()
     } else {
-        servers.split_whitespace().map(str::to_owned).collect()
+        words(&servers)
     };
     for server in servers {
         text.push_str(&format!("nameserver {server}\n"));
@@ -410,5 +420,14 @@ mod tests {
             resolver(&conf).as_deref(),
             Some("search example.com\nnameserver 192.0.2.1\nnameserver 2001:db8::1\n")
         );
+        let host = "search a.example\tb.example\nnameserver 192.0.2.9 # the router\n";
+        let inherits = Conf::parse(b"NAMESERVER=inherit\nSEARCHDOMAIN=inherit\n");
+        assert_eq!(
+            resolver_of(&inherits, host).as_deref(),
+            Some("search a.example b.example\nnameserver 192.0.2.9\n")
+        );
+        let odd =
+            Conf::parse(b"NAMESERVER='192.0.2.1\x1b 192.0.2.2'\nSEARCHDOMAIN='a.example\r b\x07 c\r'\n");
+        assert_eq!(resolver_of(&odd, "").as_deref(), Some("search a.example c\nnameserver 192.0.2.2\n"));
     }
 }

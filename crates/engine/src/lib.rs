@@ -45,6 +45,8 @@ pub mod trust;
 pub mod view;
 pub mod words;
 
+#[doc(hidden)]
+pub use container::resolver_of;
 pub use error::{Code, Failure, Result};
 pub use host::{Container, Host, Observer, Silent};
 pub use real::RealRuntime;
