@@ -185,7 +185,8 @@ impl From<&Failure> for ErrorWords {
 
 /// Of one length, so that times can be compared as text.
 fn to_the_millisecond<S: Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"))
+    // Not strftime(3)'s `%Y`: a year before 0 it writes so that nobody reads it.
+    to.collect_str(&format_args!("{at:.3}"))
 }
 
 fn to_the_millisecond_if_any<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
@@ -206,5 +207,25 @@ impl Event {
 impl From<What> for Event {
     fn from(what: What) -> Event {
         Event::now(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_to_the_millisecond_and_read_back_whatever_the_year() {
+        for (at, written) in [
+            ("2026-11-22T20:15:03.123999Z", "2026-11-22T20:15:03.123Z"),
+            ("2026-11-22T20:15:03Z", "2026-11-22T20:15:03.000Z"),
+            ("1969-12-31T23:59:59.9999Z", "1969-12-31T23:59:59.999Z"),
+            ("-009999-01-02T01:59:59Z", "-009999-01-02T01:59:59.000Z"),
+        ] {
+            let event = Event { at: at.parse().unwrap(), what: What::Note { text: "x".to_owned() } };
+            let line = serde_json::to_string(&event).unwrap();
+            assert_eq!(line, format!(r#"{{"at":"{written}","event":"note","text":"x"}}"#));
+            assert!(serde_json::from_str::<Event>(&line).is_ok(), "{line}");
+        }
     }
 }
