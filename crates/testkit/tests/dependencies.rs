@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// So many lines above it an argument may begin.
+const FURTHEST: usize = 12;
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -51,6 +54,53 @@ fn every_dependency_has_a_licence_of_the_list_and_comes_from_the_registry() {
     }
 }
 
+/// The lines with an unsafe block or item, from 0, and whether each has an argument of its own: a `SAFETY` that stands above it and below the
+/// unsafe one before.
+fn unsafe_lines(lines: &[&str]) -> Vec<(usize, bool)> {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
+    let mut found = Vec::new();
+    let mut from = 0;
+    for (index, line) in lines.iter().enumerate() {
+        let code = code(line);
+        let count: usize = ["{", "fn", "impl", "extern"]
+            .iter()
+            .map(|what| code.matches(&format!("unsafe {what}")).count())
+            .sum();
+        if count == 0 {
+            continue;
+        }
+        let near = from.max(index.saturating_sub(FURTHEST));
+        let arguments =
+            lines[near..index].iter().filter(|line| line.trim_start().starts_with("// SAFETY:")).count();
+        // Two in a line would need two.
+        found.push((index, arguments >= count));
+        from = index + 1;
+    }
+    found
+}
+
+#[test]
+fn an_argument_is_of_one_unsafe_block_alone() {
+    let lines = |text: &str| {
+        let lines: Vec<&str> = text.split('|').collect();
+        unsafe_lines(&lines).into_iter().map(|(_, is_argued)| is_argued).collect::<Vec<_>>()
+    };
+    for (text, wanted) in [
+        ("// SAFETY: a|unsafe { a() };", vec![true]),
+        ("// SAFETY: a|let a =|    unsafe { a() };", vec![true]),
+        ("unsafe { a() }; // SAFETY: a", vec![false]),
+        ("// SAFETY: a|unsafe { a() };|unsafe { b() };", vec![true, false]),
+        ("// SAFETY: a|unsafe { a() };|// SAFETY: b|unsafe { b() };", vec![true, true]),
+        ("// SAFETY: a|unsafe { a() } + unsafe { b() };", vec![false]),
+        ("// no SAFETY: a|unsafe fn a() {}", vec![false]),
+        ("// unsafe { a() }", vec![]),
+    ] {
+        assert_eq!(lines(text), wanted, "{text}");
+    }
+    let far = format!("// SAFETY: a|{}unsafe {{ a() }};", "|".repeat(FURTHEST + 1));
+    assert_eq!(lines(&far), [false]);
+}
+
 #[test]
 fn unsafe_stands_in_the_crate_linux_alone_and_has_its_argument() {
     let mut todo = vec![workspace().join("crates")];
@@ -69,23 +119,11 @@ fn unsafe_stands_in_the_crate_linux_alone_and_has_its_argument() {
             }
             let text = std::fs::read_to_string(&path).expect("read a source");
             let lines: Vec<&str> = text.lines().collect();
-            for (index, line) in lines.iter().enumerate() {
-                let code = line.split("//").next().unwrap_or_default();
-                let is_unsafe =
-                    ["{", "fn", "impl", "extern"].iter().any(|what| code.contains(&format!("unsafe {what}")));
-                if !is_unsafe {
-                    continue;
-                }
-                assert!(
-                    path.to_string_lossy().contains("crates/linux/src"),
-                    "{}:{}: unsafe",
-                    path.display(),
-                    index + 1
-                );
+            for (line, is_argued) in unsafe_lines(&lines) {
+                let place = format!("{}:{}", path.display(), line + 1);
+                assert!(path.to_string_lossy().contains("crates/linux/src"), "{place}: unsafe");
                 blocks += 1;
-                let is_argued =
-                    lines[index.saturating_sub(12)..index].iter().any(|line| line.contains("// SAFETY:"));
-                assert!(is_argued, "{}:{}: without its argument", path.display(), index + 1);
+                assert!(is_argued, "{place}: without its argument");
             }
         }
     }
