@@ -15,7 +15,7 @@
 //! runtime     what is asked of whatever runs containers; `real` is what really does
 //! event       what an operation tells while it goes; `log` is what is kept of that
 //! error       the four lines of a failure
-//! words       figures in words
+//! words       figures in words, words of a command line
 //! ```
 
 pub mod accounts;

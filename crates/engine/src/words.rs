@@ -1,4 +1,4 @@
-//! Figures in words: one way to write them everywhere.
+//! Figures in words, and words of a command line: one way to write them everywhere.
 
 /// Bytes, as a person reads them: `4.5 MB`.
 pub fn in_words(bytes: u64) -> String {
@@ -16,9 +16,29 @@ pub fn in_words(bytes: u64) -> String {
     format!("{scaled:.1} {}", UNITS[unit])
 }
 
+/// One word of a command line, as it can be typed into a shell again.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shell_reads_a_quoted_word_back() {
+        for word in
+            ["", "web01", "a b", "it's", "''", "$x `y` \\ \"z\"", "~", "*", "#", "a\nb", "-n", "привет"]
+        {
+            let line = format!("printf %s {}", quoted(word));
+            let read = std::process::Command::new("sh").args(["-c", &line]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&read.stdout), word, "{line}");
+        }
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -19,10 +19,13 @@ pub mod limits;
 pub mod lock;
 pub mod prefix;
 mod rebuild;
-mod record;
+// For `fuzzing`: nobody else outside reads records but through what they are records of.
+#[doc(hidden)]
+pub mod record;
 pub mod registry;
 pub mod reserve;
-mod shell_word;
+#[doc(hidden)]
+pub mod shell_word;
 pub mod template;
 pub mod trash;
 

@@ -18,9 +18,24 @@ use crate::atomic::{self, AtomicError};
 /// No file of ours comes near; a larger one is not ours.
 const LIMIT: u64 = 1 << 20;
 
-pub(crate) trait Record: Serialize + DeserializeOwned {
+/// A file of ours, as a type.
+pub trait Record: Serialize + DeserializeOwned {
+    /// What it is called in its directory.
     const FILE: &'static str;
+    /// The newest format that this program knows.
     const FORMAT: u32;
+}
+
+/// Why bytes are no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// They are not what anybody has written.
+    Damaged(String),
+    /// A newer version has.
+    NewerFormat {
+        /// The number that stands there.
+        found: u64,
+    },
 }
 
 #[derive(Debug)]
@@ -64,40 +79,56 @@ pub(crate) fn load_at<T: Record>(dir: BorrowedFd<'_>) -> Result<T, RecordError> 
 pub(crate) fn load_named_at<T: Record>(dir: BorrowedFd<'_>, name: &str) -> Result<T, RecordError> {
     let path = || atomic::path_of(dir).join(name);
     let bytes = read_at(dir, name)?.ok_or_else(|| RecordError::Missing { path: path() })?;
-    let damaged = |because: String| RecordError::Damaged { path: path(), because };
+    decode(&bytes).map_err(|refusal| match refusal {
+        Refusal::Damaged(because) => RecordError::Damaged { path: path(), because },
+        Refusal::NewerFormat { found } => RecordError::NewerFormat { path: path(), found, known: T::FORMAT },
+    })
+}
+
+/// All of the reading that needs no file, which is what a fuzzer can reach.
+///
+/// # Errors
+/// [`Refusal`].
+pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, Refusal> {
+    let damaged = |error: serde_json::Error| Refusal::Damaged(error.to_string());
     if bytes.is_empty() {
-        return Err(damaged("it is empty".into()));
+        return Err(Refusal::Damaged("it is empty".into()));
     }
-    let value: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let value: serde_json::Value = serde_json::from_slice(bytes).map_err(damaged)?;
     match value.get("format").and_then(serde_json::Value::as_u64) {
-        None | Some(0) => Err(damaged("it has no `format` number".into())),
-        Some(found) if found > u64::from(T::FORMAT) => {
-            Err(RecordError::NewerFormat { path: path(), found, known: T::FORMAT })
-        }
-        Some(_) => serde_json::from_value(value).map_err(|error| damaged(error.to_string())),
+        None | Some(0) => Err(Refusal::Damaged("it has no `format` number".into())),
+        Some(found) if found > u64::from(T::FORMAT) => Err(Refusal::NewerFormat { found }),
+        Some(_) => serde_json::from_value(value).map_err(damaged),
     }
 }
 
 /// Durable when it returns `Ok`. A death inside leaves the old file.
 pub(crate) fn store_at<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<(), AtomicError> {
-    atomic::replace_at(dir, T::FILE, &encode(dir, record)?, 0o600)
+    atomic::replace_at(dir, T::FILE, &encode_in(dir, record)?, 0o600)
 }
 
 /// [`store_at`] where nothing leads yet; durable once the file and `dir` are synced, which is the caller's.
 pub(crate) fn store_unsynced_at<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<(), AtomicError> {
-    atomic::replace_unsynced_at(dir, T::FILE, &encode(dir, record)?, 0o600)
+    atomic::replace_unsynced_at(dir, T::FILE, &encode_in(dir, record)?, 0o600)
 }
 
 /// Writes a new record, under any name, where nobody looks yet; durable once it and `dir` are synced, which is the caller's.
 pub(crate) fn create_at<T: Record>(dir: BorrowedFd<'_>, name: &str, record: &T) -> Result<(), AtomicError> {
-    atomic::create_at(dir, name, &encode(dir, record)?, 0o600)
+    atomic::create_at(dir, name, &encode_in(dir, record)?, 0o600)
 }
 
-fn encode<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<Vec<u8>, AtomicError> {
-    let mut bytes = serde_json::to_vec_pretty(record).map_err(|error| {
+fn encode_in<T: Record>(dir: BorrowedFd<'_>, record: &T) -> Result<Vec<u8>, AtomicError> {
+    encode(record).map_err(|error| {
         AtomicError::new("write", atomic::path_of(dir).join(T::FILE), io::Error::from(error))
-    })?;
+    })
+}
+
+/// What is written of a record.
+///
+/// # Errors
+/// When it holds what JSON cannot.
+pub fn encode<T: Record>(record: &T) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(record)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

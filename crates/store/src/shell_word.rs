@@ -5,12 +5,12 @@
 
 /// A value and how much of the text it is; what follows is blanks and perhaps a comment.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Word {
-    pub(crate) value: Vec<u8>,
-    pub(crate) length: usize,
+pub struct Word {
+    pub value: Vec<u8>,
+    pub length: usize,
 }
 
-pub(crate) fn parse(text: &[u8]) -> Result<Word, &'static str> {
+pub fn parse(text: &[u8]) -> Result<Word, &'static str> {
     let mut word = Word { value: Vec::new(), length: 0 };
     let mut blanks = Vec::new();
     let mut at = 0;
@@ -75,7 +75,7 @@ fn double(text: &[u8], from: usize, value: &mut Vec<u8>) -> Result<usize, &'stat
 }
 
 /// In double quotes, so that [`parse`] and a shell read it back. The value must have no newline and no NUL.
-pub(crate) fn quote(value: &str) -> Vec<u8> {
+pub fn quote(value: &str) -> Vec<u8> {
     let mut quoted = vec![b'"'];
     for byte in value.bytes() {
         if matches!(byte, b'"' | b'\\' | b'$' | b'`') {

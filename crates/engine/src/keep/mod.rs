@@ -19,6 +19,8 @@ use store::Prefix;
 use crate::error::{Code, Failure, Result};
 
 pub use find::{HomeOf, find};
+#[doc(hidden)]
+pub use set::parse_file;
 
 /// Mount points of ours, and the old roots: what is in them is not the root's.
 pub const RESERVED: [&str; 5] = ["old", "proc", "sys", "dev", "run"];

@@ -1,5 +1,7 @@
 //! Keep sets: files in `/etc/vz/keep.d`, and those that come with the product where no file has their name.
 
+use std::path::Path;
+
 use store::Prefix;
 
 use super::{Pattern, parse};
@@ -53,6 +55,12 @@ pub fn read(prefix: &Prefix, name: &str) -> Result<Option<Vec<Pattern>>> {
             None => return Ok(None),
         },
     };
+    parse_file(&path, &text).map(Some)
+}
+
+/// The lines of a set's file that say something. Public for `fuzzing`.
+#[doc(hidden)]
+pub fn parse_file(path: &Path, text: &str) -> Result<Vec<Pattern>> {
     let mut patterns = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -66,7 +74,7 @@ pub fn read(prefix: &Prefix, name: &str) -> Result<Option<Vec<Pattern>>> {
                 .hint("correct that line: a path, with `~/` for every home, or `@packages`")
         })?);
     }
-    Ok(Some(patterns))
+    Ok(patterns)
 }
 
 fn is_name(name: &str) -> bool {

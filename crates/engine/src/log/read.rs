@@ -77,6 +77,12 @@ pub struct Context {
     pub operation: String,
 }
 
+/// The events of whole lines of a log. What is none is passed over. Public for `fuzzing`.
+#[doc(hidden)]
+pub fn events_in(lines: &[u8]) -> impl Iterator<Item = Event> {
+    lines.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
 /// Reads a log from its beginning, also while it is being written.
 #[derive(Debug)]
 pub struct LogReader {
@@ -129,8 +135,7 @@ impl LogReader {
             let rest = std::mem::take(&mut self.rest);
             let whole = rest.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
             self.rest = rest[whole..].to_vec();
-            for line in rest[..whole].split(|&byte| byte == b'\n') {
-                let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
+            for event in events_in(&rest[..whole]) {
                 if let What::Begin { operation, name, .. } = &event.what {
                     self.context.operation.clone_from(operation);
                     self.context.name.clone_from(name);

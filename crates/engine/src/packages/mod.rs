@@ -131,6 +131,12 @@ pub fn names_in(bytes: &[u8]) -> BTreeSet<String> {
     names
 }
 
+/// The script of every family that would install these: for `fuzzing`, as [`names_in`].
+#[doc(hidden)]
+pub fn scripts_for(packages: &[String]) -> Vec<String> {
+    [Family::Dpkg, Family::Apk, Family::Rpm].map(|family| script(family, packages)).to_vec()
+}
+
 fn family(root: &LayeredRoot) -> Read<Option<Family>> {
     for (path, family) in [(DPKG, Family::Dpkg), (APK, Family::Apk)] {
         if root.kind_followed(Path::new(path))?.is_some() {

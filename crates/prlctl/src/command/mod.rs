@@ -215,7 +215,7 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
             let word = word.as_bytes();
             let word =
                 if index == 0 { word.rsplit(|&byte| byte == b'/').next().unwrap_or(word) } else { word };
-            quoted(tree::escaped(word))
+            engine::words::quoted(&tree::escaped(word))
         })
         .collect::<Vec<_>>()
         .join(" ");
@@ -227,15 +227,6 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
         command,
         lock_wait: Duration::from_secs(lock_wait),
     })
-}
-
-/// As it can be typed again.
-fn quoted(word: String) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        return word;
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Seconds that a graceful stop may take: as given, else `STOP_TIMEOUT` of `vz.conf`, else 120.
