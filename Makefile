@@ -158,7 +158,7 @@ fuzz: setup ## give every parser what nobody would write, for TIME seconds each 
 		new=$$(mktemp -d); echo "== $$name"; \
 		$(CARGO) +nightly fuzz run --fuzz-dir fuzz $$name $$new fuzz/corpus/$$name -- -max_total_time=$(TIME) -timeout=10 -print_final_stats=1 \
 			>$$new.log 2>&1; code=$$?; \
-		grep -E 'panicked|ERROR|error|stat::number_of_executed|stat::average_exec' $$new.log; \
+		grep -E 'panicked|ERROR|error|Test unit written|stat::number_of_executed|stat::average_exec' $$new.log; \
 		rm -rf $$new $$new.log; [ "$$code" -eq 0 ] || exit 1; \
 	done
 

@@ -1,6 +1,9 @@
 //! The corpus of every target, and some thousand changes of it that are always the same.
+//!
+//! An input for which something does not hold is printed so that it can be pasted, and lies afterwards in `target/tmp/fuzz`: copied into the corpus, under a
+//! name that says what it is, it stays a test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A generator of numbers that is the same everywhere: xorshift64*.
 struct Dice(u64);
@@ -37,6 +40,11 @@ const WORDS: &[&[u8]] = &[
     b"@packages",
     b"#!",
     b"\x1b[31m",
+    b"\xe2\x80\xae",
+    b"\xe2\x80\x8b",
+    b"\"format\": 2",
+    b"@nis",
+    b"+::",
 ];
 
 fn changed(seed: &[u8], others: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
@@ -62,34 +70,87 @@ fn changed(seed: &[u8], others: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn whatever_is_read_holds_what_it_has_to() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-    for (name, target) in fuzzing::TARGETS {
-        let seeds: Vec<Vec<u8>> = std::fs::read_dir(corpus.join(name))
-            .unwrap_or_else(|error| panic!("{name} has a corpus: {error}"))
-            .flatten()
-            .map(|entry| std::fs::read(entry.path()).unwrap())
-            .collect();
-        assert!(!seeds.is_empty(), "{name} has a corpus");
-        let mut dice = Dice(0x5eed);
-        for seed in &seeds {
-            target(seed);
-        }
-        for _ in 0..3_000 {
-            let bytes = changed(&seeds[dice.below(seeds.len())], &seeds, &mut dice);
-            if std::panic::catch_unwind(|| target(&bytes)).is_err() {
-                panic!("{name} does not hold for {:?}", String::from_utf8_lossy(&bytes));
-            }
-        }
+/// Writes down an input for which a target does not hold; returns where.
+fn kept(name: &str, bytes: &[u8]) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
+    std::fs::create_dir_all(&directory).expect("make the directory of findings");
+    let sum = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let path = directory.join(format!("{name}-{sum:016x}"));
+    std::fs::File::create(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, bytes))
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}
+
+fn check(name: &str, target: fn(&[u8]), bytes: &[u8]) {
+    if std::panic::catch_unwind(|| target(bytes)).is_err() {
+        let path = kept(name, bytes);
+        panic!("{name} does not hold for b\"{}\", which is now in {}", bytes.escape_ascii(), path.display());
     }
 }
 
+fn check_corpus(name: &str) {
+    let (_, target) = fuzzing::TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(corpus)
+        .unwrap_or_else(|error| panic!("{name} has a corpus: {error}"))
+        .map(|entry| entry.expect("list a corpus").path())
+        .collect();
+    // The changes are the same only if the seeds come in the same order.
+    paths.sort();
+    let seeds: Vec<Vec<u8>> = paths.iter().map(|path| std::fs::read(path).expect("read a seed")).collect();
+    assert!(!seeds.is_empty(), "{name} has a corpus");
+    let mut dice = Dice(0x5eed);
+    for seed in &seeds {
+        check(name, *target, seed);
+    }
+    for _ in 0..3_000 {
+        let bytes = changed(&seeds[dice.below(seeds.len())], &seeds, &mut dice);
+        check(name, *target, &bytes);
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident),+ $(,)?) => {
+        const TESTED: &[&str] = &[$(stringify!($name)),+];
+
+        $(
+            #[test]
+            fn $name() {
+                check_corpus(stringify!($name));
+            }
+        )+
+    };
+}
+
+targets!(
+    conf,
+    area,
+    generation,
+    operation,
+    template,
+    accounts,
+    keep,
+    keep_file,
+    packages,
+    names,
+    nameserver,
+    events,
+    shell_word,
+    escape,
+    mountinfo,
+    interpreter,
+);
+
 #[test]
-fn every_target_is_one_of_the_fuzzer() {
+fn every_target_is_one_of_the_fuzzer_and_has_its_test() {
     let manifest =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/Cargo.toml")).unwrap();
     for (name, _) in fuzzing::TARGETS {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name} is missing in fuzz/Cargo.toml");
+        assert!(TESTED.contains(name), "{name} has no test here");
     }
+    assert_eq!(TESTED.len(), fuzzing::TARGETS.len());
 }
