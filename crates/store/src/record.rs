@@ -132,3 +132,36 @@ pub fn encode<T: Record>(record: &T) -> serde_json::Result<Vec<u8>> {
     bytes.push(b'\n');
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Journal;
+
+    fn journal(format: &str, arguments: &str) -> String {
+        format!(
+            r#"{{"format":{format},"operation":"x","steps":[],"boot_id":"","was_running":false,"started":"2026-11-26T23:58:22.341Z","pid":1,"arguments":{arguments}}}"#
+        )
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_before_anything_else_of_it_is_looked_at() {
+        for (text, wanted) in [
+            (r#"{"format":2}"#, Refusal::NewerFormat { found: 2 }),
+            (&journal("18446744073709551615", "1"), Refusal::NewerFormat { found: u64::MAX }),
+            (&journal("0", "1"), Refusal::Damaged("it has no `format` number".into())),
+            (&journal("\"1\"", "1"), Refusal::Damaged("it has no `format` number".into())),
+            ("", Refusal::Damaged("it is empty".into())),
+        ] {
+            assert_eq!(decode::<Journal>(text.as_bytes()), Err(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_comes_back_as_it_was() {
+        for number in ["18446744073709506744273709551616", "0.1", "5e-324", "18446744073709551615"] {
+            let record: Journal = decode(journal("1", number).as_bytes()).unwrap();
+            assert_eq!(decode(&encode(&record).unwrap()), Ok(record), "{number}");
+        }
+    }
+}
