@@ -298,7 +298,7 @@ fn root_a_container_runs_from_an_image() {
         "yeswww-data"
     );
     host.ok(["reinstall", "web01"]);
-    assert_eq!(host.exec("web01", "cat /from-the-image; ls /old/sbin/init"), "yes\n/old/sbin/init");
+    assert_eq!(host.exec("web01", "cat /from-the-image; ls /old/sbin/init"), "yes/old/sbin/init");
 }
 
 /// `umoci unpack` makes the same tree of the same image.
