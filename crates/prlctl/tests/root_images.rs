@@ -293,10 +293,7 @@ fn root_a_container_runs_from_an_image() {
     assert_eq!(ran.code, 0, "{ran}");
     host.ok(["create", "web01", "--ostemplate", "image"]);
     host.ok(["start", "web01"]);
-    assert_eq!(
-        host.exec("web01", "cat /from-the-image; su -s /bin/sh www-data -c 'id -un'"),
-        "yeswww-data"
-    );
+    assert_eq!(host.exec("web01", "cat /from-the-image; su -s /bin/sh www-data -c 'id -un'"), "yeswww-data");
     host.ok(["reinstall", "web01"]);
     assert_eq!(host.exec("web01", "cat /from-the-image; ls /old/sbin/init"), "yes/old/sbin/init");
 }

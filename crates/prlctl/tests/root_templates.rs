@@ -196,3 +196,65 @@ fn no_devices(directory: &std::path::Path) {
         }
     }
 }
+
+#[test]
+fn root_a_template_that_was_changed_is_found_and_what_is_named() {
+    let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    let ran = vzpkg(&host, &["verify"]);
+    assert!(ran.code == 0 && ran.stdout.ends_with(": whole\n"), "{ran}");
+    let root = latest(&host).join("rootfs");
+    let shell = |line: &str| {
+        let ran = std::process::Command::new("sh").args(["-ec", line, "sh"]).arg(&root).status().unwrap();
+        assert!(ran.success(), "{line}");
+    };
+    // Contents of the same length with the same times, a mode, what is gone, what is new, an attribute of none.
+    shell(
+        "touch -r $1/etc/hosts /tmp/.$$; sed -i s/localhost/localhosT/ $1/etc/hosts; touch -r /tmp/.$$ $1/etc/hosts; rm /tmp/.$$; \
+         chmod u+s $1/etc/passwd; rm $1/etc/shells; : >\"$1/etc/new\u{1b}[31m\"; mkdir $1/aaa",
+    );
+    let ran = vzpkg(&host, &["verify", "busybox"]);
+    ran.failed(85, &["not all templates are what they were", "nothing was changed"]);
+    let lines: Vec<&str> = ran.stdout.lines().skip(1).collect();
+    let found = [
+        "  changed etc/hosts",
+        "  changed etc/passwd",
+        "  missing etc/shells",
+        "  extra aaa",
+        "  extra etc/new\\x1b[31m",
+    ];
+    assert_eq!(lines, found, "{ran}");
+    let ran = vzpkg(&host, &["verify", "-j"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (ran.code, &json[0]["whole"], &json[0]["missing"][0]),
+        (85, &false.into(), &"etc/shells".into())
+    );
+    vzpkg(&host, &["verify", "nonesuch"]).failed(91, &["unknown template `nonesuch`"]);
+}
+
+#[test]
+fn root_versions_that_nobody_uses_are_collected_and_others_stay() {
+    let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    let directory = host.path("root");
+    let version = |word: &str| {
+        let line = "mkdir -p $1/sbin && printf '#!/bin/sh\\n' >$1/sbin/init && chmod 755 $1/sbin/init && echo $2 >$1/version";
+        let made =
+            std::process::Command::new("sh").args(["-ec", line, "sh"]).arg(&directory).arg(word).status();
+        assert!(made.unwrap().success());
+        let ran = vzpkg(&host, &["create", "cache", "mine", "--from", directory.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{ran}");
+        std::fs::canonicalize(host.path("vz/template/mine/latest")).unwrap()
+    };
+    let one = version("one");
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    let (two, three) = (version("two"), version("three"));
+    let ran = vzpkg(&host, &["gc", "-j"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["removed"][0]["digest"].as_str(), two.file_name().unwrap().to_str(), "{ran}");
+    assert!(one.exists() && !two.exists() && three.exists(), "one is used, and three is the latest");
+    assert!(vzpkg(&host, &["gc"]).stdout.starts_with("There is no version"));
+    host.ok(["delete", "web01"]);
+    vzpkg(&host, &["gc"]);
+    assert!(!one.exists() && three.exists());
+}

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ use crate::trash::{self, TrashError};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";
+/// What is in the tree, a line each: `vzpkg verify` names with it what has changed.
+const FILES: &str = "files";
 const STAGING: &str = ".staging-";
 
 /// What is wrong with a template, or keeps it where it is.
@@ -107,6 +109,19 @@ pub struct Template {
 impl Template {
     pub fn rootfs(&self) -> PathBuf {
         self.path.join(ROOTFS)
+    }
+
+    /// What was in its tree when it was made: an escaped path and a digest a line. `None`: an earlier program made it, which wrote none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn files(&self) -> Result<Option<Vec<u8>>, TemplateError> {
+        let path = self.path.join(FILES);
+        match std::fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(TemplateError::Unreadable { path, source }),
+        }
     }
 }
 
@@ -270,6 +285,19 @@ impl Staging {
     /// The directory that has `rootfs` in it.
     pub fn handle(&self) -> BorrowedFd<'_> {
         self.handle.as_fd()
+    }
+
+    /// Writes down what is in its tree; durable with all the rest, when it is published.
+    pub fn write_files(&self, lines: &[u8]) -> Result<(), TemplateError> {
+        let failed = |errno: Errno| AtomicError::new("write", self.path().join(FILES), errno);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.handle, FILES, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::write(&made, rest)).map_err(failed)?;
+            rest = &rest[written..];
+        }
+        Ok(())
     }
 
     /// Makes it durable and gives it its name; new containers get this version from now on. Where the same tree

@@ -35,24 +35,38 @@ pub struct TreeDigest {
     pub entries: u64,
 }
 
+/// Is told of each node: its path, and a digest of all that is known of it but its name and, of a further hard link, of which file it is one.
+pub type Nodes<'a> = &'a mut dyn FnMut(&Path, &[u8; 32]);
+
 /// The digest of everything below `dir`, and of the owner, mode and attributes of `dir` itself.
 /// Something mounted in it counts as a mount point and is not entered.
 pub fn digest(dir: BorrowedFd<'_>) -> Result<TreeDigest, TreeError> {
-    let mut state = State { hash: Sha256::new(), bytes: 0, entries: 0, links: HashMap::new() };
+    digest_of_nodes(dir, &mut |_, _| {})
+}
+
+/// The same, and that of each node.
+pub fn digest_of_nodes(dir: BorrowedFd<'_>, nodes: Nodes<'_>) -> Result<TreeDigest, TreeError> {
+    let mut state =
+        State { hash: Sha256::new(), node: Sha256::new(), bytes: 0, entries: 0, links: HashMap::new() };
     state.field(FORMAT);
     let failed = |error| TreeError::io("read", Path::new("."), error);
     let top = node::facts(dir).map_err(failed)?;
     state.number(0);
     state.common(dir, &top).map_err(failed)?;
+    nodes(Path::new("."), &state.node.finalize_reset().into());
     descent::walk(dir, |visit| {
         state.entries += 1;
         state.number(visit.depth as u64);
         state.field(visit.name.to_bytes());
+        // Of what comes from here on.
+        state.node = Sha256::new();
         if visit.is_mount_point {
             state.field(b"mount point");
-            return Ok(());
+        } else {
+            state.node(visit.handle, visit.facts).map_err(visit.failed("read"))?;
         }
-        state.node(visit.handle, visit.facts).map_err(visit.failed("read"))
+        nodes(&visit.path(), &state.node.finalize_reset().into());
+        Ok::<(), TreeError>(())
     })?;
     let hex = contents::hex(&state.hash.finalize());
     Ok(TreeDigest { hex, bytes: state.bytes, entries: state.entries })
@@ -60,6 +74,8 @@ pub fn digest(dir: BorrowedFd<'_>) -> Result<TreeDigest, TreeError> {
 
 struct State {
     hash: Sha256,
+    /// Of the present node alone.
+    node: Sha256,
     bytes: u64,
     entries: u64,
     /// Files with several links: the number of the entry where each was met first.
@@ -73,7 +89,8 @@ impl State {
             let first = *self.links.entry(facts.identity).or_insert(here);
             if first != here {
                 self.field(b"link");
-                self.number(first);
+                // Not of the node: it changes with whatever comes before it.
+                self.hash.update(first.to_le_bytes());
                 return Ok(());
             }
         }
@@ -112,9 +129,11 @@ impl State {
     fn field(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
         self.hash.update(bytes);
+        self.node.update(bytes);
     }
 
     fn number(&mut self, number: u64) {
         self.hash.update(number.to_le_bytes());
+        self.node.update(number.to_le_bytes());
     }
 }

@@ -42,7 +42,7 @@ pub use changed::{Changed, ChangedPath, changed};
 pub use compare::{Snapshot, snapshot};
 pub use copy::{Copied, Copier, Except, Told};
 pub use delta::{Aspect, Change, Difference, differences};
-pub use digest::{TreeDigest, digest};
+pub use digest::{Nodes, TreeDigest, digest, digest_of_nodes};
 pub use error::TreeError;
 pub use escape::{escaped, escaped_path};
 pub use ids::IdShift;

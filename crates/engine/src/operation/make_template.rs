@@ -2,11 +2,14 @@
 //!
 //! What a death leaves is a `.staging-…` directory that nobody holds the lock of; the next creation, and recovery, sweep it away.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
@@ -75,7 +78,10 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
         rustix::fs::Mode::empty(),
     )
     .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
-    let digest = tree::digest(rootfs.as_fd()).map_err(|error| Failure::from(error).within(what.clone()))?;
+    let mut files = Vec::new();
+    let digest = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| line_of(&mut files, path, digest))
+        .map_err(|error| within(error.into()))?;
+    staging.write_files(&files).map_err(|error| within(error.into()))?;
     fault::here("template", "publish", Place::Before)?;
     unless_interrupted()?;
     let record = TemplateRecord {
@@ -269,4 +275,104 @@ pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
         }
         Failure::from(error)
     })
+}
+
+/// A line of what is in a tree: half a digest is enough for what nobody has made on purpose, and the whole tree's name tells of all else.
+fn line_of(lines: &mut Vec<u8>, path: &Path, digest: &[u8; 32]) {
+    for byte in &digest[..16] {
+        lines.extend(format!("{byte:02x}").bytes());
+    }
+    lines.push(b' ');
+    lines.extend(tree::escaped(path.as_os_str().as_bytes()).bytes());
+    lines.push(b'\n');
+}
+
+/// What is not as it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The template.
+    pub name: String,
+    /// The version.
+    pub digest: String,
+    /// Nothing is.
+    pub whole: bool,
+    /// Other contents, owner, mode or attributes.
+    pub changed: Vec<String>,
+    /// No longer there.
+    pub missing: Vec<String>,
+    /// Not there before.
+    pub extra: Vec<String>,
+}
+
+/// Looks whether a version of a template is what it was when it was made.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn verify(host: &Host, template: &Template) -> Result<Verified> {
+    let record = &template.record;
+    let what = format!("cannot verify template `{}`", record.name);
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let rootfs = rustix::fs::open(template.rootfs(), flags, rustix::fs::Mode::empty())
+        .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
+    let mut pace = Pace::new(host, "verify");
+    let (mut files, mut entries) = (Vec::new(), 0);
+    let found = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
+        entries += 1;
+        pace.goes_on(entries, 0);
+        line_of(&mut files, path, digest);
+    })
+    .map_err(|error| Failure::from(error).within(what.clone()))?;
+    let mut verified = Verified {
+        name: record.name.to_string(),
+        digest: record.digest.clone(),
+        whole: found.hex == record.digest,
+        ..Verified::default()
+    };
+    if verified.whole {
+        return Ok(verified);
+    }
+    let Some(before) = template.files().map_err(|error| Failure::from(error).within(what))? else {
+        return Ok(verified);
+    };
+    let (before, now) = (by_path(&before), by_path(&files));
+    for (path, digest) in &before {
+        match now.get(path) {
+            Some(found) if found == digest => {}
+            Some(_) => verified.changed.push((*path).to_owned()),
+            None => verified.missing.push((*path).to_owned()),
+        }
+    }
+    verified.extra =
+        now.keys().filter(|path| !before.contains_key(*path)).map(|path| (*path).to_owned()).collect();
+    Ok(verified)
+}
+
+fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
+    let text = std::str::from_utf8(lines).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()
+}
+
+/// Moves the versions of all templates to the trash that are not the latest and that no generation lies on; returns their names and digests.
+///
+/// # Errors
+/// When it cannot be told which those are.
+pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
+    let what = "cannot remove old versions of templates";
+    host.not_begun(what);
+    host.heed_signals(what)?;
+    let mut gone = Vec::new();
+    for name in template::names(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))? {
+        let _lock =
+            Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+        // Nobody may begin to use one while we ask who does.
+        let _host = host.lock_host()?;
+        host.unless_interrupted(what, "what was removed so far was used by nobody", Second::Nothing)?;
+        match template::prune(&host.prefix, &name) {
+            Ok(unused) => gone.extend(unused.into_iter().map(|digest| (name.clone(), digest))),
+            // Nothing of that name is whole: `vzpkg list` tells.
+            Err(store::TemplateError::Unknown { .. } | store::TemplateError::Damaged { .. }) => {}
+            Err(error) => return Err(Failure::from(error).within(what.to_owned())),
+        }
+    }
+    Ok(gone)
 }

@@ -14,7 +14,9 @@ pub use container::{Create, Delete, Enter, Exec, List, Mount, Restart, Start, St
 pub use generation::{GenerationDelete, GenerationDiff, GenerationList, GenerationRestore, GenerationSwitch};
 pub use log::{Events, Log, ReinstallReport};
 pub use reinstall::{Reinstall, ScriptRun};
-pub use template::{CreateTemplate, ListTemplates, RemoveTemplate, VzpkgCommand};
+pub use template::{
+    CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, VerifyTemplates, VzpkgCommand,
+};
 
 /// Linux system containers whose broken root can be replaced without losing a file
 #[derive(Debug, Parser)]

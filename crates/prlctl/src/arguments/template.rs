@@ -17,6 +17,14 @@ pub enum VzpkgCommand {
     /// List the templates of this host
     #[command(after_help = "Example:\n  vzpkg list -j")]
     List(ListTemplates),
+    /// Look whether templates are what they were when they were made
+    #[command(
+        after_help = "Every file is read. Exit code 85 when anything is not as it was; what, is named.\n\nExamples:\n  vzpkg verify\n  vzpkg verify debian-12 -j"
+    )]
+    Verify(VerifyTemplates),
+    /// Remove old versions of templates that no root is made from
+    #[command(after_help = "The latest version of each template stays.\n\nExample:\n  vzpkg gc")]
+    Gc(CollectTemplates),
     /// Remove a template
     #[command(after_help = "Example:\n  vzpkg remove cache busybox")]
     Remove(RemoveTemplate),
@@ -73,6 +81,24 @@ pub struct ListTemplates {
     /// As JSON
     #[arg(short = 'j', long)]
     pub json: bool,
+}
+
+/// `vzpkg verify`
+#[derive(Debug, Args)]
+pub struct VerifyTemplates {
+    /// The templates; without any, all
+    pub names: Vec<String>,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}
+
+/// `vzpkg gc`
+#[derive(Debug, Args)]
+pub struct CollectTemplates {
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// `vzpkg remove cache`

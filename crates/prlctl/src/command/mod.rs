@@ -114,6 +114,8 @@ fn vzpkg(command: VzpkgCommand) -> Result<u8> {
     match command {
         VzpkgCommand::Create(arguments) => template::create(&arguments),
         VzpkgCommand::List(arguments) => template::list(&arguments),
+        VzpkgCommand::Verify(arguments) => template::verify(&arguments),
+        VzpkgCommand::Gc(arguments) => template::collect(&arguments),
         VzpkgCommand::Remove(arguments) => template::remove(&arguments),
     }
 }

@@ -1,13 +1,13 @@
 //! `vzpkg`
 
-use engine::Result;
 use engine::operation::make_template::{self, Origin};
 use engine::template::Wanted;
+use engine::{Code, Failure, Result};
 use serde_json::{Value, json};
 use store::template;
 
 use super::{create::parse_template, done, host};
-use crate::arguments::{CreateTemplate, ListTemplates, RemoveTemplate};
+use crate::arguments::{CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, VerifyTemplates};
 use crate::output;
 
 /// Makes a template.
@@ -78,6 +78,75 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
     let header = ["NAME", "CREATED", "SIZE", "USERS", "VERSION (* the latest)"];
     output::table((!arguments.no_header).then_some(&header), &[20, 20, 8, 6], &rows);
     Ok(0)
+}
+
+/// Looks whether templates are what they were when they were made.
+///
+/// # Errors
+/// [`engine::Failure`]: also when one is not.
+pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
+    let host = host(0, arguments.json)?;
+    let names = arguments.names.iter().map(|name| parse_template(name)).collect::<Result<Vec<_>>>()?;
+    for name in &names {
+        template::latest(&host.prefix, name)?;
+    }
+    let (mut objects, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+    for found in template::templates(&host.prefix)? {
+        let template = match found {
+            Ok(template) if names.is_empty() || names.contains(&template.record.name) => template,
+            Ok(_) => continue,
+            Err(error) => {
+                let error = runtime::monitor::describe(&error);
+                objects.push(json!({ "damage": error }));
+                bad.push(error);
+                continue;
+            }
+        };
+        let verified = make_template::verify(&host, &template)?;
+        let version = format!("{} {}", verified.name, verified.digest.chars().take(12).collect::<String>());
+        if verified.whole {
+            lines.push(format!("{version}: whole"));
+        } else {
+            lines.push(format!("{version}: not what it was"));
+            bad.push(version);
+        }
+        for (word, paths) in
+            [("changed", &verified.changed), ("missing", &verified.missing), ("extra", &verified.extra)]
+        {
+            lines.extend(paths.iter().map(|path| format!("  {word} {path}")));
+        }
+        objects.push(serde_json::to_value(&verified).unwrap_or_default());
+    }
+    if bad.is_empty() || arguments.json {
+        if arguments.json {
+            output::json(&Value::Array(objects));
+        } else {
+            lines.iter().for_each(|line| output::text(&format!("{line}\n")));
+        }
+        return Ok(if bad.is_empty() { 0 } else { Code::Damaged.exit() });
+    }
+    lines.iter().for_each(|line| output::text(&format!("{line}\n")));
+    Err(Failure::new(Code::Damaged, "not all templates are what they were when they were made")
+        .because(bad.join("; "))
+        .unchanged()
+        .hint("look at the disk (`dmesg`); then make another template, `prlctl reinstall NAME --ostemplate` it, and remove this one"))
+}
+
+/// Removes versions that nobody uses.
+///
+/// # Errors
+/// [`engine::Failure`].
+pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let gone = make_template::collect(&host)?;
+    super::empty_trash_later(&host);
+    let list: Vec<Value> =
+        gone.iter().map(|(name, digest)| json!({ "name": name.as_str(), "digest": digest })).collect();
+    let said = match gone.len() {
+        0 => "There is no version of a template that nobody uses.".to_owned(),
+        count => format!("{count} versions of templates that nobody uses have been removed."),
+    };
+    Ok(done(arguments.common.json, &said, json!({ "result": "collected", "removed": list })))
 }
 
 /// Removes a template that nobody uses.
