@@ -258,3 +258,29 @@ fn root_versions_that_nobody_uses_are_collected_and_others_stay() {
     vzpkg(&host, &["gc"]);
     assert!(!one.exists() && three.exists());
 }
+
+#[test]
+fn root_a_containers_root_is_a_template_for_others() {
+    let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    host.started("web01");
+    host.exec("web01", "echo golden >/etc/golden; rm /etc/shells; mkdir -p /etc/ssh; : >/etc/ssh/ssh_host_rsa_key; mkfifo /srv/fifo");
+    let from = ["create", "cache", "golden", "--from", "container:web01"];
+    vzpkg(&host, &from).failed(32, &["`web01` runs", "prlctl stop web01"]);
+    host.ok(["stop", "web01"]);
+    let ran = vzpkg(&host, &from);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("there are SSH host keys in it"), "{ran}");
+    host.ok(["start", "web01"]);
+    host.ok(["create", "web02", "--ostemplate", "golden"]);
+    host.ok(["start", "web02"]);
+    assert_eq!(
+        host.exec("web02", "cat /etc/golden; test -p /srv/fifo && ls /etc/shells 2>&1 | grep -c No"),
+        "golden\n1"
+    );
+    vzpkg(&host, &["create", "cache", "x", "--from", "container:nobody"]).failed(14, &["nobody"]);
+    vzpkg(&host, &["create", "cache", "x", "--from", "/nonexistent"])
+        .failed(21, &["`/nonexistent` cannot be read", "nothing was changed"]);
+    vzpkg(&host, &["create", "cache", "x", "--from", "/dev/null"])
+        .failed(21, &["it is neither a directory nor a file"]);
+}

@@ -14,8 +14,9 @@ use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, tem
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
-use crate::host::Host;
+use crate::host::{Container, Host, damaged};
 use crate::interrupt::Second;
+use crate::operation::build::layers;
 use crate::operation::pace::Pace;
 use crate::space::{self, Need};
 use crate::template::{
@@ -46,7 +47,9 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     host.not_begun(&what);
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
-    let making = Making::of(name, origin).map_err(|failure| failure.within(what.clone()))?;
+    // Held until all of it is copied.
+    let golden = golden(host, origin).map_err(|failure| failure.within(what.clone()))?;
+    let making = Making::of(name, origin, golden.as_ref()).map_err(|failure| failure.within(what.clone()))?;
     let within = |failure: Failure| failure.within(what.clone());
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
     space::check_template(host, making.need()).map_err(within)?;
@@ -100,8 +103,27 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
         systemd: built.systemd,
     };
     let template = staging.publish(record).map_err(|error| within(error.into()))?;
-    drop(lock);
+    drop((golden, lock));
     Ok(template)
+}
+
+/// The container whose root is to be a template: `container:NAME`. It does not run, so that what is copied is of one moment.
+fn golden<'host>(host: &'host Host, origin: &Origin) -> Result<Option<Container<'host>>> {
+    let Some(words) =
+        origin.from.as_deref().and_then(Path::to_str).and_then(|from| from.strip_prefix("container:"))
+    else {
+        return Ok(None);
+    };
+    let container = host.open(words)?;
+    if container.is_running() {
+        return Err(Failure::new(Code::Running, format!("`{}` runs", container.name))
+            .because(
+                "what its processes write while it is copied would be half of one moment and half of another",
+            )
+            .unchanged()
+            .hint(format!("`prlctl stop {}`, and start it again afterwards", container.name)));
+    }
+    Ok(Some(container))
 }
 
 /// How it is made.
@@ -119,7 +141,12 @@ enum Recipe {
 }
 
 impl Making {
-    fn of(name: &TemplateName, origin: &Origin) -> Result<Making> {
+    fn of(name: &TemplateName, origin: &Origin, golden: Option<&Container<'_>>) -> Result<Making> {
+        if let Some(container) = golden {
+            let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
+            let said = format!("container {}", container.name);
+            return Ok(Making::Import(Source::Root { said, root: layers(container, live)? }));
+        }
         if let Some(from) = &origin.from {
             return Source::open(from).map(Making::Import).map_err(|error| {
                 let failure = Failure::new(Code::BadValue, "").caused_by(&error).unchanged();

@@ -11,7 +11,7 @@ use super::Common;
 pub enum VzpkgCommand {
     /// Make a template
     #[command(
-        after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz"
+        after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
     )]
     Create(CreateTemplate),
     /// List the templates of this host
@@ -38,7 +38,8 @@ pub struct CreateTemplate {
     pub cache: String,
     /// debian-11, debian-12, debian-13 or busybox; with --from any name
     pub name: String,
-    /// A root that others have made: a tar archive (also .gz, .xz, .zst), a directory, an OCI image (layout or archive), what docker save has written
+    /// A root that others have made: a tar archive (also .gz, .xz, .zst), a directory, an OCI image (layout or
+    /// archive), what docker save has written, or container:NAME
     #[arg(long, value_name = "SOURCE")]
     pub from: Option<PathBuf>,
     /// Which image, where SOURCE has several: a name with tag, or a digest

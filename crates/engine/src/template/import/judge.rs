@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tree::{LayeredRoot, Root, TreeError};
 
-use super::Wanted;
+use super::{Told, Wanted};
 use crate::template::{BUSYBOX_STOP_SIGNAL, BuiltTemplate, RecipeError, architecture, is_busybox_init};
 
 /// What process 1 may be, the first that is there.
@@ -73,7 +73,12 @@ pub fn init_of(root: &LayeredRoot) -> Result<Option<Init>, TreeError> {
 }
 
 /// Looks at a root that is to be a template.
-pub fn judge(rootfs: &Path, source: String, wanted: &Wanted) -> Result<BuiltTemplate, RecipeError> {
+pub fn judge(
+    rootfs: &Path,
+    source: String,
+    wanted: &Wanted,
+    told: &mut Told<'_>,
+) -> Result<BuiltTemplate, RecipeError> {
     let root = LayeredRoot::new(Root::open(rootfs)?, None);
     let found = init_of(&root)?;
     let init = match (&wanted.init, found) {
@@ -94,6 +99,13 @@ pub fn judge(rootfs: &Path, source: String, wanted: &Wanted) -> Result<BuiltTemp
         return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
     }
     let (distribution, release) = system_of(&root)?;
+    let is_key = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("ssh_host_");
+    if root.names(Path::new("/etc/ssh")).ok().flatten().is_some_and(|names| names.iter().any(is_key)) {
+        (told.note)(
+            "there are SSH host keys in it, which every container made from it has: whoever has one can pretend to be any other. \
+             Remove /etc/ssh/ssh_host_* from the source, and have them made at the first start",
+        );
+    }
     Ok(BuiltTemplate {
         source,
         distribution,

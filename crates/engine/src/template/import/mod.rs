@@ -44,12 +44,12 @@ pub enum Source {
         /// Held.
         handle: OwnedFd,
     },
-    /// A root in a directory.
-    Directory {
-        /// Its path.
-        path: PathBuf,
-        /// Held.
-        handle: OwnedFd,
+    /// A root that is read by handle: of a directory, or of a container that does not run.
+    Root {
+        /// For people: `directory /srv/root`, `container web01`.
+        said: String,
+        /// Its layers.
+        root: LayeredRoot,
     },
 }
 
@@ -106,7 +106,10 @@ impl Source {
             return Ok(if is_layout {
                 Source::Layout { path, handle: opened }
             } else {
-                Source::Directory { path, handle: opened }
+                Source::Root {
+                    said: format!("directory {}", tree::escaped_path(&path)),
+                    root: LayeredRoot::new(Root::from_handle(opened), None),
+                }
             });
         }
         Err(RecipeError::unusable(words, "it is neither a directory nor a file"))
@@ -118,7 +121,7 @@ impl Source {
             Source::Archive { file, .. } | Source::ImageArchive { file, .. } => {
                 file.metadata().map_or(0, |metadata| metadata.len())
             }
-            Source::Directory { .. } | Source::Layout { .. } => 0,
+            Source::Root { .. } | Source::Layout { .. } => 0,
         }
     }
 
@@ -130,7 +133,7 @@ impl Source {
             | Source::Layout { path, .. } => {
                 format!("Unpacking {}...", tree::escaped_path(path))
             }
-            Source::Directory { path, .. } => format!("Copying {}...", tree::escaped_path(path)),
+            Source::Root { said, .. } => format!("Copying {said}..."),
         }
     }
 
@@ -159,12 +162,11 @@ impl Source {
                 let name = image::fill(&Blobs::Directory(handle.into()), wanted, rootfs, told)?;
                 format!("image {name} {}", tree::escaped_path(&path))
             }
-            Source::Directory { path, handle } => {
-                let from = LayeredRoot::new(Root::from_handle(handle), None);
-                directory::fill(&from, rootfs, told)?;
-                format!("directory {}", tree::escaped_path(&path))
+            Source::Root { said, root } => {
+                directory::fill(&root, rootfs, told)?;
+                said
             }
         };
-        judge::judge(rootfs, source, wanted)
+        judge::judge(rootfs, source, wanted, told)
     }
 }
