@@ -17,5 +17,5 @@ mod unpack;
 pub use compression::{Compression, decompress};
 pub use entry::{Entry, Kind};
 pub use error::ArchiveError;
-pub use tar::Reader;
+pub use tar::{MOST_AFTER_THE_END, Reader};
 pub use unpack::{Left, Lists, Place, Target, unpack};

@@ -8,6 +8,8 @@ use tree::Moment;
 
 /// Of one header. A list of 100,000 holes fits, and attributes of a megabyte.
 pub const LONGEST: u64 = 4 * 1024 * 1024;
+/// Of what counts for all entries, and is copied for each.
+pub const LONGEST_GLOBAL: u64 = 64 * 1024;
 /// The kernel takes no longer value of an attribute.
 const LONGEST_ATTRIBUTE: usize = 64 * 1024;
 const SCHILY: &[u8] = b"SCHILY.xattr.";
@@ -19,15 +21,21 @@ pub struct Pax {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     /// `GNU.sparse.offset` and `GNU.sparse.numbytes`, which come again for each piece.
     pub pieces: Vec<(u64, u64)>,
+    /// Of all that was taken, in bytes.
+    taken: u64,
 }
 
 impl Pax {
     /// Takes what a header says on top of what is known.
     ///
     /// # Errors
-    /// Which record is no record.
-    pub fn add(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+    /// Which record is no record; and that there are more of them than are kept in memory.
+    pub fn add(&mut self, mut bytes: &[u8], limit: u64) -> Result<(), String> {
         let mut offset = None;
+        self.taken += bytes.len() as u64;
+        if self.taken > limit {
+            return Err(format!("extended headers of more than {limit} bytes"));
+        }
         while !bytes.is_empty() {
             // What fills a block up.
             if bytes[0] == 0 {
@@ -195,10 +203,10 @@ mod tests {
     fn values_have_any_bytes() {
         let mut pax = Pax::default();
         let bytes = [record("path", b"a\nb=\xff"), record("SCHILY.xattr.user.x", b"1\n2 path=no\n")].concat();
-        pax.add(&bytes).unwrap();
+        pax.add(&bytes, LONGEST).unwrap();
         assert_eq!(pax.bytes("path"), Some(&b"a\nb=\xff"[..]));
         assert_eq!(pax.attributes().unwrap()[c"user.x"], b"1\n2 path=no\n");
-        pax.add(&record("path", b"")).unwrap();
+        pax.add(&record("path", b""), LONGEST).unwrap();
         assert_eq!(pax.bytes("path"), None);
     }
 
@@ -214,14 +222,14 @@ mod tests {
             b"10 path=ab!",
             b"\xff\xff",
         ] {
-            let told = Pax::default().add(nonsense);
+            let told = Pax::default().add(nonsense, LONGEST);
             assert!(told.is_err(), "{:?}", String::from_utf8_lossy(nonsense));
         }
         for (key, value) in
             [("size", &b"-1"[..]), ("size", b"1e9"), ("size", b"99999999999999999999"), ("size", b" 1")]
         {
             let mut pax = Pax::default();
-            pax.add(&record(key, value)).unwrap();
+            pax.add(&record(key, value), LONGEST).unwrap();
             assert!(pax.number("size").is_err());
         }
     }
@@ -247,10 +255,10 @@ mod tests {
     #[test]
     fn attributes_of_libarchive_alone_are_read_too() {
         let mut pax = Pax::default();
-        pax.add(&record("LIBARCHIVE.xattr.user.a%3Db", b"AAEC/w")).unwrap();
-        pax.add(&record("LIBARCHIVE.xattr.user.b%20b", b"AAEC/w")).unwrap();
-        pax.add(&record("SCHILY.xattr.user.b%20b", b"\0\x01\x02\xff")).unwrap();
-        pax.add(&record("SCHILY.xattr.user.empty", b"")).unwrap();
+        pax.add(&record("LIBARCHIVE.xattr.user.a%3Db", b"AAEC/w"), LONGEST).unwrap();
+        pax.add(&record("LIBARCHIVE.xattr.user.b%20b", b"AAEC/w"), LONGEST).unwrap();
+        pax.add(&record("SCHILY.xattr.user.b%20b", b"\0\x01\x02\xff"), LONGEST).unwrap();
+        pax.add(&record("SCHILY.xattr.user.empty", b""), LONGEST).unwrap();
         let attributes = pax.attributes().unwrap();
         assert_eq!(attributes[c"user.a=b"], [0, 1, 2, 255]);
         assert_eq!(attributes[c"user.b b"], [0, 1, 2, 255]);

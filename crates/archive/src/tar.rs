@@ -6,7 +6,7 @@
 use std::io::{self, Read};
 
 use ::tar::{GnuExtSparseHeader, GnuHeader, Header};
-use tree::{Moment, Properties};
+use tree::{Moment, Properties, UnpackError};
 
 use crate::entry::{Entry, Kind};
 use crate::error::ArchiveError;
@@ -14,6 +14,10 @@ use crate::pax::{self, Pax};
 use crate::sparse;
 
 const BLOCK: u64 = 512;
+/// What fills an archive up after the mark of its end, in bytes: tapes have had blocks of megabytes.
+pub const MOST_AFTER_THE_END: u64 = 64 * 1024 * 1024;
+/// Headers that say something of the next one.
+const MOST_BEFORE: usize = 64;
 /// Of a name in a header of its own.
 const LONGEST_NAME: u64 = 1024 * 1024;
 
@@ -29,12 +33,14 @@ pub struct Reader<R> {
     /// What counts for all that comes.
     global: Pax,
     has_entries: bool,
+    /// Of one entry's data.
+    most: u64,
 }
 
 impl<R: Read> Reader<R> {
-    /// From its first byte.
-    pub fn new(input: R) -> Reader<R> {
-        Reader { input, at: 0, left: 0, padding: 0, global: Pax::default(), has_entries: false }
+    /// From its first byte; an entry with more data than `most` bytes is refused, before any of it is read.
+    pub fn new(input: R, most: u64) -> Reader<R> {
+        Reader { input, at: 0, left: 0, padding: 0, global: Pax::default(), has_entries: false, most }
     }
 
     /// What it reads from.
@@ -59,7 +65,7 @@ impl<R: Read> Reader<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, ArchiveError> {
         self.skip()?;
         let (mut pax, mut name, mut link) = (self.global.clone(), None, None);
-        loop {
+        for _ in 0..MOST_BEFORE {
             let Some(header) = self.header()? else {
                 if pax != self.global || name.is_some() || link.is_some() {
                     return Err(self.damaged("it ends after the header of a header"));
@@ -70,20 +76,18 @@ impl<R: Read> Reader<R> {
             match header.as_bytes()[156] {
                 b'x' | b'X' => {
                     let bytes = self.small(size, pax::LONGEST, "an extended header")?;
-                    pax.add(&bytes).map_err(|because| self.damaged(because))?;
+                    pax.add(&bytes, pax::LONGEST).map_err(|because| self.damaged(because))?;
                 }
                 b'g' => {
                     let bytes = self.small(size, pax::LONGEST, "an extended header")?;
-                    self.global.add(&bytes).map_err(|because| self.damaged(because))?;
-                    pax.add(&bytes).map_err(|because| self.damaged(because))?;
+                    self.global.add(&bytes, pax::LONGEST_GLOBAL).map_err(|because| self.damaged(because))?;
+                    pax.add(&bytes, pax::LONGEST).map_err(|because| self.damaged(because))?;
                 }
                 b'L' => name = Some(until_nul(self.small(size, LONGEST_NAME, "a name")?)),
                 b'K' => link = Some(until_nul(self.small(size, LONGEST_NAME, "the target of a link")?)),
                 // What the archive is called.
                 b'V' => {
-                    self.left = size;
-                    self.padding = padding_of(size);
-                    self.skip()?;
+                    self.small(size, LONGEST_NAME, "the name of a volume")?;
                 }
                 kind => {
                     self.has_entries = true;
@@ -91,6 +95,7 @@ impl<R: Read> Reader<R> {
                 }
             }
         }
+        Err(self.damaged("one header after the other, and no entry"))
     }
 
     fn entry(
@@ -112,6 +117,10 @@ impl<R: Read> Reader<R> {
             return Err(wrong("its path has a NUL in it".to_owned()));
         }
         let stored = pax.number("size").map_err(wrong)?.unwrap_or(stored);
+        let has_no_data = matches!(kind, b'1'..=b'6');
+        if !has_no_data && stored > self.most {
+            return Err(ArchiveError::unpack(&path, UnpackError::TooMuch { limit: self.most, of: "bytes" }));
+        }
         let link = match pax.bytes("linkpath") {
             Some(link) => link.to_owned(),
             None => link

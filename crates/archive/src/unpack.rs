@@ -127,7 +127,7 @@ impl Target<'_> {
         }
         for (index, list) in entry.lists.into_iter().enumerate() {
             if let Some(list) = list {
-                self.lists.bytes += path.len() + list.len();
+                self.lists.bytes += path.len() + list.len() + size_of::<(Vec<u8>, usize, Vec<u8>)>();
                 self.lists.waiting.push((path.to_owned(), index, list));
             }
         }

@@ -23,7 +23,7 @@ fn unpack(archive: &Path, to: &Path) {
     };
     let (mut tree, mut lists, mut left) = (Unpack::new(top(), ALL), Lists::default(), Left::default());
     let mut target = Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut |_| true };
-    let mut reader = Reader::new(File::open(archive).unwrap());
+    let mut reader = Reader::new(File::open(archive).unwrap(), ALL.bytes);
     archive::unpack(&mut reader, &mut target, &mut |entry| Ok(Some(entry.path.clone()))).unwrap();
     lists.give(&mut tree, &Root::from_handle(top())).unwrap();
     tree.finish().unwrap();

@@ -160,6 +160,19 @@ refused! {
     root_tar_pax_header_of_five_megabytes: |_| TarMaker::root().entry(b'x', b"x", &TarMaker::record("comment", &vec![b'c'; 5 << 20])).file("x", b"").finish(), 21, ["an extended header of"];
     root_tar_pax_header_of_a_terabyte: |_| TarMaker::root().header(TarHeader::new(b'x', b"x").size(1 << 40)).finish(), 21, ["an extended header of 1099511627776 bytes"];
     root_tar_pax_header_of_nothing: |_| TarMaker::root().pax(&[("path", b"x")]).finish(), 21, ["it ends after the header of a header"];
+    root_tar_extended_headers_without_end: |_| {
+        let many = (0..100).fold(TarMaker::root(), |maker, number| maker.pax(&[(&format!("k{number}"), b"v")]));
+        many.file("x", b"").finish()
+    }, 21, ["one header after the other, and no entry"];
+    root_tar_extended_headers_that_add_up: |_| {
+        let value = vec![b'v'; 1 << 20];
+        (0..5).fold(TarMaker::root(), |maker, number| maker.pax(&[(&format!("k{number}"), &value)])).file("x", b"").finish()
+    }, 21, ["extended headers of more than"];
+    root_tar_global_headers_that_add_up: |_| {
+        let global = |number: u32| TarMaker::record(&format!("k{number}"), &[b'v'; 9_000]);
+        (0..9).fold(TarMaker::root(), |maker, number| maker.entry(b'g', b"g", &global(number)).file("x", b"")).finish()
+    }, 21, ["extended headers of more than"];
+    root_gzip_that_goes_on_after_its_end: |_| gzip(&[TarMaker::root().finish(), vec![0; 65 << 20]].concat()), 21, ["it goes on after its end"];
     root_tar_header_with_a_wrong_sum: |_| {
         let mut block = TarHeader::new(b'0', b"x").finished();
         block[0] = b'y';

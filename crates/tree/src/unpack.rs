@@ -180,6 +180,11 @@ impl Unpack {
         }
     }
 
+    /// How much there may be.
+    pub fn limits(&self) -> UnpackLimits {
+        self.limits
+    }
+
     /// How much there is by now.
     pub fn unpacked(&self) -> Unpacked {
         self.unpacked
@@ -199,10 +204,7 @@ impl Unpack {
         if let Some(name) = properties.attributes.keys().find(|name| name.to_bytes().starts_with(OVERLAY)) {
             return Err(UnpackError::OverlayAttribute(name.clone()));
         }
-        self.unpacked.entries += 1;
-        if self.unpacked.entries > self.limits.entries {
-            return Err(UnpackError::TooMuch { limit: self.limits.entries, of: "entries" });
-        }
+        self.count()?;
         let names = names(path)?;
         let Some((name, parents)) = names.split_last() else {
             if matches!(what, NewNode::Directory) {
@@ -348,13 +350,22 @@ impl Unpack {
             .ok_or(UnpackError::Path { because: "has no directory" })
     }
 
-    fn make_parents(&self, names: &[&[u8]]) -> Result<OwnedFd, UnpackError> {
+    fn count(&mut self) -> Result<(), UnpackError> {
+        self.unpacked.entries += 1;
+        if self.unpacked.entries > self.limits.entries {
+            return Err(UnpackError::TooMuch { limit: self.limits.entries, of: "entries" });
+        }
+        Ok(())
+    }
+
+    fn make_parents(&mut self, names: &[&[u8]]) -> Result<OwnedFd, UnpackError> {
         let mut directory =
             resolve(self.root.as_fd(), b"", FOLLOWED).map_err(failed("open the directory of"))?;
         for index in 1..=names.len() {
             let path = names[..index].join(&b'/');
             directory = match resolve(self.root.as_fd(), &path, FOLLOWED) {
                 Err(Errno::NOENT) => {
+                    self.count()?;
                     let name = CString::new(names[index - 1])
                         .map_err(|_| UnpackError::Path { because: "has a NUL in it" })?;
                     let make = || {

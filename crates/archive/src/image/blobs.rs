@@ -105,7 +105,8 @@ impl Blobs {
     /// [`ArchiveError`].
     pub fn of_archive(file: File) -> Result<Blobs, ArchiveError> {
         let (mut index, mut links, mut names) = (HashMap::new(), Vec::new(), 0);
-        let mut reader = Reader::new(io::BufReader::with_capacity(256 * 1024, file.try_clone()?));
+        let length = file.metadata()?.len();
+        let mut reader = Reader::new(io::BufReader::with_capacity(256 * 1024, file.try_clone()?), length);
         while let Some(entry) = reader.next_entry()? {
             let path = plain(&entry.path);
             names += path.len();

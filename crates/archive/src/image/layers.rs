@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::blobs::text_of;
 use crate::entry::Entry;
 use crate::error::ArchiveError;
-use crate::tar::Reader;
+use crate::tar::{MOST_AFTER_THE_END, Reader};
 use crate::unpack::{Target, unpack};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -36,7 +36,10 @@ impl<R: Read> Hashed<R> {
     /// # Errors
     /// When that cannot be read.
     pub fn digest(mut self) -> io::Result<String> {
-        io::copy(&mut self, &mut io::sink())?;
+        let after = io::copy(&mut (&mut self).take(MOST_AFTER_THE_END), &mut io::sink())?;
+        if after == MOST_AFTER_THE_END {
+            return Err(io::Error::other("it goes on after its end"));
+        }
         Ok(text_of(&self.hash.finalize()))
     }
 }
@@ -63,7 +66,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// # Errors
 /// [`ArchiveError`].
 pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
-    let mut reader = Reader::new(stream);
+    let mut reader = Reader::new(stream, target.tree.limits().bytes);
     loop {
         let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
@@ -95,7 +98,8 @@ pub fn apply(stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveEr
         let is_mark = split(&entry.path).1.starts_with(WHITEOUT);
         Ok((!is_mark).then(|| entry.path.clone()))
     };
-    match unpack(&mut Reader::new(stream), target, &mut place) {
+    let most = target.tree.limits().bytes;
+    match unpack(&mut Reader::new(stream, most), target, &mut place) {
         // A layer that only says that something was run.
         Err(ArchiveError::Empty) => Ok(()),
         other => other,

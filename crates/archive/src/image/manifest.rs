@@ -1,5 +1,7 @@
 //! What an image consists of: its index, the manifest for this machine, its configuration.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::blobs::{Blob, Blobs};
@@ -72,7 +74,7 @@ struct Descriptor {
     #[serde(default)]
     platform: Option<Platform>,
     #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -272,8 +274,20 @@ fn of_manifest(blobs: &Blobs, bytes: &[u8], name: String, wish: &Wish) -> Result
             }));
         }
     }
-    let blobs: Result<Vec<Blob>, ArchiveError> =
-        manifest.layers.iter().map(|layer| checked(blobs, layer)).collect();
+    // One that is named again is not read again.
+    let mut known = BTreeMap::new();
+    for layer in &manifest.layers {
+        if known.get(&layer.digest) != Some(&layer.size) {
+            checked(blobs, layer)?;
+            known.insert(layer.digest.clone(), layer.size);
+        }
+    }
+    let missing = |layer: &Descriptor| wrong(format!("{} is missing in it", shown(&layer.digest)));
+    let blobs: Result<Vec<Blob>, ArchiveError> = manifest
+        .layers
+        .iter()
+        .map(|layer| blobs.open(&path_of(&layer.digest)?)?.ok_or_else(|| missing(layer)))
+        .collect();
     finish(record, blobs?, name, wish)
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use ::archive::{ArchiveError, Compression, Left, Lists, Reader, Target};
+use ::archive::{ArchiveError, Compression, Left, Lists, MOST_AFTER_THE_END, Reader, Target};
 use runtime::confined::{Reach, confined};
 use rustix::fs::{Mode, OFlags};
 use tree::{Root, Unpack, UnpackLimits};
@@ -65,11 +65,12 @@ const OF_A_ROOT: [&[u8]; 15] = [
 const OF_AN_IMAGE: [&[u8]; 5] = [b"blobs", b"oci-layout", b"index.json", b"manifest.json", b"repositories"];
 /// More are not looked at.
 const MOST_LOOKED_AT: usize = 2_000;
+const MOST_BYTES_LOOKED_AT: u64 = 256 * 1024 * 1024;
 
 /// Looks at the names in an archive. What cannot be read is a root's, which is where it is told why.
 pub fn holds(file: &File, compression: Compression) -> Result<Holds, RecipeError> {
-    let mut stream = Stream::open(file.try_clone().map_err(ArchiveError::Read)?, compression, 0, u64::MAX)?;
-    let mut reader = Reader::new(&mut stream);
+    let stream = Stream::open(file.try_clone().map_err(ArchiveError::Read)?, compression, 0, u64::MAX)?;
+    let mut reader = Reader::new(stream.take(MOST_BYTES_LOOKED_AT), u64::MAX);
     for _ in 0..MOST_LOOKED_AT {
         let Ok(Some(entry)) = reader.next_entry() else { break };
         let mut names =
@@ -102,7 +103,7 @@ fn unpack_root(stream: &mut Stream, rootfs: &Path, told: &mut Told<'_>) -> Resul
         let mut lists = Lists::default();
         let mut target =
             Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
-        ::archive::unpack(&mut Reader::new(&mut *stream), &mut target, &mut |entry| {
+        ::archive::unpack(&mut Reader::new(&mut *stream, limits.bytes), &mut target, &mut |entry| {
             Ok(Some(entry.path.clone()))
         })?;
         lists.give(&mut tree, &root)?;
@@ -121,7 +122,11 @@ pub fn limits(rootfs: &Path) -> Result<UnpackLimits, RecipeError> {
         rustix::fs::statvfs(rootfs).map_err(|error| RecipeError::write("look at", rootfs, error.into()))?;
     Ok(UnpackLimits {
         bytes: (found.f_bavail * found.f_frsize).saturating_sub(LEFT_FREE),
-        entries: if found.f_files == 0 { MOST_ENTRIES } else { found.f_favail.min(MOST_ENTRIES) },
+        entries: if found.f_files == 0 {
+            MOST_ENTRIES
+        } else {
+            (found.f_favail - found.f_favail / 100).min(MOST_ENTRIES)
+        },
     })
 }
 
@@ -194,17 +199,14 @@ impl Stream {
     pub fn outcome<T>(&mut self, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
         let Stream::Undone { child, output } = self else { return read };
         match &read {
-            Ok(_) => {
-                io::copy(output, &mut io::sink())?;
-            }
-            Err(ArchiveError::Read(_) | ArchiveError::Damaged { .. } | ArchiveError::Empty) => {}
-            // It has ended at an entry that means harm: what may follow is nobody's business.
+            Ok(_) | Err(ArchiveError::Read(_) | ArchiveError::Damaged { .. } | ArchiveError::Empty) => {}
             Err(ArchiveError::Unpack { source: tree::UnpackError::Contents(_), .. }) => {}
+            // It has ended at an entry that means harm: what may follow is nobody's business.
             Err(_) => return read,
         }
-        if read.is_err() {
-            // What it has still to say it says when it is not waiting for us.
-            let _ = io::copy(output, &mut io::sink());
+        // What it has still to say it says when it is not waiting for us; and what means harm may write for ever.
+        if io::copy(&mut output.take(MOST_AFTER_THE_END), &mut io::sink())? == MOST_AFTER_THE_END {
+            return read.and_then(|_| Err(io::Error::other("it goes on after its end").into()));
         }
         let mut words = String::new();
         if let Some(errors) = child.stderr.as_mut() {
