@@ -117,8 +117,11 @@ impl<R: Read> Reader<R> {
             return Err(wrong("its path has a NUL in it".to_owned()));
         }
         let stored = pax.number("size").map_err(wrong)?.unwrap_or(stored);
-        let has_no_data = matches!(kind, b'1'..=b'6');
-        if !has_no_data && stored > self.most {
+        // Where one program sees data and the next one headers, nobody knows what he has looked at.
+        if matches!(kind, b'1'..=b'5') && stored > 0 {
+            return Err(wrong("it has data, as no entry of its kind has".to_owned()));
+        }
+        if stored > self.most {
             return Err(ArchiveError::unpack(&path, UnpackError::TooMuch { limit: self.most, of: "bytes" }));
         }
         let link = match pax.bytes("linkpath") {
@@ -133,7 +136,10 @@ impl<R: Read> Reader<R> {
         };
         let kind = match kind {
             // Before there was a type for directories they were called so.
-            b'0' | 0 | b'7' if path.ends_with(b"/") => Kind::Directory,
+            b'0' | 0 | b'7' if path.ends_with(b"/") => {
+                has_data(self, stored);
+                Kind::Directory
+            }
             b'0' | 0 | b'7' => {
                 has_data(self, stored);
                 self.file(&path, stored, pax)?
@@ -148,7 +154,10 @@ impl<R: Read> Reader<R> {
                 has_data(self, stored);
                 Kind::Directory
             }
-            b'6' => Kind::Fifo,
+            b'6' => {
+                has_data(self, stored);
+                Kind::Fifo
+            }
             b'M' => return Err(wrong("it goes on from another volume".to_owned())),
             other => {
                 return Err(wrong(format!(
@@ -288,7 +297,7 @@ impl<R: Read> Reader<R> {
 
     /// Over what is left of an entry's data.
     fn skip(&mut self) -> Result<(), ArchiveError> {
-        let mut left = self.left + self.padding;
+        let mut left = self.left.saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
         let mut buffer = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(64 * 1024)];
         while left > 0 {

@@ -1,9 +1,10 @@
 //! The entries of one archive, or of one layer of an image, into a tree.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
+use rustix::io::Errno;
 use tree::{NewNode, Root, Unpack, UnpackError, Unpacked};
 
 use crate::acl::{self, Who};
@@ -17,6 +18,8 @@ const MOST_LISTS: usize = 8 * 1024 * 1024;
 const MOST_KNOWN: usize = 10_000;
 /// No system takes a longer name.
 const LONGEST_USER: usize = 256;
+/// The kernel takes none of 64 KiB; in words it is longer.
+const LONGEST_LIST: usize = 256 * 1024;
 /// `/etc/passwd`.
 const LONGEST_ACCOUNTS: u64 = 4 * 1024 * 1024;
 /// Device nodes that are named in what is told.
@@ -34,7 +37,8 @@ pub struct Left {
 /// Access lists that have still to be given, since they name users; see [`Lists::give`].
 #[derive(Debug, Default)]
 pub struct Lists {
-    waiting: Vec<(Vec<u8>, usize, Vec<u8>)>,
+    /// By path, and whether it is the default one.
+    waiting: BTreeMap<(Vec<u8>, usize), Vec<u8>>,
     bytes: usize,
     known: HashMap<(Who, Vec<u8>), u32>,
 }
@@ -95,6 +99,28 @@ impl Target<'_> {
                 self.lists.known.insert((who, name.clone()), id);
             }
         }
+        // What was there is not any more, and its lists with it.
+        let own_path = plain(path);
+        for index in 0..2 {
+            self.lists.waiting.remove(&(own_path.clone(), index));
+        }
+        let mut properties = entry.properties.clone();
+        let mut waiting = Vec::new();
+        let has_lists = !matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_) | Kind::Device);
+        for (index, list) in entry.lists.iter().enumerate().filter(|_| has_lists) {
+            let Some(list) = list else { continue };
+            if list.len() > LONGEST_LIST {
+                return Err(ArchiveError::entry(
+                    &entry.path,
+                    format!("an access list of {} bytes", list.len()),
+                ));
+            }
+            // One in numbers at once; one that names somebody when it is known who that is.
+            match acl::binary(list, &|_, _| None) {
+                Ok(value) => drop(properties.attributes.insert(LISTS[index].to_owned(), value)),
+                Err(_) => waiting.push((index, list.clone())),
+            }
+        }
         let mut data = reader.data();
         let linked;
         let what = match &entry.kind {
@@ -120,25 +146,27 @@ impl Target<'_> {
             }
         };
         self.tree
-            .make(path, what, &entry.properties, self.goes_on)
+            .make(path, what, &properties, self.goes_on)
             .map_err(|source| ArchiveError::unpack(&entry.path, source))?;
-        if matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_)) {
-            return Ok(());
+        for (index, list) in waiting {
+            self.lists.bytes += own_path.len() + list.len() + size_of::<(Vec<u8>, usize, Vec<u8>)>();
+            self.lists.waiting.insert((own_path.clone(), index), list);
         }
-        for (index, list) in entry.lists.into_iter().enumerate() {
-            if let Some(list) = list {
-                self.lists.bytes += path.len() + list.len() + size_of::<(Vec<u8>, usize, Vec<u8>)>();
-                self.lists.waiting.push((path.to_owned(), index, list));
-            }
-        }
-        if self.lists.waiting.len() > MOST_LISTS {
-            return Err(ArchiveError::entry(
-                &entry.path,
-                format!("with it more than {MOST_LISTS} have access lists"),
-            ));
+        if self.lists.bytes > MOST_LISTS {
+            return Err(ArchiveError::entry(&entry.path, "with it there are too many access lists"));
         }
         Ok(())
     }
+}
+
+/// Access lists of a node, and of what is made in it.
+const LISTS: [&std::ffi::CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+
+/// Without `./` and empty names.
+fn plain(path: &[u8]) -> Vec<u8> {
+    let names: Vec<&[u8]> =
+        path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
+    names.join(&b'/')
 }
 
 impl Lists {
@@ -161,12 +189,15 @@ impl Lists {
             }
         }
         let resolve = |who: Who, name: &[u8]| self.known.get(&(who, name.to_owned())).copied();
-        for (path, index, text) in &self.waiting {
+        for ((path, index), text) in &self.waiting {
             let value = acl::binary(text, &resolve).map_err(|because| ArchiveError::entry(path, because))?;
-            let name = [c"system.posix_acl_access", c"system.posix_acl_default"][*index];
-            match tree.set_attribute(path, name, &value) {
-                // Removed again by what came later.
-                Err(UnpackError::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            match tree.set_attribute(path, LISTS[*index], &value) {
+                // Something else by what came later.
+                Err(UnpackError::System { ref source, .. })
+                    if matches!(
+                        Errno::from_io_error(source),
+                        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+                    ) => {}
                 other => other.map_err(|source| ArchiveError::unpack(path, source))?,
             }
         }

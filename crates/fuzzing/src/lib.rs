@@ -30,6 +30,7 @@ pub static TARGETS: &[Target] = &[
     ("area", area),
     ("generation", generation),
     ("operation", operation),
+    ("tar", tar),
     ("template", template),
     ("accounts", accounts::merge),
     ("keep", keep),
@@ -311,5 +312,25 @@ fn interpreter(bytes: &[u8]) {
             bytes.starts_with(b"#!") && !found.path.is_empty() && !found.path.contains([' ', '\t', '\n']),
             "{found:?}"
         );
+    }
+}
+
+/// An archive: reading it ends, no path has a NUL in it, and data goes where its file is, in order, each piece once.
+fn tar(bytes: &[u8]) {
+    let mut reader = archive::Reader::new(bytes, 1 << 40);
+    let mut entries = 0;
+    while let Ok(Some(entry)) = reader.next_entry() {
+        entries += 1;
+        assert!(entries <= bytes.len() / 512, "more entries than headers");
+        assert!(
+            !entry.path.contains(&0) && entry.properties.mode <= 0o7777 && entry.properties.uid != u32::MAX
+        );
+        let archive::Kind::File { size, segments } = &entry.kind else { continue };
+        let mut end = 0;
+        for &(offset, length) in segments {
+            assert!(length > 0 && offset >= end, "{segments:?}");
+            end = offset.checked_add(length).expect("it ends somewhere");
+        }
+        assert!(end <= *size, "{segments:?} of {size}");
     }
 }

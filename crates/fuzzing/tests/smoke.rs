@@ -130,6 +130,7 @@ targets!(
     area,
     generation,
     operation,
+    tar,
     template,
     accounts,
     keep,

@@ -160,6 +160,8 @@ refused! {
     root_tar_pax_header_of_five_megabytes: |_| TarMaker::root().entry(b'x', b"x", &TarMaker::record("comment", &vec![b'c'; 5 << 20])).file("x", b"").finish(), 21, ["an extended header of"];
     root_tar_pax_header_of_a_terabyte: |_| TarMaker::root().header(TarHeader::new(b'x', b"x").size(1 << 40)).finish(), 21, ["an extended header of 1099511627776 bytes"];
     root_tar_pax_header_of_nothing: |_| TarMaker::root().pax(&[("path", b"x")]).finish(), 21, ["it ends after the header of a header"];
+    root_tar_link_with_data: |_| TarMaker::root().header(TarHeader::new(b'2', b"link").put(157, b"x").size(512)).data(&[0; 512]).finish(), 21, ["`link`", "it has data, as no entry of its kind has"];
+    root_tar_access_list_of_megabytes: |_| pax_file(&[("SCHILY.acl.access", &vec![b','; 1 << 20])]), 21, ["an access list of 1048576 bytes"];
     root_tar_extended_headers_without_end: |_| {
         let many = (0..100).fold(TarMaker::root(), |maker, number| maker.pax(&[(&format!("k{number}"), b"v")]));
         many.file("x", b"").finish()
@@ -275,6 +277,28 @@ contained! {
         assert_eq!(names(&root), ["sbin"]);
         let ran = attacked.import(&TarMaker::root().header(TarHeader::new(b'4', b"dev/sda").number(329, 8, 8)).finish());
         assert!(ran.stderr.contains("1 device nodes are left out (`dev/sda`)"), "{ran}");
+    };
+    root_tar_headers_in_the_data_of_a_directory: |_| {
+        let hidden = TarHeader::new(b'0', b"hidden").finished();
+        TarMaker::root().header(TarHeader::new(b'0', b"dd/").size(512)).data(&hidden)
+            .header(TarHeader::new(b'6', b"fifo").size(512)).data(&hidden).finish()
+    }, |_, root| assert!(root.join("dd").is_dir() && root.join("fifo").exists() && !root.join("hidden").exists());
+    root_tar_access_list_of_what_was_replaced: |_| {
+        let named = b"user::rwx,user:anna:rwx,group::r--,mask::rwx,other::---";
+        let numbered = b"user::rwx,user:1000:rwx,group::r--,mask::rwx,other::---";
+        TarMaker::root()
+            .file("etc/passwd", b"anna:x:1000:1000::/:/bin/sh\n")
+            .pax(&[("SCHILY.acl.access", named)]).file("first", b"").file("./first", b"")
+            .pax(&[("SCHILY.acl.access", numbered)]).file("second", b"").file("second", b"")
+            .pax(&[("SCHILY.acl.access", named)]).file("d/f", b"").file("d", b"now a file")
+            .pax(&[("SCHILY.acl.access", named)]).file("third", b"")
+            .finish()
+    }, |_, root| {
+        let has = |name: &str| {
+            let list = rustix::fs::getxattr(root.join(name), "system.posix_acl_access", &mut [0u8; 256][..]);
+            list.is_ok()
+        };
+        assert!(!has("first") && !has("second") && has("third"));
     };
     root_tar_setuid_program: |_| TarMaker::root().header(TarHeader::new(b'0', b"su").mode(0o6755)).finish(), |attacked, root| {
         assert_eq!(root.join("su").metadata().unwrap().mode() & 0o7777, 0o6755);

@@ -290,13 +290,14 @@ impl Unpack {
         })
     }
 
-    /// Gives one more attribute to what is there by now.
+    /// Gives one more attribute to what is there by now; a path that goes through a link is not followed.
     ///
     /// # Errors
     /// [`UnpackError`].
     pub fn set_attribute(&mut self, path: &[u8], attribute: &CStr, value: &[u8]) -> Result<(), UnpackError> {
         let joined = names(path)?.join(&b'/');
-        let held = resolve(self.root.as_fd(), &joined, HOLD).map_err(failed("look at"))?;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let held = fs::openat2(&self.root, joined, HOLD, Mode::empty(), how).map_err(failed("look at"))?;
         let facts = node::facts(&held).map_err(failed("look at"))?;
         if facts.is_symlink() {
             return Ok(());

@@ -24,6 +24,8 @@ use crate::template::{
     build_debian,
 };
 
+/// The list of a million files; a tree that somebody has made deep has far longer paths.
+const MOST_OF_FILES: usize = 128 * 1024 * 1024;
 /// Where Debian's package `busybox-static` has it.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -49,7 +51,11 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
         .map_err(|error| Failure::from(error).within(what.clone()))?;
     // Held until all of it is copied.
     let golden = golden(host, origin).map_err(|failure| failure.within(what.clone()))?;
-    let making = Making::of(name, origin, golden.as_ref()).map_err(|failure| failure.within(what.clone()))?;
+    let making = Making::of(name, origin, golden.as_ref()).map_err(|mut failure| {
+        failure.what.clone_from(&what);
+        failure
+    })?;
+    refuse_the_store(host, origin, &what)?;
     let within = |failure: Failure| failure.within(what.clone());
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
     space::check_template(host, making.need()).map_err(within)?;
@@ -82,8 +88,18 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     )
     .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
     let mut files = Vec::new();
-    let digest = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| line_of(&mut files, path, digest))
-        .map_err(|error| within(error.into()))?;
+    let digest = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
+        if files.len() <= MOST_OF_FILES {
+            line_of(&mut files, path, digest);
+        }
+    })
+    .map_err(|error| within(error.into()))?;
+    if files.len() > MOST_OF_FILES {
+        return Err(Failure::new(Code::BadValue, what)
+            .because(format!("the paths in it take more than {MOST_OF_FILES} bytes"))
+            .unchanged()
+            .hint("it is thousands of directories deep, as no root is"));
+    }
     staging.write_files(&files).map_err(|error| within(error.into()))?;
     fault::here("template", "publish", Place::Before)?;
     unless_interrupted()?;
@@ -105,6 +121,23 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     let template = staging.publish(record).map_err(|error| within(error.into()))?;
     drop((golden, lock));
     Ok(template)
+}
+
+/// A copy of a directory that has the store in it would be in itself, and never whole.
+fn refuse_the_store(host: &Host, origin: &Origin, what: &str) -> Result<()> {
+    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
+    let (Some(from), Some(store)) =
+        (origin.from.as_deref().and_then(canonical), canonical(&host.prefix.template_dir()))
+    else {
+        return Ok(());
+    };
+    if !store.starts_with(&from) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::BadValue, what)
+        .because(format!("the templates lie in it, at `{}`", store.display()))
+        .unchanged()
+        .hint("name a directory that has a root in it and nothing else"))
 }
 
 /// The container whose root is to be a template: `container:NAME`. It does not run, so that what is copied is of one moment.
