@@ -163,7 +163,7 @@ impl Target<'_> {
 const LISTS: [&std::ffi::CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 /// Without `./` and empty names.
-fn plain(path: &[u8]) -> Vec<u8> {
+pub(crate) fn plain(path: &[u8]) -> Vec<u8> {
     let names: Vec<&[u8]> =
         path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
     names.join(&b'/')

@@ -13,6 +13,7 @@ use super::wrong;
 use crate::entry::Kind;
 use crate::error::ArchiveError;
 use crate::tar::Reader;
+use crate::unpack::plain;
 
 /// Files in an archive of an image: some hundred layers have three each.
 const MOST_FILES: usize = 50_000;
@@ -178,13 +179,6 @@ impl Blobs {
         blob.take(LONGEST_RECORD).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
-}
-
-/// Without `./` and empty names.
-fn plain(path: &[u8]) -> Vec<u8> {
-    let names: Vec<&[u8]> =
-        path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
-    names.join(&b'/')
 }
 
 /// What a relative path leads to; what it would lead to above the top has no name here.
