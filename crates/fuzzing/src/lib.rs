@@ -7,6 +7,7 @@
 //! What has to hold is written here a second time, by other means than the product's: a check that asks the product whether it was right sees nothing.
 
 mod accounts;
+mod images;
 mod posix;
 mod records;
 
@@ -31,6 +32,7 @@ pub static TARGETS: &[Target] = &[
     ("generation", generation),
     ("operation", operation),
     ("tar", tar),
+    ("images", images::read),
     ("template", template),
     ("accounts", accounts::merge),
     ("keep", keep),

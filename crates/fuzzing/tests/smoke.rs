@@ -131,6 +131,7 @@ targets!(
     generation,
     operation,
     tar,
+    images,
     template,
     accounts,
     keep,

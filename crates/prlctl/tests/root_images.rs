@@ -232,19 +232,30 @@ fn root_a_saved_image_of_docker_is_a_template() {
     });
     let id = "0".repeat(64);
     let manifest = json!([{ "Config": "config.json", "RepoTags": ["shop:1"], "Layers": [format!("{id}/layer.tar"), "second/layer.tar"] }]);
-    let archive = TarMaker::new()
-        .directory(&id)
-        .entry(b'0', format!("{id}/layer.tar").as_bytes(), &lower)
-        .entry(b'0', b"real/layer.tar", &upper)
-        // A layer that two images have stands once.
-        .link(b'2', "second/layer.tar", "../real/layer.tar")
-        .file("config.json", record.to_string().as_bytes())
-        .file("manifest.json", manifest.to_string().as_bytes())
-        .finish();
+    let hex = digest(record.to_string().as_bytes()).replace("sha256:", "");
+    let manifest = manifest.to_string().replace("config.json", &format!("{hex}.json"));
+    let saved = |record: &str| {
+        TarMaker::new()
+            .directory(&id)
+            .entry(b'0', format!("{id}/layer.tar").as_bytes(), &lower)
+            .entry(b'0', b"real/layer.tar", &upper)
+            // A layer that two images have stands once.
+            .link(b'2', "second/layer.tar", "../real/layer.tar")
+            .file(&format!("{hex}.json"), record.as_bytes())
+            .file("manifest.json", manifest.as_bytes())
+            .finish()
+    };
     let path = host.path("saved.tar");
-    std::fs::write(&path, archive).unwrap();
-    let ran = import(&host, &path, &[]);
-    assert_eq!(ran.code, 0, "{ran}");
+    std::fs::write(&path, saved(&record.to_string())).unwrap();
+    // As short as one may name it, as it is named in full, and by its digest.
+    for name in ["shop:1", "docker.io/library/shop:1", &format!("sha256:{hex}")] {
+        let ran = import(&host, &path, &["--image", name]);
+        assert_eq!(ran.code, 0, "{name}: {ran}");
+    }
+    import(&host, &path, &["--image", "shop"]).failed(21, &["there is no `shop` in it; there are: `shop:1`"]);
+    let changed = host.path("changed.tar");
+    std::fs::write(&changed, saved(&record.to_string().replace("linux", "Linux"))).unwrap();
+    import(&host, &changed, &[]).failed(21, &[&format!("what is called `{hex}.json` in it is sha256:")]);
     assert!(rootfs(&host).join("new").exists() && !rootfs(&host).join("old").exists());
     let list: Value =
         serde_json::from_str(&Ran::of(host.vzpkg().args(["list", "-j"]).output().unwrap()).stdout).unwrap();
@@ -458,6 +469,9 @@ refused! {
     root_a_layer_that_is_no_archive: |layout| {
         simple().layer(&vec![b'x'; 4096], None).named("x").layout(layout);
     }, ["it is no tar archive"];
+    root_an_image_of_more_layers_than_can_be_held_open: |layout| {
+        (0..513).fold(simple(), |maker, _| maker.layer(&TarMaker::new().file("f", b"").finish(), None)).named("x").layout(layout);
+    }, ["it has 514 layers; from 1 to 512 can be unpacked"];
     root_an_image_of_an_application: |layout| {
         ImageMaker::new().layer(&TarMaker::new().executable("app", b"#!/bin/sh\n").finish(), None).named("x").layout(layout);
     }, ["it has no init"];

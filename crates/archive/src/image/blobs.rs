@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use sha2::{Digest as _, Sha256};
 
-use super::wrong;
+use super::{GoesOn, wrong};
 use crate::entry::Kind;
 use crate::error::ArchiveError;
 use crate::tar::Reader;
@@ -67,11 +67,14 @@ impl Blob {
     /// `sha256:` and 64 digits, of all of it.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn digest(&mut self) -> io::Result<String> {
+    /// [`ArchiveError`].
+    pub fn digest(&mut self, goes_on: GoesOn<'_>) -> Result<String, ArchiveError> {
         self.rewind();
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 * 1024]);
         loop {
+            if !goes_on() {
+                return Err(ArchiveError::Interrupted);
+            }
             match self.read(&mut buffer)? {
                 0 => break,
                 read => hash.update(&buffer[..read]),
@@ -104,18 +107,22 @@ impl Blobs {
     ///
     /// # Errors
     /// [`ArchiveError`].
-    pub fn of_archive(file: File) -> Result<Blobs, ArchiveError> {
+    pub fn of_archive(file: File, goes_on: GoesOn<'_>) -> Result<Blobs, ArchiveError> {
         let (mut index, mut links, mut names) = (HashMap::new(), Vec::new(), 0);
-        let length = file.metadata()?.len();
-        let mut reader = Reader::new(io::BufReader::with_capacity(256 * 1024, file.try_clone()?), length);
+        // Nothing is written: what claims to be longer than the archive breaks off.
+        let mut reader = Reader::new(io::BufReader::with_capacity(256 * 1024, file.try_clone()?), u64::MAX);
         while let Some(entry) = reader.next_entry()? {
+            if !goes_on() {
+                return Err(ArchiveError::Interrupted);
+            }
             let path = plain(&entry.path);
             names += path.len();
             if index.len() + links.len() >= MOST_FILES || names > MOST_NAMES {
                 return Err(wrong("it has more files than an image has"));
             }
             match entry.kind {
-                Kind::File { size, segments } if segments.len() <= 1 => {
+                // One with holes is no file of an image: what lies there is not what it says.
+                Kind::File { size, segments } if size == 0 || segments == [(0, size)] => {
                     index.insert(path, (reader.position(), size));
                 }
                 Kind::Symlink(to) => {

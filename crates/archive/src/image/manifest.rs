@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
-use super::blobs::{Blob, Blobs};
-use super::wrong;
+use super::blobs::{Blob, Blobs, text_of};
+use super::{GoesOn, wrong};
 use crate::error::ArchiveError;
 
 /// Indexes in indexes.
@@ -125,14 +126,14 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// Reads what an image consists of; every layer is there then, and is what its digest says.
+/// Reads what an image consists of; every layer is there then, and is what its digest says. `goes_on` is asked now and then.
 ///
 /// # Errors
 /// [`ArchiveError`].
-pub fn read(blobs: &Blobs, wish: &Wish) -> Result<Image, ArchiveError> {
+pub fn read(blobs: &Blobs, wish: &Wish, goes_on: GoesOn<'_>) -> Result<Image, ArchiveError> {
     if let Some(index) = blobs.record("index.json")? {
         let index: Index = parse("index.json", &index)?;
-        return of_index(blobs, index, wish);
+        return of_index(blobs, index, wish, goes_on);
     }
     if let Some(saved) = blobs.record("manifest.json")? {
         return of_saved(blobs, parse("manifest.json", &saved)?, wish);
@@ -154,7 +155,12 @@ fn shown(text: &str) -> String {
     ArchiveError::quoted(text.as_bytes())
 }
 
-fn of_index(blobs: &Blobs, mut index: Index, wish: &Wish) -> Result<Image, ArchiveError> {
+fn of_index(
+    blobs: &Blobs,
+    mut index: Index,
+    wish: &Wish,
+    goes_on: GoesOn<'_>,
+) -> Result<Image, ArchiveError> {
     let mut wanted = wish.image.as_deref();
     let mut name = None;
     for _ in 0..DEEPEST {
@@ -165,11 +171,11 @@ fn of_index(blobs: &Blobs, mut index: Index, wish: &Wish) -> Result<Image, Archi
         // Below the one that was named there are only platforms.
         wanted = None;
         name = name.or_else(|| name_of(&chosen));
-        let bytes = checked_record(blobs, &chosen)?;
+        let bytes = checked_record(blobs, &chosen, goes_on)?;
         if !chosen.media_type.ends_with("image.index.v1+json")
             && !chosen.media_type.ends_with("manifest.list.v2+json")
         {
-            return of_manifest(blobs, &bytes, name.unwrap_or(chosen.digest), wish);
+            return of_manifest(blobs, &bytes, name.unwrap_or(chosen.digest), wish, goes_on);
         }
         index = parse(&chosen.digest, &bytes)?;
     }
@@ -192,7 +198,7 @@ fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<D
     let is_wanted = |one: &Descriptor| {
         wanted.is_none_or(|wanted| {
             let names = [NAME, FULL_NAME].into_iter().filter_map(|key| one.annotations.get(key));
-            one.digest == wanted || names.into_iter().any(|name| name == wanted)
+            one.digest == wanted || names.into_iter().any(|name| is_named(name, wanted))
         })
     };
     let platforms: Vec<String> = found
@@ -218,6 +224,26 @@ fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<D
     }
 }
 
+/// Is `found` what somebody means who says `wanted`? `busybox`, `busybox:latest` and `docker.io/library/busybox:latest` are one name.
+fn is_named(found: &str, wanted: &str) -> bool {
+    found == wanted || full_name(found) == full_name(wanted)
+}
+
+/// A name with all that is left out when it is short. Source: "Reference grammar" of the OCI distribution, and what Docker takes for granted.
+fn full_name(name: &str) -> String {
+    let has_registry = |first: &str| first.contains(['.', ':']) || first == "localhost";
+    let mut full = match name.split_once('/') {
+        Some((first, _)) if has_registry(first) => name.to_owned(),
+        Some(_) => format!("docker.io/{name}"),
+        None => format!("docker.io/library/{name}"),
+    };
+    let last = full.rsplit('/').next().unwrap_or_default();
+    if !last.contains([':', '@']) {
+        full.push_str(":latest");
+    }
+    full
+}
+
 /// `blobs/sha256/<hex>`
 fn path_of(digest: &str) -> Result<String, ArchiveError> {
     let hex = digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
@@ -228,7 +254,7 @@ fn path_of(digest: &str) -> Result<String, ArchiveError> {
 }
 
 /// Something that a descriptor tells of: it is there, as long as it says, and has that digest.
-fn checked(blobs: &Blobs, descriptor: &Descriptor) -> Result<Blob, ArchiveError> {
+fn checked(blobs: &Blobs, descriptor: &Descriptor, goes_on: GoesOn<'_>) -> Result<Blob, ArchiveError> {
     let Some(mut blob) = blobs.open(&path_of(&descriptor.digest)?)? else {
         return Err(wrong(format!("{} is missing in it", shown(&descriptor.digest))));
     };
@@ -240,27 +266,38 @@ fn checked(blobs: &Blobs, descriptor: &Descriptor) -> Result<Blob, ArchiveError>
             descriptor.size
         )));
     }
-    let found = blob.digest()?;
+    let found = blob.digest(goes_on)?;
     if found != descriptor.digest {
         return Err(wrong(format!("what is called {} in it is {found}", shown(&descriptor.digest))));
     }
     Ok(blob)
 }
 
-fn checked_record(blobs: &Blobs, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
+fn checked_record(
+    blobs: &Blobs,
+    descriptor: &Descriptor,
+    goes_on: GoesOn<'_>,
+) -> Result<Vec<u8>, ArchiveError> {
     // Too long for one before it is read.
     let path = path_of(&descriptor.digest)?;
     let bytes = blobs.record(&path)?;
-    checked(blobs, descriptor)?;
+    checked(blobs, descriptor, goes_on)?;
     bytes.ok_or_else(|| wrong(format!("{} is missing in it", shown(&descriptor.digest))))
 }
 
-fn of_manifest(blobs: &Blobs, bytes: &[u8], name: String, wish: &Wish) -> Result<Image, ArchiveError> {
+fn of_manifest(
+    blobs: &Blobs,
+    bytes: &[u8],
+    name: String,
+    wish: &Wish,
+    goes_on: GoesOn<'_>,
+) -> Result<Image, ArchiveError> {
     let manifest: Manifest = parse("the manifest", bytes)?;
     if manifest.schema_version != 2 {
         return Err(wrong(format!("its manifest is of version {}", manifest.schema_version)));
     }
-    let record: ImageRecord = parse("the configuration", &checked_record(blobs, &manifest.config)?)?;
+    let record: ImageRecord = parse("the configuration", &checked_record(blobs, &manifest.config, goes_on)?)?;
+    few(manifest.layers.len())?;
     for layer in &manifest.layers {
         let kind = layer.media_type.as_str();
         let is_layer = kind.starts_with("application/vnd.oci.image.layer.v1.tar")
@@ -278,7 +315,7 @@ fn of_manifest(blobs: &Blobs, bytes: &[u8], name: String, wish: &Wish) -> Result
     let mut known = BTreeMap::new();
     for layer in &manifest.layers {
         if known.get(&layer.digest) != Some(&layer.size) {
-            checked(blobs, layer)?;
+            checked(blobs, layer, goes_on)?;
             known.insert(layer.digest.clone(), layer.size);
         }
     }
@@ -297,7 +334,8 @@ fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, 
     let names: Vec<String> = saved.iter().map(|one| shown(&name_of(one))).collect();
     if let Some(wanted) = &wish.image {
         saved.retain(|one| {
-            one.repo_tags.iter().flatten().any(|tag| tag == wanted) || one.config.contains(wanted.as_str())
+            one.repo_tags.iter().flatten().any(|tag| is_named(tag, wanted))
+                || digest_in(&one.config).as_ref() == Some(wanted)
         });
         if saved.is_empty() {
             return Err(wrong(format!(
@@ -321,7 +359,12 @@ fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, 
     let Some(record) = blobs.record(&one.config)? else {
         return Err(wrong(format!("{} is missing in it", shown(&one.config))));
     };
+    let found = text_of(&Sha256::digest(&record));
+    if digest_in(&one.config).is_some_and(|digest| digest != found) {
+        return Err(wrong(format!("what is called {} in it is {found}", shown(&one.config))));
+    }
     let record: ImageRecord = parse(&one.config, &record)?;
+    few(one.layers.len())?;
     let mut layers = Vec::new();
     for path in &one.layers {
         layers.push(blobs.open(path)?.ok_or_else(|| wrong(format!("{} is missing in it", shown(path))))?);
@@ -329,13 +372,25 @@ fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, 
     finish(record, layers, name, wish)
 }
 
+/// `docker save` calls a configuration `<hex>.json` or `blobs/sha256/<hex>`: the digest, if the name tells one.
+fn digest_in(path: &str) -> Option<String> {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let digest = format!("sha256:{}", last.strip_suffix(".json").unwrap_or(last));
+    path_of(&digest).is_ok().then_some(digest)
+}
+
+/// Each is held open: refused before any is.
+fn few(layers: usize) -> Result<(), ArchiveError> {
+    if layers == 0 || layers > MOST_LAYERS {
+        return Err(wrong(format!("it has {layers} layers; from 1 to {MOST_LAYERS} can be unpacked")));
+    }
+    Ok(())
+}
+
 fn finish(record: ImageRecord, blobs: Vec<Blob>, name: String, wish: &Wish) -> Result<Image, ArchiveError> {
     let digests = record.rootfs.diff_ids;
     if digests.len() != blobs.len() {
         return Err(wrong(format!("it has {} layers and digests of {}", blobs.len(), digests.len())));
-    }
-    if blobs.is_empty() || blobs.len() > MOST_LAYERS {
-        return Err(wrong(format!("it has {} layers", blobs.len())));
     }
     if record.os != "linux" || record.architecture != wish.architecture {
         return Err(wrong(format!(

@@ -12,6 +12,9 @@ pub use manifest::{Configuration, Image, Layer, Wish, read};
 
 use crate::error::ArchiveError;
 
+/// Asked now and then; `false`: somebody wants it to end, and that is [`ArchiveError::Interrupted`].
+pub type GoesOn<'a> = &'a mut dyn FnMut() -> bool;
+
 /// That is why an image is not taken.
 fn wrong(because: impl Into<String>) -> ArchiveError {
     ArchiveError::Image(because.into())

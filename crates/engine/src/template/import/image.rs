@@ -15,8 +15,16 @@ use super::archive::{Stream, limits, tell_left};
 use super::{Told, Wanted};
 use crate::template::{RecipeError, architecture};
 
+/// Bytes after which a signal is heeded.
+const PIECE: u64 = 8 * 1024 * 1024;
+
 /// An image that is compressed as a whole, with that undone: beside the root, under no name.
-pub fn undone(file: File, compression: Compression, rootfs: &Path) -> Result<File, RecipeError> {
+pub fn undone(
+    file: File,
+    compression: Compression,
+    rootfs: &Path,
+    told: &mut Told<'_>,
+) -> Result<File, RecipeError> {
     if compression == Compression::Plain {
         return Ok(file);
     }
@@ -28,13 +36,27 @@ pub fn undone(file: File, compression: Compression, rootfs: &Path) -> Result<Fil
     let mut whole = File::from(opened);
     let most = limits(rootfs)?.bytes;
     let mut stream = Stream::open(file, compression, 0, u64::MAX)?;
-    let copied = io::copy(&mut (&mut stream).take(most), &mut whole);
-    if copied.as_ref().is_ok_and(|&copied| copied == most) {
-        return Err(failed(io::ErrorKind::StorageFull.into()));
+    let (mut copied, mut outcome) = (Unpacked::default(), Ok(()));
+    loop {
+        if !(told.goes_on)(copied) {
+            return Err(ArchiveError::Interrupted.into());
+        }
+        let piece = io::copy(&mut (&mut stream).take(PIECE), &mut whole).map_err(ArchiveError::Read);
+        match piece {
+            Ok(0) => break,
+            Ok(more) => copied.bytes += more,
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+        if copied.bytes >= most {
+            return Err(failed(io::ErrorKind::StorageFull.into()));
+        }
     }
     whole.flush().map_err(failed)?;
     // What it has written is all there is, or it says why not.
-    stream.outcome(copied.map(drop).map_err(ArchiveError::Read))?;
+    stream.outcome(outcome)?;
     whole.rewind().map_err(failed)?;
     Ok(whole)
 }
@@ -47,7 +69,7 @@ pub fn fill(
     told: &mut Told<'_>,
 ) -> Result<String, RecipeError> {
     let wish = Wish { image: wanted.image.clone(), architecture: machine().to_owned() };
-    let Image { name, layers, .. } = read(blobs, &wish)?;
+    let Image { name, layers, .. } = read(blobs, &wish, &mut || (told.goes_on)(Unpacked::default()))?;
     let held =
         |flags: OFlags| rustix::fs::open(rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let failed = |error: rustix::io::Errno| RecipeError::write("open", rootfs, error.into());

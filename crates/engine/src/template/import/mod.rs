@@ -154,7 +154,8 @@ impl Source {
             }
             Source::ImageArchive { path, mut file } => {
                 let compression = archive::compression_of(&mut file)?;
-                let blobs = Blobs::of_archive(image::undone(file, compression, rootfs)?)?;
+                let whole = image::undone(file, compression, rootfs, told)?;
+                let blobs = Blobs::of_archive(whole, &mut || (told.goes_on)(Unpacked::default()))?;
                 let name = image::fill(&blobs, wanted, rootfs, told)?;
                 format!("image {name} {}", tree::escaped_path(&path))
             }
