@@ -172,6 +172,7 @@ fn refused(path: &Path, because: &str, hint: &str) -> Failure {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};

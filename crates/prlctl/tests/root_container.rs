@@ -1,5 +1,6 @@
 //! The life of a container: create, start, stop, status, mount, delete; how it is named, and what is refused.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,7 @@
 //! What is refused to containers keeps nobody from his daily work: a Debian does all this as it does on a machine of its own.
 
+use std::process::Command;
+
 use testkit::RealHost;
 
 fn debian() -> Option<RealHost> {
@@ -103,10 +105,74 @@ fn root_daily_work_with_timers_sockets_and_the_journal() {
 }
 
 #[test]
+fn root_daily_work_with_cron() {
+    let Some(host) = debian() else { return };
+    // A line of a user's own, run by the daemon when it first starts: other lines would be waited for up to a minute.
+    let line = "useradd -m u; echo '@reboot touch /tmp/came' | crontab -u u -; crontab -u u -l; rm -f /run/crond.reboot; systemctl restart cron; \
+                for i in $(seq 500); do [ -e /tmp/came ] && break; sleep 0.02; done; stat -c %U /tmp/came";
+    assert_eq!(host.exec("web01", line), "@reboot touch /tmp/came\nu");
+}
+
+/// Files of these packages of the host, which is of the same distribution, in the container.
+fn bring(host: &RealHost, programs: &[&str]) -> Result<(), String> {
+    host.ok(["stop", "web01"]);
+    host.ok(["mount", "web01"]);
+    let root = host.path("vz/root").join(host.area("web01").file_name().expect("it has a name"));
+    let line = format!(
+        "PATH=$PATH:/usr/sbin; for p in {programs}; do command -v $p >/dev/null || {{ echo $p is missing >&2; exit 1; }}; done; \
+         files=$(for p in {programs}; do p=$(command -v $p); echo $p; ldd $p | grep -o '/[^ ]*'; done; ls -d /usr/lib/*/xtables/*.so); \
+         tar -ch --hard-dereference -P $files | tar -x -P --transform 's#^#{root}#' --skip-old-files --keep-directory-symlink",
+        programs = programs.join(" "),
+        root = root.display()
+    );
+    let ran = Command::new("sh").args(["-c", &line]).output().expect("run sh");
+    host.ok(["umount", "web01"]);
+    host.ok(["start", "web01", "--wait"]);
+    if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }
+}
+
+#[test]
 fn root_daily_work_on_the_network_that_there_is() {
     let Some(host) = debian() else { return };
-    // A raw socket (ping, tcpdump) and a packet one on the loopback; an interface and a route of one's own.
-    let perl = "use Socket; socket(my $r, AF_INET, SOCK_RAW, 1) or die; socket(my $p, 17, SOCK_RAW, 0x300) or die; print qq(raw\\n)";
-    host.exec("web01", "ip link add name d type dummy 2>/dev/null; ip addr add 192.0.2.1/32 dev lo; ip route add 192.0.2.0/24 dev lo");
-    assert_eq!(host.exec("web01", &format!("perl -e '{perl}'; ip route | grep -c 192.0.2.0")), "raw\n1");
+    // An interface and a route of one's own, and what asks the kernel for raw sockets.
+    let line = "ip link add name d type dummy 2>/dev/null; ip addr add 192.0.2.1/32 dev lo; ip route add 192.0.2.0/24 dev lo; ip route | grep -c 192.0.2.0; \
+                ping -q -c 2 -i 0.01 192.0.2.1 | grep -o '2 received'; useradd u; su u -c 'ping -q -c 1 127.0.0.1' | grep -o '1 received'";
+    assert_eq!(host.exec("web01", line), "1\n2 received\n1 received");
+}
+
+#[test]
+fn root_daily_work_with_firewalls_and_captures() {
+    let Some(host) = debian() else { return };
+    if let Err(because) = bring(&host, &["nft", "iptables", "ip6tables", "tcpdump"]) {
+        let because = format!("nft, iptables and tcpdump are not on this host: {because}");
+        return testkit::real_host::not_run_here(env!("CARGO_BIN_EXE_prlctl").as_ref(), &because);
+    }
+    let received = |address: &str| {
+        host.exec("web01", &format!("ping -q -c 1 -W 1 {address} | grep -o '[01] received'; true"))
+    };
+    assert_eq!(received("127.0.0.1"), "1 received");
+    host.exec(
+        "web01",
+        "nft 'add table inet t; add chain inet t c { type filter hook input priority 0; }; add rule inet t c ip protocol icmp counter drop'",
+    );
+    assert_eq!(received("127.0.0.1"), "0 received");
+    let counted = host.exec("web01", "nft list ruleset");
+    assert!(counted.contains("packets 1"), "{counted}");
+    host.exec(
+        "web01",
+        "nft flush ruleset; iptables -A INPUT -p icmp -j DROP; ip6tables -A INPUT -s 2001:db8::1 -j DROP",
+    );
+    assert_eq!(received("127.0.0.1"), "0 received");
+    assert!(host.exec("web01", "iptables -S").contains("-A INPUT -p icmp -j DROP"));
+    host.exec("web01", "iptables -F; iptables -t nat -A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE");
+    // Nothing of it is the host's.
+    let outside =
+        Command::new("sh").args(["-c", "PATH=$PATH:/usr/sbin; nft list ruleset"]).output().expect("run nft");
+    assert!(!String::from_utf8_lossy(&outside.stdout).contains("192.0.2.0/24"));
+    let captured = host.exec(
+        "web01",
+        "tcpdump -Z root -i lo -n -c 2 -w /tmp/capture icmp >/tmp/said 2>&1 & for i in $(seq 500); do grep -q listening /tmp/said && break; sleep 0.02; done; \
+         ping -q -c 1 127.0.0.1 >/dev/null; wait; tcpdump -Z root -n -r /tmp/capture 2>/dev/null | grep -c ICMP",
+    );
+    assert_eq!(captured, "2");
 }

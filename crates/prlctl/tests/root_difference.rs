@@ -1,5 +1,7 @@
 //! `generation-diff`: what a container has changed of its template, told while it runs, and after.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};

@@ -3,31 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use testkit::attack::UnderWay;
-use testkit::{Ran, RealHost, patience};
+use testkit::attack::{self, UnderWay};
+use testkit::{Ran, RealHost, Terminal, patience};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
 
-/// A program that makes any system call, made once for all tests of a build.
+/// See [`attack::caller`].
 fn caller() -> Option<PathBuf> {
-    let scratch =
-        Path::new(PROGRAM).ancestors().nth(2).expect("it lies in a build directory").join("test-hosts");
-    std::fs::create_dir_all(&scratch).expect("make the scratch directory");
-    let lock = std::fs::File::create(scratch.join("call.lock")).expect("make a lock");
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock it");
-    let made = scratch.join("call");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testkit/attacks/call.c");
-    let age = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
-    // In the emulated machine it is there, and what it is made of is not.
-    if age(&made).is_none() || age(&made) < age(&source) {
-        // Linked below 4 GiB, where calls of 32 bits have their pointers.
-        let done =
-            Command::new("cc").args(["-static", "-no-pie", "-O1", "-o"]).arg(&made).arg(&source).status();
-        if !done.is_ok_and(|status| status.success()) {
-            return None;
-        }
-    }
-    Some(made)
+    attack::caller(PROGRAM)
 }
 
 /// A running container with an attacker in it.
@@ -343,6 +326,48 @@ fn root_the_program_of_the_host_is_not_overwritten_by_way_of_proc() {
     assert_eq!(std::fs::read(PROGRAM).expect("read the program"), program);
     let opened = scene.says("sort -u /opened 2>/dev/null; true");
     assert!(!opened.contains("prlctl") && !opened.contains("memfd"), "{opened}");
+    scene.held();
+}
+
+/// With the terminal of whoever calls as every stream that it can be.
+#[test]
+fn root_nothing_is_typed_at_the_terminal_of_the_administrator() {
+    let Some(scene) =
+        Scene::new("root_nothing_is_typed_at_the_terminal_of_the_administrator", "CVE-2016-2568, TIOCSTI")
+    else {
+        return;
+    };
+    let Some(caller) = caller().filter(|_| cfg!(target_arch = "x86_64")) else {
+        return scene.not_run("there is no compiler");
+    };
+    // What lies in the terminal's input after `attack` has run there; what was typed at it beforehand is read first.
+    let lies_there = |attack: &str| {
+        let script = format!(
+            "stty -icanon -echo min 0 time 5; {attack} >/dev/null; echo; echo \"typed [$(dd bs=64 count=1 2>/dev/null)]\""
+        );
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]);
+        shell.envs(scene.host.prlctl().get_envs().filter_map(|(key, value)| Some((key, value?))));
+        let mut terminal = Terminal::run(&shell, 24, 80);
+        let said = terminal.expects("]");
+        terminal.ends();
+        said.rsplit("typed [").next().unwrap_or_default().to_owned()
+    };
+    // ioctl(FD, TIOCSTI, "#")
+    let types = |call: &str| (0..4).map(|fd| format!("{call} 16 {fd} 0x5412 s:#; ")).collect::<String>();
+    let from_the_host =
+        lies_there(&format!("{{ exec 3</dev/tty; {} }}", types(&caller.display().to_string())));
+    if !from_the_host.starts_with('#') {
+        return scene.not_run("this kernel lets nobody type at a terminal");
+    }
+    let inside = format!("exec 3</dev/tty; {}", types("call"));
+    let program = PROGRAM;
+    for streams in ["", " 2>&1 | cat", " </dev/null", " 2>/dev/null"] {
+        for command in ["exec tenant", "exec --without-shell tenant sh -c"] {
+            let typed = lies_there(&format!("{{ {program} {command} '{inside}'{streams}; }}"));
+            assert_eq!(typed, "]", "{command} {streams}");
+        }
+    }
     scene.held();
 }
 

@@ -62,6 +62,29 @@ fn limit(host: &RealHost, controller: &str, v1: &str, v2: &str) -> (String, bool
     )
 }
 
+/// Of a container of which nobody has said anything the host stays alive.
+#[test]
+fn root_without_limits_there_are_those_that_keep_the_host_alive() {
+    let Some(host) = new_host() else { return };
+    host.ok(["start", "web01"]);
+    let number = |text: &str| text.trim().parse::<u64>().unwrap();
+    let kernel = |name: &str| number(&std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap());
+    let processes = number(&limit(&host, "pids", "pids.max", "pids.max").0);
+    assert_eq!(processes, kernel("pid_max").min(kernel("threads-max")) / 4);
+    let memory = number(&limit(&host, "memory", "memory.limit_in_bytes", "memory.max").0);
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total: u64 = meminfo.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
+    assert!(memory >= total / 2 && memory <= total - (256 << 20), "{memory} of {total}");
+    let json: serde_json::Value = serde_json::from_str(&host.ok(["list", "-i", "web01", "-j"])).unwrap();
+    assert_eq!(json[0]["Hardware"]["processes"], processes);
+    // Who wants none says so.
+    configure(&host, "NUMPROC=\"unlimited\"\nPHYSPAGES=\"unlimited\"\n");
+    host.ok(["restart", "web01"]);
+    assert_eq!(limit(&host, "pids", "pids.max", "pids.max").0, "max");
+    let memory = limit(&host, "memory", "memory.limit_in_bytes", "memory.max").0;
+    assert!(memory == "max" || number(&memory) > total, "{memory}");
+}
+
 #[test]
 fn root_limits_of_ve_conf_are_those_of_the_control_group() {
     let Some(host) = new_host() else { return };

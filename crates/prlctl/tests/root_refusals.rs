@@ -1,5 +1,7 @@
 //! What cannot be done is refused in four lines: what, because of what, in which state things are, what to type; and with the code of the original.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use testkit::{Ran, RealHost};
 
 /// What is not as it must be: each of the four things once and in this order, nothing else, and that code.

@@ -1,4 +1,5 @@
 //! What a reinstall keeps, what it renews, and what `/old` is.
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::ffi::OsStr;

@@ -1,5 +1,7 @@
 //! `vps.reinstall`, the script of the host that makes the new root: each line of its contract.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;

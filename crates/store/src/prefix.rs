@@ -233,6 +233,7 @@ fn file_system_name(magic: u32) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;

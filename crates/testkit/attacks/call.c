@@ -1,5 +1,5 @@
 /* One system call, as it is typed: `call NUMBER ARGUMENT…`. An argument is a number, `s:TEXT`, or `z:N` for N zero bytes. Tells what came of it.
- * `call 32 NUMBER …` makes it the way that programs of 32 bits do; its pointers are below 4 GiB then, since the program is linked there. */
+ * `call again NUMBER …` makes it without end, and tells nothing. `call 32 NUMBER …` makes it the way that programs of 32 bits do; its pointers are below 4 GiB then, since the program is linked there. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -22,13 +22,16 @@ static long argument(int index, const char *text) {
 
 int main(int count, char **words) {
     int is_32 = count > 1 && strcmp(words[1], "32") == 0;
-    int first = is_32 ? 2 : 1;
+    int is_again = count > 1 && strcmp(words[1], "again") == 0;
+    int first = is_32 || is_again ? 2 : 1;
     long number, given[6] = {0}, result;
     if (count <= first)
         return 64;
     number = strtol(words[first], NULL, 0);
     for (int index = 0; index < 6 && first + 1 + index < count; index++)
         given[index] = argument(index, words[first + 1 + index]);
+    while (is_again)
+        syscall(number, given[0], given[1], given[2], given[3], given[4], given[5]);
     if (is_32) {
 #ifdef __x86_64__
         int answer;

@@ -2,12 +2,41 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
 /// Attacks are written down in this file of the build's directory, a line of JSON each.
 pub const ATTACKS: &str = "attacks.jsonl";
+
+/// A static program that makes any system call, made once for all tests of the build that `program` is of; its source tells how to ask it. `None`: there
+/// is no compiler.
+pub fn caller(program: &str) -> Option<PathBuf> {
+    let scratch = scratch_of(program);
+    std::fs::create_dir_all(&scratch).expect("make the scratch directory");
+    let lock = File::create(scratch.join("call.lock")).expect("make a lock");
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).expect("lock it");
+    let made = scratch.join("call");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks/call.c");
+    let age = |path: &Path| path.metadata().and_then(|found| found.modified()).ok();
+    // In the emulated machine it is there, and what it is made of is not.
+    if age(&made).is_none() || age(&made) < age(&source) {
+        // Linked below 4 GiB, where calls of 32 bits have their pointers.
+        let done =
+            Command::new("cc").args(["-static", "-no-pie", "-O1", "-o"]).arg(&made).arg(&source).status();
+        if !done.is_ok_and(|status| status.success()) {
+            return None;
+        }
+    }
+    Some(made)
+}
+
+/// `…/target/debug/prlctl`: what tests make lies beside.
+fn scratch_of(program: &str) -> PathBuf {
+    let target = Path::new(program).ancestors().nth(2).expect("the program lies in a build directory");
+    target.join("test-hosts")
+}
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,21 +68,19 @@ pub struct Attack {
 #[derive(Debug)]
 pub struct UnderWay {
     attack: Attack,
-    scratch: std::path::PathBuf,
+    scratch: PathBuf,
 }
 
 impl UnderWay {
     /// Begins one. `program` is the program under test, in whose build directory it is written down.
     pub fn begin(program: &str, attack: &str, source: &str) -> UnderWay {
-        // …/target/debug/prlctl
-        let scratch = Path::new(program).ancestors().nth(2).map(|target| target.join("test-hosts"));
         let attack = Attack {
             attack: attack.to_owned(),
             source: source.to_owned(),
             outcome: Outcome::Begun,
             because: None,
         };
-        let this = UnderWay { attack, scratch: scratch.expect("the program lies in a build directory") };
+        let this = UnderWay { attack, scratch: scratch_of(program) };
         this.write();
         this
     }

@@ -15,6 +15,8 @@
 //! exit N | signal N | hang | halt | unstartable
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "the trees are the test's own")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! A root with one of everything that a root can lose.
 
+#![expect(clippy::disallowed_methods, reason = "the trees are of scenarios")]
+
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt, chown, lchown, symlink};

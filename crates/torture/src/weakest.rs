@@ -4,6 +4,8 @@
 //! which follows it from sync to sync: `fsync` of a file gives it its contents, `fsync` of a directory its names, `syncfs` everything. A new file that
 //! is named and was never synced is empty; a new directory likewise; what was moved, and of which only the departure is durable, is lost.
 
+#![expect(clippy::disallowed_methods, reason = "the trees are of scenarios")]
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::Metadata;

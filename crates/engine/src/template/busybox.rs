@@ -256,7 +256,8 @@ fn make_accounts(rootfs: &Path) -> Result<(), RecipeError> {
     for (path, text) in [("etc/shadow", SHADOW), ("etc/gshadow", gshadow.as_str())] {
         make_file(rootfs, path, text, 0o640)?;
         let path = rootfs.join(path);
-        std::os::unix::fs::chown(&path, Some(0), Some(SHADOW_GROUP))
+        File::open(&path)
+            .and_then(|file| std::os::unix::fs::fchown(file, Some(0), Some(SHADOW_GROUP)))
             .map_err(|error| RecipeError::write("give to the group `shadow`", &path, error))?;
     }
     Ok(())
@@ -266,7 +267,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), RecipeError> {
     let make = || -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(path)?;
         // Not by mkdir(2), which the umask would have its say in.
-        std::fs::set_permissions(path, Permissions::from_mode(mode))
+        File::open(path)?.set_permissions(Permissions::from_mode(mode))
     };
     make().map_err(|error| RecipeError::write("make the directory", path, error))
 }

@@ -1,5 +1,7 @@
 //! What is refused before anything is touched.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use super::*;
 
 /// What of the host a refusal must not touch.

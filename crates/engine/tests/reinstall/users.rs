@@ -1,5 +1,7 @@
 //! Users, groups and the machine-id of a new root.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use super::*;
 
 #[test]

@@ -12,4 +12,4 @@ mod oddity;
 
 pub use canary::Canary;
 pub use disguise::{DISGUISES, Disguise, PLACES};
-pub use oddity::{ODDITIES, Oddity};
+pub use oddity::{ODDITIES, Oddity, names};

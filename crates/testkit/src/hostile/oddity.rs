@@ -1,5 +1,7 @@
 //! Roots that are hostile in a way of their own.
 
+#![expect(clippy::disallowed_methods, reason = "the trees are the test's own")]
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +15,7 @@ use super::Canary;
 /// How a root becomes one.
 #[derive(Debug, Clone, Copy)]
 pub enum Oddity {
-    /// By its own root, in a shell inside, while it runs. `CANARY` stands for a file of the host.
+    /// By its own root, in a shell inside, while it runs. `CANARY` stands for a file of the host, `/bin/call` is there.
     Inside(&'static str),
     /// By whoever made it, in its files, as the host shows them; nothing runs.
     Outside(fn(&Path, &Canary)),
@@ -82,6 +84,14 @@ pub const ODDITIES: &[(&str, Oddity)] = &[
         ),
     ),
     (
+        "root_links_are_exchanged_meanwhile",
+        Oddity::Inside(
+            "mkdir -p /srv/d /home; echo x > /srv/d/f; ln -s CANARY /home/l; ln -s CANARY /etc/l; ln -s / /srv/top; echo x > /home/f; \
+             for two in '/srv/d /srv/top' '/home/f /home/l' '/etc/passwd /etc/l' '/srv /home'; do set -- $two; \
+             call again 316 -100 s:$1 -100 s:$2 2 >/dev/null 2>&1 </dev/null & done",
+        ),
+    ),
+    (
         "root_something_is_mounted_over_everything",
         Oddity::Inside(
             "for d in /old /etc /home /srv /root; do mount -t tmpfs none $d; done; mkdir -p /etc/a /old/a; mount --bind / /old/a",
@@ -142,6 +152,24 @@ fn links(root: &Path, canary: &Canary) {
     }
     rustix::fs::rename(root.join("etc/passwd"), root.join("etc/passwd.was")).expect("move it aside");
     symlink("/home/l100000", root.join("etc/passwd")).expect("make a link");
+}
+
+/// A directory with so many names of a few files: as many links to one as the filesystem lets it have.
+pub fn names(directory: &Path, count: usize) {
+    std::fs::create_dir_all(directory).expect("make a directory");
+    let mut of = directory.join("0");
+    File::create(&of).expect("make a file");
+    for index in 1..count {
+        let name = directory.join(index.to_string());
+        match rustix::fs::link(&of, &name) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::MLINK) => {
+                File::create(&name).expect("make a file");
+                of = name;
+            }
+            Err(error) => panic!("link {}: {error}", name.display()),
+        }
+    }
 }
 
 fn many(root: &Path, _: &Canary) {

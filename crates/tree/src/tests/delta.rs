@@ -1,5 +1,7 @@
 //! What a delta is told to change: each of overlayfs' rules, on layers made by hand.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use super::layered::Layers;
 use super::*;
 use crate::{Aspect, Change, Difference, TreeError, differences};

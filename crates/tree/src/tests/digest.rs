@@ -1,5 +1,7 @@
 //! Digests and snapshots: equal for the same tree, different for any other.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use super::*;
 use crate::{Snapshot, digest, snapshot};
 use rustix::fs::{Timespec, Timestamps};

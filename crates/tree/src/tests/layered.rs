@@ -1,5 +1,7 @@
 //! Two layers without overlayfs, against overlayfs itself.
 
+#![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
+
 use super::*;
 use crate::{Kind, LayeredRoot, NewDirectory, TreeError};
 
