@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use runtime::confined::Reach;
 use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock};
@@ -41,18 +40,6 @@ impl Container<'_> {
     /// Whatever runs it.
     pub fn runtime(&self) -> &dyn Runtime {
         self.host.runtime.as_ref()
-    }
-
-    /// Has work done on files of roots where nothing but `reach` can be reached; `what` could not be done, should that not be had.
-    ///
-    /// # Errors
-    /// As `work`.
-    pub fn confined<T>(&self, reach: &Reach<'_>, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let (mut work, mut done) = (Some(work), None);
-        self.runtime()
-            .confined(reach, &mut || done = work.take().map(|work| work()))
-            .map_err(|error| Failure::new(Code::System, what).because(error.because))?;
-        done.unwrap_or_else(|| Err(Failure::new(Code::System, what).because("it was not done")))
     }
 
     /// It runs.
@@ -164,7 +151,7 @@ impl Container<'_> {
                 .unchanged()
                 .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
         };
-        let limits = Limits::from_conf(&conf, &host).map_err(|error| refused(error.to_string()))?;
+        let limits = self.host.limits(&conf, &host).map_err(|error| refused(error.to_string()))?;
         if limits.processes.is_some_and(|count| count < LEAST_PROCESSES) {
             return Err(refused(format!(
                 "`NUMPROC` is less than {LEAST_PROCESSES}: not even an init and a shell could run"

@@ -3,7 +3,11 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use store::{Area, AreaError, Conf, ContainerId, ContainerName, Journal, Lock, LockError, LockName, Prefix};
+use runtime::confined::Reach;
+use store::{
+    Area, AreaError, Conf, ContainerId, ContainerName, Journal, Limits, LimitsError, Lock, LockError,
+    LockName, Prefix,
+};
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
@@ -89,6 +93,18 @@ impl Host {
         self.observer.borrow_mut().interrupted(&event, again);
     }
 
+    /// Has work done on files of roots where nothing but `reach` can be reached; `what` could not be done, should that not be had.
+    ///
+    /// # Errors
+    /// As `work`.
+    pub fn confined<T>(&self, reach: &Reach<'_>, what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (mut work, mut done) = (Some(work), None);
+        self.runtime
+            .confined(reach, &mut || done = work.take().map(|work| work()))
+            .map_err(|error| Failure::new(Code::System, what).because(error.because))?;
+        done.unwrap_or_else(|| Err(Failure::new(Code::System, what).because("it was not done")))
+    }
+
     /// Takes the host's lock: for the id ranges and the names.
     ///
     /// # Errors
@@ -97,6 +113,14 @@ impl Host {
         // Held for milliseconds by whoever creates or deletes: worth waiting for, whatever the caller said.
         let wait = self.lock_wait.max(Duration::from_secs(30));
         Ok(Lock::exclusive(&self.prefix, LockName::Host, wait, &self.command)?)
+    }
+
+    /// The limits of a container with this `ve.conf` on a host with this `vz.conf`; where neither says anything, those that keep the host alive.
+    ///
+    /// # Errors
+    /// The value that is none.
+    pub fn limits(&self, conf: &Conf, configuration: &Conf) -> std::result::Result<Limits, LimitsError> {
+        Limits::from_conf(&[conf, configuration, &runtime::defaults::limits()])
     }
 
     /// `vz.conf`, empty when there is none.

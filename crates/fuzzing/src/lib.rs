@@ -68,7 +68,7 @@ fn conf(bytes: &[u8]) {
         changed.remove("NAME");
         assert_eq!(changed.get("NAME"), None);
     }
-    drop(Limits::from_conf(&conf, &Conf::parse(b"")));
+    drop(Limits::from_conf(&[&conf]));
 }
 
 fn area(bytes: &[u8]) {

@@ -9,6 +9,7 @@
 //! script      a script of the host, with a mount namespace and a control group of its own
 //! keeper      a killed command's container is recovered
 //! cgroup      counting, limiting, killing
+//! defaults    limits of whoever has none
 //! state       what dies with the host
 //! kernel      what this host can do
 //! ```
@@ -17,6 +18,7 @@
 
 pub mod cgroup;
 pub mod confined;
+pub mod defaults;
 pub mod exec;
 pub mod going_down;
 pub mod keeper;

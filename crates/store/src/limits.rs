@@ -1,7 +1,8 @@
 //! How much of the host a container may use, out of the keys that OpenVZ has for it.
 //!
 //! `PHYSPAGES`, `SWAPPAGES` and `NUMPROC` are `barrier:limit`, of which the limit counts; memory is in pages of
-//! 4 KiB whatever the host's page size is, or has a suffix. What `ve.conf` does not have is taken from `vz.conf`.
+//! 4 KiB whatever the host's page size is, or has a suffix. What `ve.conf` does not have is taken from `vz.conf`, and what that has not from what is
+//! good for the host.
 
 use crate::conf::Conf;
 
@@ -36,11 +37,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub fn from_conf(ve: &Conf, host: &Conf) -> Result<Self, LimitsError> {
+    /// Of each key the first one of `sources` that says anything counts.
+    pub fn from_conf(sources: &[&Conf]) -> Result<Self, LimitsError> {
         let look_up = |key: &'static str| {
-            let value = ve.get(key).or_else(|| host.get(key))?;
-            let value = value.trim().to_owned();
-            (!value.is_empty()).then_some((key, value))
+            let mut said =
+                sources.iter().filter_map(|source| source.get(key)).map(|value| value.trim().to_owned());
+            said.find(|value| !value.is_empty()).map(|value| (key, value))
         };
         let cores = look_up("CPUS").map(parse_cores).transpose()?.flatten();
         let percent = look_up("CPULIMIT").map(parse_percent).transpose()?.flatten();
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
 
     fn limits(text: &str) -> Result<Limits, LimitsError> {
-        Limits::from_conf(&Conf::parse(text.as_bytes()), &Conf::default())
+        Limits::from_conf(&[&Conf::parse(text.as_bytes())])
     }
 
     #[test]
@@ -255,7 +257,13 @@ mod tests {
     #[test]
     fn the_host_gives_what_the_container_does_not_have() {
         let host = Conf::parse(b"CPUUNITS=500\nNUMPROC=10\n");
-        let limits = Limits::from_conf(&Conf::parse(b"NUMPROC=20\n"), &host).unwrap();
-        assert_eq!((limits.cpu_units, limits.processes), (Some(500), Some(20)));
+        let limits = |ve: &[u8]| {
+            Limits::from_conf(&[&Conf::parse(ve), &host, &Conf::parse(b"NUMPROC=5\nPHYSPAGES=1G\n")]).unwrap()
+        };
+        let found = limits(b"NUMPROC=20\n");
+        assert_eq!((found.cpu_units, found.processes, found.memory), (Some(500), Some(20), Some(1 << 30)));
+        // What is empty says nothing; what is without a limit says so.
+        let found = limits(b"NUMPROC=\nPHYSPAGES=unlimited\n");
+        assert_eq!((found.processes, found.memory), (Some(10), None));
     }
 }

@@ -48,7 +48,15 @@ pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
     if work.plan.making.as_ref().is_some_and(|making| making.is_by_script) && !build_by_script(work)? {
         decline(work)?;
     }
-    complete(work).map_err(|failure| {
+    Ok(())
+}
+
+/// What every new root has, whoever made it: a place for the old one, and a machine-id of its own.
+///
+/// # Errors
+/// [`Code::ScriptFailed`] when it is of `vps.reinstall` and cannot have them.
+pub fn complete(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
+    place_and_identity(work, root).map_err(|failure| {
         let is_by_script = work.plan.making.as_ref().is_some_and(|making| making.is_by_script);
         if is_by_script && failure.code == Code::System {
             let conf = work.container.host.prefix.conf_dir();
@@ -62,9 +70,7 @@ pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
     })
 }
 
-/// What every new root has, whoever made it: a place for the old one, and a machine-id of its own.
-fn complete(work: &ChangeWork<'_>) -> Result<()> {
-    let root = staged(work)?;
+fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
     if root.kind(Path::new("/old"))?.is_none() {
         root.make_directory(Path::new("/old"), 0o755, 0, 0)?;
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use runtime::confined::Reach;
 use tree::LayeredRoot;
 
-use super::build::{layers, staged};
+use super::build::{complete, layers, staged};
 use super::change::ChangeWork;
 use super::keep::keep;
 use super::{homes, password};
@@ -29,8 +29,8 @@ pub struct Roots {
     old_users: Option<tree::Root>,
 }
 
-/// Step *carry*: users and groups, by reading files of the old root and writing files of the new one; nothing of either is executed. By a thread
-/// that can reach these two roots and nothing else of the host.
+/// Step *carry*: what every new root has, then users and groups, by reading files of the old root and writing files of the new one; nothing of
+/// either is executed. By a thread that can reach these two roots and nothing else of the host.
 ///
 /// # Errors
 /// When the new root cannot be written. What of the old one's users cannot be read is reported.
@@ -46,7 +46,8 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
         .chain([roots.old_users.as_ref().map(tree::Root::handle)])
         .flatten();
     let reach = Reach { reads: reads.collect(), writes: vec![roots.new.upper()], ids: None };
-    container.confined(&reach, "cannot carry anything into the new root", || {
+    container.host.confined(&reach, "cannot carry anything into the new root", || {
+        complete(work, &roots.new)?;
         carry_users(work, &roots)?;
         keep(work, &roots)
     })

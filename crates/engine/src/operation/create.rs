@@ -6,10 +6,11 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Limits,
-    Reason, TemplateName, template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Reason,
+    TemplateName, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -80,7 +81,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     };
     let template = template::latest(&host.prefix, &template)?;
     let sample = load_sample(host, options, &configuration)?;
-    Limits::from_conf(&sample, &configuration).map_err(|error| {
+    host.limits(&sample, &configuration).map_err(|error| {
         Failure::new(Code::BadSample, "the sample cannot be used").caused_by(&error).hint(format!(
             "correct that value in {}, or name another sample with --config",
             host.prefix.conf_dir().display()
@@ -190,7 +191,11 @@ fn fill(
         let delta = Root::open(&area.generation_dir(number).join("delta"))?;
         let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
         let machine_id = format!("{}\n", uuid::Uuid::new_v4().simple());
-        root.replace_file(Path::new("/etc/machine-id"), machine_id.as_bytes(), 0o444, 0, 0)?;
+        let reach =
+            Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
+        host.confined(&reach, "cannot give the container a machine-id", || {
+            Ok(root.replace_file(Path::new("/etc/machine-id"), machine_id.as_bytes(), 0o444, 0, 0)?)
+        })?;
     }
     area.point_live(number)?;
     // Everything durable before the rename that makes it visible.
@@ -203,7 +208,6 @@ fn fill(
     if !linux::mutated!("created-area-unsynced") {
         area.sync()?;
     }
-    let _ = host;
     Ok(())
 }
 

@@ -111,7 +111,7 @@ pub fn restore(container: &Container<'_>, options: &Options) -> Result<Report> {
         // Through mapped layers nothing can be made by an id that they do not map.
         ids: ids.map(|ids| ids.first),
     };
-    let put = container.confined(&reach, &what, || Ok(put())).map_err(refused)?;
+    let put = container.host.confined(&reach, &what, || Ok(put())).map_err(refused)?;
     let Restored { copied, saved_as } =
         put.map_err(|error| interrupted(refused(failure(error, container, options, &what))))?;
     let left = |(path, because): &(PathBuf, &str)| Left {

@@ -4,7 +4,7 @@ use engine::host::hint_of;
 use engine::{Code, Failure, Host, Result};
 use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
-use store::{Area, Conf, ContainerId, Limits, registry};
+use store::{Area, Conf, ContainerId, registry};
 
 use super::host;
 use crate::arguments::List;
@@ -281,7 +281,8 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     let run = host.runtime.running(&row.id);
     let uptime =
         run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
-    let limits = Limits::from_conf(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
+    let limits = host
+        .limits(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
         .unwrap_or_default();
     let on_off = |is_on: bool| if is_on { "on" } else { "off" };
     let mut facts: Vec<(String, Value)> = vec![

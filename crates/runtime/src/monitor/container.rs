@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use linux::with_filesystem_ids;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use store::Prefix;
@@ -23,6 +22,7 @@ use super::identity;
 use super::old::OldRoots;
 use super::protocol::{Channel, Launch};
 use crate::cgroup::Cgroups;
+use crate::confined::{Reach, confined};
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
 
@@ -157,10 +157,9 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
 
 fn apply_identity(launch: &Launch, root: &Path) -> Result<Vec<String>, String> {
     let handle = Root::open(root).map_err(words("open the root"))?;
-    with_filesystem_ids(launch.ids.first, || {
-        identity::apply(&handle, launch.ids, &launch.hostname, launch.resolver.as_deref())
-    })
-    .map_err(words("change ids"))
+    let reach = Reach { reads: Vec::new(), writes: vec![handle.handle()], ids: Some(launch.ids.first) };
+    confined(&reach, || identity::apply(&handle, launch.ids, &launch.hostname, launch.resolver.as_deref()))
+        .map_err(words("be confined to the root"))
 }
 
 /// The directory that the runtime keeps its own state in, empty.
