@@ -1,5 +1,6 @@
 //! One container, locked: its roots, what a start of it takes, and starting and stopping it.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use runtime::mounts::Layers;
@@ -9,7 +10,7 @@ use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, Generati
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::host::{Host, damaged};
 use crate::runtime::{Root, Runtime, Start};
-use crate::template::Init;
+use crate::template::{Init, problem_of};
 use tree::LayeredRoot;
 
 /// An init, a shell and what the shell runs.
@@ -74,6 +75,38 @@ impl Container<'_> {
         }
     }
 
+    /// Says so when a root's template is gone or damaged.
+    pub fn warn_of_template(&self, record: &GenerationRecord) {
+        let Some(problem) = problem_of(&self.host.prefix, &record.base) else { return };
+        let what_is_left = if self.template_of(record).is_ok() {
+            "what else is there of it is shown as it is"
+        } else {
+            "/old will have what the container itself has made or changed, and nothing of the template"
+        };
+        self.host.warning(&format!("generation {} is not whole: {problem}; {what_is_left}", record.number));
+    }
+
+    /// What is left of an old root: all of it, or without its template, should that be gone, what the container itself has made.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn left_of(&self, number: GenerationNumber) -> Result<Root> {
+        let record = self.area.generation(number).map_err(|error| damaged(error, &self.name))?;
+        if self.template_of(&record).is_ok() {
+            return self.root_of(&record);
+        }
+        let handle = self.area.generation_handle(number).map_err(|error| damaged(error, &self.name))?;
+        store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
+        Ok(Root {
+            number,
+            layers: Layers {
+                generation: self.area.generation_dir(number),
+                template: None,
+                options: record.mount_options,
+            },
+        })
+    }
+
     /// A generation and its layers.
     ///
     /// # Errors
@@ -113,7 +146,7 @@ impl Container<'_> {
             Err(error) => return Err(damaged(error, &self.name)),
         };
         for number in chain {
-            match self.root(number) {
+            match self.left_of(number) {
                 Ok(root) => roots.push(root),
                 Err(failure) => {
                     self.host.warning(&format!(
@@ -205,7 +238,13 @@ impl Container<'_> {
     ) -> Result<Start> {
         let (conf, limits, hostname) = self.check_configuration()?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
-        let (init, stop_signal, is_systemd) = match self.template_of(&record)? {
+        let template = self.template_of(&record).map_err(|failure| {
+            failure.within(format!("cannot start `{}`", self.name)).hint(format!(
+                "`prlctl reinstall {}` gives it a new root, and keeps all that it has made itself at /old",
+                self.name
+            ))
+        })?;
+        let (init, stop_signal, is_systemd) = match template {
             Some(template) => {
                 let record = template.record;
                 (record.init, record.stop_signal, record.systemd)

@@ -18,6 +18,7 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
                 resume(&change::REINSTALL_BY_SCRIPT, container, journal)
             }
             name if name == change::SWITCH.name => resume(&change::SWITCH, container, journal),
+            name if name == change::FLATTEN.name => resume(&change::FLATTEN, container, journal),
             name if name == forget::GENERATION_DELETE.name => {
                 resume(&forget::GENERATION_DELETE, container, journal)
             }
@@ -48,7 +49,8 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
 /// Why the arguments of a journal cannot be used; `None`: they can, or it is of an operation that this program does not know.
 pub fn damage_of(journal: &store::Journal) -> Option<String> {
     let arguments = journal.arguments.clone();
-    let changes = [change::REINSTALL.name, change::REINSTALL_BY_SCRIPT.name, change::SWITCH.name];
+    let changes = [&change::REINSTALL, &change::REINSTALL_BY_SCRIPT, &change::SWITCH, &change::FLATTEN]
+        .map(|kind| kind.name);
     let read = if changes.contains(&journal.operation.as_str()) {
         serde_json::from_value::<change::Change>(arguments).map(drop)
     } else if journal.operation == forget::GENERATION_DELETE.name {

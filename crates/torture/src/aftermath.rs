@@ -248,6 +248,10 @@ impl Scene<'_> {
         if verdict == Verdict::New && self.scenario.keeps() {
             before.is_kept(self.prefix)?;
         }
+        if verdict == Verdict::New && effect == Effect::Flatten {
+            has_the_template(self.prefix, &before.id)?;
+            has_written(self.prefix, &before.id, "etc/passwd", golden::USER)?;
+        }
         if verdict == Verdict::New && matches!(effect, Effect::Reinstall { .. }) {
             let mut files = vec![("etc/passwd", golden::USER)];
             match self.scenario.scripts {

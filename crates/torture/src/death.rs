@@ -61,6 +61,8 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
 fn point(scenario: &Scenario, death: Death) -> String {
     let operation = if matches!(scenario.kind, Kind::Change(Effect::Forget(_))) {
         "generation-delete"
+    } else if matches!(scenario.kind, Kind::Change(Effect::Flatten)) {
+        "generation-flatten"
     } else if matches!(scenario.kind, Kind::Change(Effect::Switch(_))) {
         "switch"
     } else if scenario.scripts == Scripts::Build {

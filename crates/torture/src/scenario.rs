@@ -79,6 +79,13 @@ const FORGET: Scenario = Scenario {
     kind: Kind::Change(Effect::Forget(2)),
     ..REINSTALL
 };
+const FLATTEN: Scenario = Scenario {
+    name: "generation-flatten, stopped",
+    words: &["generation-flatten", "CT"],
+    roots: 2,
+    kind: Kind::Change(Effect::Flatten),
+    ..REINSTALL
+};
 const DISCARD: Scenario = Scenario {
     name: "reinstall --skipbackup, stopped",
     words: &["reinstall", "CT", "--skipbackup"],
@@ -140,6 +147,8 @@ pub static SCENARIOS: &[Scenario] = &[
         runs: true,
         ..SWITCH
     },
+    FLATTEN,
+    Scenario { name: "generation-flatten, running", runs: true, ..FLATTEN },
     FORGET,
     Scenario { name: "generation-delete, running", runs: true, ..FORGET },
     Scenario { name: "generation-delete of the last, gone back", roots: 2, is_back: true, ..FORGET },
@@ -180,7 +189,7 @@ impl Scenario {
     /// It starts a container, so that there is a monitor to be traced from its first instruction.
     pub fn starts_a_monitor(&self) -> bool {
         let changes_what_runs =
-            matches!(self.kind, Kind::Change(Effect::Reinstall { .. } | Effect::Switch(_)))
+            matches!(self.kind, Kind::Change(Effect::Reinstall { .. } | Effect::Switch(_) | Effect::Flatten))
                 && (self.runs || self.scripts != Scripts::None);
         changes_what_runs || self.kind == Kind::Start
     }

@@ -15,7 +15,7 @@ use super::reinstall::check_old;
 use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
-use crate::runtime::{OuterScript, RuntimeErrorKind};
+use crate::runtime::{OuterScript, Root, RuntimeErrorKind};
 
 /// The staged root as it can be written before anybody mounts it.
 ///
@@ -30,13 +30,20 @@ pub fn staged(work: &ChangeWork<'_>) -> Result<LayeredRoot> {
 /// # Errors
 /// When it, or its template, cannot be opened.
 pub fn layers(container: &Container<'_>, number: GenerationNumber) -> Result<LayeredRoot> {
-    let area = &container.area;
-    let record = area.generation(number).map_err(|error| damaged(error, &container.name))?;
-    let upper = TreeRoot::open(&area.generation_dir(number).join("delta"))?;
-    let lower = match container.template_of(&record)? {
-        Some(template) => Some(TreeRoot::open(&template.rootfs())?),
-        None => None,
-    };
+    opened(&container.root(number)?)
+}
+
+/// The same of an old root whose template may be gone: then its delta alone.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn layers_left(container: &Container<'_>, number: GenerationNumber) -> Result<LayeredRoot> {
+    opened(&container.left_of(number)?)
+}
+
+fn opened(root: &Root) -> Result<LayeredRoot> {
+    let upper = TreeRoot::open(&root.layers.generation.join("delta"))?;
+    let lower = root.layers.template.as_deref().map(TreeRoot::open).transpose()?;
     Ok(LayeredRoot::new(upper, lower))
 }
 
@@ -133,7 +140,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         ("PATH".to_owned(), runtime::spec::PATH.into()),
         ("SHELL".to_owned(), "/bin/bash".into()),
     ];
-    let shown = container.root(work.plan.from)?;
+    let shown = container.left_of(work.plan.from)?;
     // The old root stays mounted, though what the script is shown is a second overlay over its delta, of which the kernel warns (nobody writes to
     // either): where the script fills the disk, it could not be mounted again, and the container would stay down.
     let outer = OuterScript {

@@ -7,8 +7,9 @@ use std::path::Path;
 use runtime::confined::Reach;
 use tree::LayeredRoot;
 
-use super::build::{complete, layers, staged};
+use super::build::{complete, layers_left, staged};
 use super::change::ChangeWork;
+use super::flatten::flatten;
 use super::keep::keep;
 use super::{homes, password};
 use crate::accounts::{self, AccountFiles, Merged};
@@ -38,7 +39,8 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
     let Some(making) = &work.plan.making else { return Ok(()) };
     let container = work.container;
     let old_users = if making.carries_users { Some(old_root(container, work.plan.from)?) } else { None };
-    let old = if making.keep.is_empty() { None } else { Some(layers(container, work.plan.from)?) };
+    let is_read = !making.keep.is_empty() || making.is_flattened;
+    let old = if is_read { Some(layers_left(container, work.plan.from)?) } else { None };
     let roots = Roots { new: staged(work)?, old, old_users };
     let old = roots.old.as_ref();
     let reads = [old.map(LayeredRoot::upper), old.and_then(LayeredRoot::lower), roots.new.lower()]
@@ -47,6 +49,9 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
         .flatten();
     let reach = Reach { reads: reads.collect(), writes: vec![roots.new.upper()], ids: None };
     container.host.confined(&reach, "cannot carry anything into the new root", || {
+        if work.plan.making.as_ref().is_some_and(|making| making.is_flattened) {
+            return flatten(work, &roots);
+        }
         complete(work, &roots.new)?;
         carry_users(work, &roots)?;
         keep(work, &roots)
@@ -136,7 +141,7 @@ pub fn files_of(root: &LayeredRoot, problems: &mut Vec<String>) -> accounts::Acc
 /// # Errors
 /// When it cannot be looked at.
 pub fn old_root(container: &Container<'_>, from: store::GenerationNumber) -> Result<tree::Root> {
-    let root = container.root(from)?;
+    let root = container.left_of(from)?;
     container
         .runtime()
         .look(container.id(), &root)

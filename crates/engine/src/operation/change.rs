@@ -114,6 +114,9 @@ pub struct Making {
     pub base: Base,
     /// `vps.reinstall` builds it.
     pub is_by_script: bool,
+    /// It is the old root, with all of its template in it.
+    #[serde(default)]
+    pub is_flattened: bool,
     /// Users are carried over.
     pub carries_users: bool,
     /// What else is kept.
@@ -151,7 +154,9 @@ const BUILD: Step<Change> = Step { name: "build", text: build_text, apply: build
 const CARRY: Step<Change> = Step {
     name: "carry",
     text: |work| {
-        if work.plan.making.as_ref().is_some_and(|making| making.carries_users) {
+        if work.plan.making.as_ref().is_some_and(|making| making.is_flattened) {
+            "Copying the template into the root...".to_owned()
+        } else if work.plan.making.as_ref().is_some_and(|making| making.carries_users) {
             "Copying Container credentials...".to_owned()
         } else {
             String::new()
@@ -218,6 +223,16 @@ pub static SWITCH: Kind<Change> = Kind {
     is_committed,
 };
 
+/// The live root without its template: copied while it is stopped, so that it is of one moment.
+pub static FLATTEN: Kind<Change> = Kind {
+    name: "generation-flatten",
+    steps: &[STAGE, STOP, CARRY, PROBATION, COMMIT, SETTLE],
+    commit: "commit",
+    runs_on_the_host: false,
+    is_trial: |_| false,
+    is_committed,
+};
+
 fn build_text(work: &ChangeWork<'_>) -> String {
     match &work.plan.making {
         Some(making) if making.is_by_script => "Running vps.reinstall...".to_owned(),
@@ -242,7 +257,8 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
     if area.generation(work.plan.to).is_ok() {
         return Ok(());
     }
-    let base = if making.is_by_script { Base::Empty } else { making.base.clone() };
+    let base = if making.is_by_script || making.is_flattened { Base::Empty } else { making.base.clone() };
+    let was = if making.is_flattened { area.generation(work.plan.from).ok() } else { None };
     let record = GenerationRecord {
         format: GenerationRecord::FORMAT,
         number: work.plan.to,
@@ -251,11 +267,16 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         ostemplate: template_name(&making.base),
         base,
         mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
-        reason: if making.is_by_script { Reason::Script } else { Reason::Reinstall },
+        reason: match &was {
+            Some(was) => was.reason,
+            None if making.is_by_script => Reason::Script,
+            None => Reason::Reinstall,
+        },
         state: GenerationState::Staged,
         created: jiff::Timestamp::now(),
         distribution: making.distribution.clone(),
-        templates: None,
+        // What is installed in it is no less there.
+        templates: was.and(work.plan.templates.clone()),
         left: None,
     };
     create_generation(work.container, &record)
@@ -373,7 +394,7 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
         let handle = area.generation_handle(work.plan.to)?;
         // Before the syncs, which it is one of.
         area.accept_generation(work.plan.to)?;
-        if making.is_by_script || work.plan.is_tried || !making.keep.is_empty() {
+        if making.is_by_script || making.is_flattened || work.plan.is_tried || !making.keep.is_empty() {
             // Anybody may have written anything into it, and as much as he likes.
             if !linux::mutated!("tried-root-unsynced") {
                 rustix::fs::syncfs(area.handle())

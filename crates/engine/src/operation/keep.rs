@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tree::{Changed, Copied, Copier, Except, LayeredRoot, TreeError};
 
-use super::build::layers;
+use super::build::layers_left;
 use super::carry::{Roots, files_of};
 use super::change::ChangeWork;
 use super::pace::Pace;
@@ -343,7 +343,7 @@ fn changed_owners(owners: &BTreeMap<u32, u64>, old: &AccountFiles, new: &Account
 /// # Errors
 /// [`Code::Damaged`] and the like when the old root cannot be read.
 pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &[Keep]) -> Result<Measured> {
-    let old = layers(container, from)?;
+    let old = layers_left(container, from)?;
     let passwd = files_of(&old, &mut Vec::new()).passwd;
     let homes = homes(&old, kept, passwd.as_deref())?;
     let mut measure = tree::Measure::default();

@@ -19,6 +19,7 @@ pub mod create;
 pub mod delete;
 mod expire;
 pub mod explain;
+pub mod flatten;
 pub mod forget;
 pub mod health;
 mod homes;
@@ -106,6 +107,7 @@ named! {
     "reinstall": ["stage", "build", "stop", "carry", "probation", "configure", "health", "commit", "settle"],
     "reinstall-by-script": ["stage", "stop", "build", "carry", "probation", "configure", "health", "commit", "settle"],
     "switch": ["stop", "probation", "commit", "settle"],
+    "generation-flatten": ["stage", "stop", "carry", "probation", "commit", "settle"],
     "generation-delete": ["relink", "detach", "commit", "settle"],
 }
 
@@ -468,6 +470,7 @@ mod tests {
             names(&change::REINSTALL),
             names(&change::REINSTALL_BY_SCRIPT),
             names(&change::SWITCH),
+            names(&change::FLATTEN),
             names(&forget::GENERATION_DELETE),
         ];
         let listed: Vec<_> = OPERATIONS
@@ -479,7 +482,7 @@ mod tests {
 
     #[test]
     fn the_commit_is_one_of_the_steps() {
-        for kind in [&change::REINSTALL, &change::REINSTALL_BY_SCRIPT, &change::SWITCH] {
+        for kind in [&change::REINSTALL, &change::REINSTALL_BY_SCRIPT, &change::SWITCH, &change::FLATTEN] {
             assert!(kind.steps.iter().any(|step| step.name == kind.commit));
         }
     }

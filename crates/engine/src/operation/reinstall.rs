@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{Base, GenerationRecord, Template, TemplateName, template};
+use store::{Base, GenerationRecord, Reason, Template, TemplateName, template};
 use tree::{Kind as EntryKind, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
@@ -88,6 +88,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         }
         container.release_view()?;
     }
+    container.warn_of_template(&record);
     let (scripts, told) = open_scripts(container, options)?;
     let name = match (&options.template, conf.get("OSTEMPLATE").filter(|name| !name.is_empty())) {
         (Some(name), _) => name.clone(),
@@ -141,6 +142,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             parent,
             base: Base::Template { name, digest: template.record.digest.clone() },
             is_by_script,
+            is_flattened: false,
             carries_users: !options.reset_passwords,
             keep,
             is_configured: scripts.configure.is_some(),
@@ -233,6 +235,9 @@ pub fn check_old(root: &TreeRoot) -> std::result::Result<(), String> {
 pub fn describe_base(record: &GenerationRecord) -> String {
     match &record.base {
         Base::Template { name, .. } => format!("template {name}"),
-        Base::Empty => "vps.reinstall".to_owned(),
+        Base::Empty if record.reason == Reason::Script => "vps.reinstall".to_owned(),
+        Base::Empty => {
+            format!("template {}, all in itself", record.ostemplate.as_deref().unwrap_or("unknown"))
+        }
     }
 }

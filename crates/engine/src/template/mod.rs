@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 use archive::ArchiveError;
 use runtime::confined::ConfinedError;
-use tree::{BuiltRootError, TreeError, UnpackError};
+use store::{Base, Prefix};
+use tree::{BuiltRootError, Root, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
 pub use debian::{DebianRelease, adopt_debian, build_debian};
@@ -36,6 +37,24 @@ pub fn is_known(name: &str) -> bool {
 pub fn known() -> String {
     let debian = DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number()));
     std::iter::once(BUSYBOX.to_owned()).chain(debian).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a root on this base cannot be shown or started as it was; `None`: it can. It is a look at what has to be there, not a comparison.
+pub fn problem_of(prefix: &Prefix, base: &Base) -> Option<String> {
+    let Base::Template { name, digest } = base else { return None };
+    let template = match store::template::exact(prefix, name, digest) {
+        Ok(template) => template,
+        Err(error) => return Some(runtime::monitor::describe(&error)),
+    };
+    let init = &template.record.init;
+    match Root::open(&template.rootfs()).and_then(|root| root.has_executable(Path::new(init))) {
+        Ok(true) => None,
+        Ok(false) => {
+            let short = digest.get(..12).unwrap_or(digest);
+            Some(format!("template `{name}` {short} is damaged: it has no {init} that can be executed"))
+        }
+        Err(error) => Some(runtime::monitor::describe(&error)),
+    }
 }
 
 /// What a recipe has made: the part of `template.json` that only it knows.

@@ -79,6 +79,12 @@ impl Before {
                 }
                 (self.next, parents)
             }
+            Effect::Flatten => {
+                let parent = parents[&self.live];
+                parents.insert(self.next, parent);
+                past(&mut parents, self.live);
+                (self.next, parents)
+            }
             Effect::Switch(to) => (to, parents),
             Effect::Forget(number) => {
                 past(&mut parents, number);
@@ -137,7 +143,9 @@ pub fn judge(
     let now = host.live(id);
     for (number, templates) in remembered(host, id) {
         // Nothing is installed in a new root.
-        let wanted = before.templates.get(&number).cloned().flatten();
+        let was =
+            if scenario.effect == Effect::Flatten && number == before.next { before.live } else { number };
+        let wanted = before.templates.get(&was).cloned().flatten();
         if number == now {
             let templates = area.conf().unwrap().get("TEMPLATES").filter(|templates| !templates.is_empty());
             assert_eq!(templates, wanted, "{case}: ve.conf does not follow live");
@@ -153,6 +161,11 @@ pub fn judge(
                 assert!(host.delta(id, live, mark).exists(), "{case}: `{script}` has not written /{mark}");
             }
         }
+    }
+    if verdict == Verdict::New && scenario.effect == Effect::Flatten {
+        let record = area.generation(GenerationNumber::new(live)).unwrap();
+        assert_eq!(record.base, store::Base::Empty, "{case}");
+        assert!(host.delta(id, live, "etc/passwd").exists(), "{case}: the template is not in it");
     }
     if verdict == Verdict::New && !scenario.keep.is_empty() {
         let kept = |delta: &BTreeMap<String, String>| -> Vec<(String, String)> {

@@ -147,7 +147,8 @@ fn aftermath(
     host.host().open(&id.to_string()).map(drop).unwrap_or_else(|error| panic!("{case}: recovery: {error}"));
     if has_doomed(host, id) {
         // Its deletion waits for the end of the container.
-        assert_eq!(scenario.effect, Effect::Reinstall { discards: true }, "{case}");
+        let deletes = [Effect::Reinstall { discards: true }, Effect::Flatten];
+        assert!(deletes.contains(&scenario.effect), "{case}");
         host.stop(id);
         host.start(id);
     }
@@ -464,6 +465,7 @@ visits! {
     reinstall: "reinstall",
     by_script: "reinstall-by-script",
     switch: "switch",
+    generation_flatten: "generation-flatten",
     generation_delete: "generation-delete",
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every one begins with generations 1, 2 and 3, each the parent of the next, and 3 live; or 2, where it has gone back before.
 
-use engine::operation::{forget, reinstall, switch};
+use engine::operation::{flatten, forget, reinstall, switch};
 use engine::{Host, Result};
 use store::{ContainerId, GenerationNumber};
 use testkit::host::reinstall_options;
@@ -17,6 +17,8 @@ pub enum Effect {
     Switch(u32),
     /// That one is gone.
     Forget(u32),
+    /// A new generation that needs no template is live instead of the old one.
+    Flatten,
 }
 
 /// See the module.
@@ -59,6 +61,8 @@ const PLAIN: Scenario = Scenario {
 const BY_SCRIPT: Scenario = Scenario { operation: "reinstall-by-script", ..PLAIN };
 const DISCARDS: Effect = Effect::Reinstall { discards: true };
 const SWITCH: Scenario = Scenario { operation: "switch", effect: Effect::Switch(2), ..PLAIN };
+const FLATTEN: Scenario =
+    Scenario { operation: "generation-flatten", effect: Effect::Flatten, keep: KEEP, ..PLAIN };
 const FORGET: Scenario = Scenario { operation: "generation-delete", effect: Effect::Forget(2), ..PLAIN };
 
 /// What [`Scenario::prepare`] puts into the live root.
@@ -155,6 +159,15 @@ pub const SCENARIOS: &[Scenario] = &[
         breaks: Some(("wait_until_gone", How::ErrorBefore)),
         fails: true,
         ..SWITCH
+    },
+    Scenario { name: "flattened, running", ..FLATTEN },
+    Scenario { name: "flattened, stopped", is_running: false, ..FLATTEN },
+    Scenario { name: "flattened, gone back", has_gone_back: true, keep: &[], ..FLATTEN },
+    Scenario {
+        name: "flattened, and does not start",
+        breaks: Some(("wait_until_up", How::ErrorBefore)),
+        fails: true,
+        ..FLATTEN
     },
     Scenario { name: "in the middle, running", ..FORGET },
     Scenario { name: "in the middle, stopped", is_running: false, ..FORGET },
@@ -253,6 +266,7 @@ impl Scenario {
                     .map(|done| done.unfinished)
             }
             Effect::Forget(number) => forget::delete(&container, GenerationNumber::new(number)),
+            Effect::Flatten => flatten::run_on(&container, 10, 1).map(|done| done.unfinished),
         }
     }
 }

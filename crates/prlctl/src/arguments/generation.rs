@@ -61,6 +61,19 @@ pub struct GenerationSwitch {
     pub common: Common,
 }
 
+/// `prlctl generation-flatten`
+#[derive(Debug, Args)]
+pub struct GenerationFlatten {
+    /// The container
+    pub container: String,
+    /// Seconds for the boot
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `prlctl generation-restore`
 #[derive(Debug, Args)]
 pub struct GenerationRestore {

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use container::{Create, Delete, Enter, Exec, List, Mount, Restart, Start, Status, Stop};
-pub use generation::{GenerationDelete, GenerationDiff, GenerationList, GenerationRestore, GenerationSwitch};
+pub use generation::{
+    GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
+};
 pub use log::{Events, Log, ReinstallReport};
 pub use reinstall::{Reinstall, ScriptRun};
 pub use template::{
@@ -125,6 +127,12 @@ pub enum PrlctlCommand {
     /// Make another root of a container the live one
     #[command(after_help = "Example:\n  prlctl generation-switch web01 2")]
     GenerationSwitch(GenerationSwitch),
+    /// Make the live root independent of its template
+    ///
+    /// All that is in the template becomes a part of the root itself, which takes as much room as both, and as long as to copy them; where the filesystem
+    /// can share blocks, neither. A container that runs is stopped meanwhile, and started on it.
+    #[command(after_help = "Example:\n  prlctl generation-flatten web01")]
+    GenerationFlatten(GenerationFlatten),
     /// Bring a file or a tree of an old root back into the live one
     #[command(
         after_help = "Of a container that runs or is stopped. Nothing is overwritten: what is in the way is a reason to refuse, or is saved.\n\n\

@@ -1,9 +1,9 @@
-//! `prlctl generation-list`, `generation-switch` and `generation-delete`
+//! `prlctl generation-list`, `generation-switch`, `generation-flatten` and `generation-delete`
 
 use engine::Result;
 use engine::host::{damaged, hint_of};
 use engine::operation::explain::size_of_delta;
-use engine::operation::{forget, reinstall, switch};
+use engine::operation::{flatten, forget, reinstall, switch};
 use engine::retention::{self, Retention, left_at, next_to_go};
 use engine::words::in_words;
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use store::{Area, GenerationNumber, GenerationRecord};
 
 use super::{done, empty_trash_later, host, named_in_full, stop_timeout};
-use crate::arguments::{GenerationDelete, GenerationList, GenerationSwitch};
+use crate::arguments::{GenerationDelete, GenerationFlatten, GenerationList, GenerationSwitch};
 use crate::output;
 
 /// Lists the roots of a container.
@@ -54,10 +54,18 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
             .as_ref()
             .ok()
             .map(|record| if number == live { record.created } else { left_at(record, records.iter()) });
+        let problem =
+            record.as_ref().ok().and_then(|record| engine::template::problem_of(&host.prefix, &record.base));
+        if let Some(problem) = &problem {
+            host.warning(&format!("generation {number} is not whole: {problem}"));
+        }
         let (state, what, parent, created) = match &record {
             Ok(record) => (
                 if number == live { "live".to_owned() } else { state(record, depth.is_some()).to_owned() },
-                reinstall::describe_base(record),
+                match &problem {
+                    Some(_) => format!("{} (gone or damaged)", reinstall::describe_base(record)),
+                    None => reinstall::describe_base(record),
+                },
                 record.parent.map(|parent| parent.to_string()),
                 record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
             ),
@@ -75,7 +83,7 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
             "place": place,
             "parent": parent.as_ref().and_then(|parent| parent.parse::<u32>().ok()),
             "made_from": record.is_ok().then_some(&what),
-            "damage": record.is_err().then_some(&what),
+            "damage": if record.is_err() { Some(&what) } else { problem.as_ref() },
             "created": record.as_ref().ok().map(|record| record.created.to_string()),
             "since": since.map(|since| since.to_string()),
             "entries": size.map(|size| size.entries),
@@ -169,6 +177,31 @@ pub fn switch(arguments: &GenerationSwitch) -> Result<u8> {
         arguments.common.json,
         &format!("The CT has been successfully switched to generation {}.", switched.to),
         json!({ "result": "switched", "from": switched.from.get(), "to": switched.to.get() }),
+    ))
+}
+
+/// Makes the live root independent of its template.
+///
+/// # Errors
+/// [`engine::Failure`], with everything put back.
+pub fn flatten(arguments: &GenerationFlatten) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let words = tree::escaped(arguments.container.as_bytes());
+    host.not_begun(&format!("cannot flatten the root of `{words}`"));
+    let container = host.open(&arguments.container)?;
+    let flattened = flatten::run_on(&container, arguments.timeout, stop_timeout(&host, None))?;
+    for note in &flattened.notes {
+        host.warning(note);
+    }
+    if let Some(unfinished) = &flattened.unfinished {
+        host.warning(&format!("it is done, and the next command makes up for its end: {unfinished}"));
+    }
+    drop(container);
+    empty_trash_later(&host);
+    Ok(done(
+        arguments.common.json,
+        &format!("The root of the CT needs no template any more: generation {}.", flattened.number),
+        json!({ "result": "flattened", "number": flattened.number.get() }),
     ))
 }
 

@@ -57,6 +57,24 @@ pub fn state_of(host: &Host, id: &ContainerId) -> &'static str {
     }
 }
 
+/// What is wrong with the template of the live root, and what to do.
+pub fn damage_of_template(host: &Host, id: &ContainerId) -> Option<String> {
+    let area = Area::open(&host.prefix, id).ok()?;
+    let record = area.generation(area.live().ok()?).ok()?;
+    let problem = engine::template::problem_of(&host.prefix, &record.base)?;
+    let name = area.display_name();
+    let what_to_do = if problem.contains("damaged") {
+        format!(
+            "`prlctl generation-flatten {name}` makes the root independent of what is left of it, `prlctl reinstall {name}` gives it a new one"
+        )
+    } else {
+        format!(
+            "it cannot be started; `prlctl reinstall {name}` gives it a new root, and keeps all that it has made itself at /old"
+        )
+    };
+    Some(format!("the root of `{name}` is not whole: {problem}; {what_to_do}"))
+}
+
 /// Lists containers.
 ///
 /// # Errors
@@ -84,6 +102,11 @@ pub fn run(arguments: &List) -> Result<u8> {
         }
     }
     let mut rows: Vec<Row> = ids.into_iter().map(|id| Row::load(&host, id)).collect();
+    if !arguments.json && !arguments.info {
+        for damage in rows.iter().filter_map(|row| row.damage.as_ref()) {
+            host.warning(damage);
+        }
+    }
     if arguments.info {
         return Ok(inform(&host, &rows, arguments));
     }
@@ -184,7 +207,10 @@ impl Row {
         });
         let state = state_of(host, &id);
         match loaded {
-            Ok((conf, name)) => Row { id, conf, name, state, damage: None, home, processes: None },
+            Ok((conf, name)) => {
+                let damage = damage_of_template(host, &id);
+                Row { id, conf, name, state, damage, home, processes: None }
+            }
             Err(error) => {
                 let name = Area::open_unchecked(&host.prefix, &id)
                     .map_or_else(|_| id.to_string(), |area| area.display_name());

@@ -95,6 +95,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),
         PrlctlCommand::GenerationSwitch(arguments) => generation::switch(&arguments),
+        PrlctlCommand::GenerationFlatten(arguments) => generation::flatten(&arguments),
         PrlctlCommand::GenerationRestore(arguments) => generation_restore::run(&arguments),
         PrlctlCommand::GenerationDelete(arguments) => generation::delete(&arguments),
         PrlctlCommand::ScriptRun(arguments) => script_run::run(&arguments),

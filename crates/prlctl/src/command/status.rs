@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{done, host};
 use crate::arguments::Status;
-use crate::command::list::state_of;
+use crate::command::list::{damage_of_template, state_of};
 
 /// Tells whether a container is there, and its state.
 ///
@@ -15,9 +15,13 @@ pub fn run(arguments: &Status) -> Result<u8> {
     let host = host(0, arguments.json)?;
     let id = host.find(&arguments.container)?;
     let state = state_of(&host, &id);
+    let damage = damage_of_template(&host, &id);
+    if let Some(damage) = damage.as_ref().filter(|_| !arguments.json) {
+        host.warning(damage);
+    }
     Ok(done(
         arguments.json,
         &format!("CT {} exist {state}", arguments.container),
-        json!({ "uuid": id.to_string(), "exists": true, "state": state }),
+        json!({ "uuid": id.to_string(), "exists": true, "state": state, "damage": damage }),
     ))
 }

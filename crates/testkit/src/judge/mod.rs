@@ -81,6 +81,8 @@ pub enum Effect {
     Switch(u32),
     /// That one is gone.
     Forget(u32),
+    /// A new generation that needs no template is live instead of the old one.
+    Flatten,
     /// It runs, or it does not any more: nothing on disk.
     Nothing,
 }
@@ -225,6 +227,12 @@ impl Before {
             Effect::Forget(number) => {
                 past(&mut parents, number);
                 (self.live, parents)
+            }
+            Effect::Flatten => {
+                let parent = parents.get(&self.live).copied().flatten();
+                parents.insert(self.next, parent);
+                past(&mut parents, self.live);
+                (self.next, parents)
             }
             Effect::Nothing => (self.live, parents),
         }
