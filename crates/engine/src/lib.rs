@@ -6,6 +6,7 @@
 //! operation   create, reinstall, undo, switch, delete: steps, a journal, one commit
 //! recover     what a dead command has left is brought to an end
 //! accounts    users of an old root in a new one
+//! identity    what no two containers may share
 //! interrupt   signals, for commands without a journal
 //! keep        what of an old root is kept in a new one
 //! packages    what was installed by hand in an old root
@@ -26,6 +27,7 @@ pub mod error;
 pub mod event;
 pub mod fault;
 pub mod host;
+pub mod identity;
 pub mod interrupt;
 pub mod keep;
 pub mod log;

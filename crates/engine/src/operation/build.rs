@@ -15,6 +15,7 @@ use super::reinstall::check_old;
 use super::script_output::ScriptOutput;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
+use crate::identity::make_own;
 use crate::runtime::{OuterScript, Root, RuntimeErrorKind};
 
 /// The staged root as it can be written before anybody mounts it.
@@ -62,8 +63,9 @@ pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
 ///
 /// # Errors
 /// [`Code::ScriptFailed`] when it is of `vps.reinstall` and cannot have them.
-pub fn complete(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
-    place_and_identity(work, root).map_err(|failure| {
+pub fn complete(work: &mut ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
+    let made = place_and_identity(work, root);
+    let notes = made.map_err(|failure| {
         let is_by_script = work.plan.making.as_ref().is_some_and(|making| making.is_by_script);
         if is_by_script && failure.code == Code::System {
             let conf = work.container.host.prefix.conf_dir();
@@ -74,23 +76,25 @@ pub fn complete(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
             .hint(format!("correct {}/vps.reinstall, or add --skipscripts", conf.display()));
         }
         failure
-    })
+    })?;
+    work.plan.report.extend(notes);
+    Ok(())
 }
 
-fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
+fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<Vec<String>> {
     if root.kind(Path::new("/old"))?.is_none() {
         root.make_directory(Path::new("/old"), 0o755, 0, 0)?;
     }
-    let has_machine_id = match &work.plan.making {
-        Some(making) if making.is_by_script => root.kind(Path::new("/etc/machine-id"))?.is_some(),
-        Some(making) => making.has_machine_id,
-        None => false,
-    };
-    if has_machine_id {
-        let id = format!("{}\n", uuid::Uuid::new_v4().simple());
-        root.replace_file(Path::new("/etc/machine-id"), id.as_bytes(), 0o444, 0, 0)?;
+    let Some(making) = &work.plan.making else { return Ok(Vec::new()) };
+    if making.is_by_script {
+        // What a script has made is as the script wants it, but for what it cannot make: the one id that is this root's.
+        if root.kind(Path::new("/etc/machine-id"))?.is_some() {
+            let id = format!("{}\n", uuid::Uuid::new_v4().simple());
+            root.replace_file(Path::new("/etc/machine-id"), id.as_bytes(), 0o444, 0, 0)?;
+        }
+        return Ok(Vec::new());
     }
-    Ok(())
+    Ok(make_own(root, work.container.id(), making.has_machine_id)?.problems)
 }
 
 /// Where `vps.reinstall` is shown the present root.

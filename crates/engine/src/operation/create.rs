@@ -4,7 +4,6 @@
 //! which nobody takes for a container. No journal: what a death leaves is a `.staging-…` directory and such links, and [`sweep`] removes them.
 
 use std::os::fd::AsFd;
-use std::path::Path;
 
 use runtime::confined::Reach;
 use store::registry;
@@ -18,6 +17,7 @@ use super::change::template_name;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
+use crate::identity::make_own;
 use crate::interrupt::Second;
 
 /// What the user has asked for.
@@ -187,15 +187,17 @@ fn fill(
         left: None,
     };
     let handle = area.create_generation(&generation)?;
-    if template.record.systemd {
-        let delta = Root::open(&area.generation_dir(number).join("delta"))?;
-        let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
-        let machine_id = format!("{}\n", uuid::Uuid::new_v4().simple());
-        let reach =
-            Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
-        host.confined(&reach, "cannot give the container a machine-id", || {
-            Ok(root.replace_file(Path::new("/etc/machine-id"), machine_id.as_bytes(), 0o444, 0, 0)?)
-        })?;
+    let delta = Root::open(&area.generation_dir(number).join("delta"))?;
+    let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
+    let reach = Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
+    let own = host.confined(&reach, "cannot make the root the container's own", || {
+        Ok(make_own(&root, area.id(), template.record.systemd)?)
+    })?;
+    for news in own.news {
+        host.note(&news);
+    }
+    for problem in own.problems {
+        host.warning(&problem);
     }
     area.point_live(number)?;
     // Everything durable before the rename that makes it visible.

@@ -24,7 +24,14 @@ use crate::words::in_words;
 const EXCEPT: Except<'_> = Except {
     left: &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid"],
     // Made for this very root a moment ago, or written by every start.
-    unsaved: &["/etc/machine-id", "/etc/hostname", "/etc/hosts"],
+    unsaved: &[
+        "/etc/machine-id",
+        "/var/lib/dbus/machine-id",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/ssh_host_ed25519_key.pub",
+    ],
     reserved: &RESERVED,
 };
 /// More are only counted.

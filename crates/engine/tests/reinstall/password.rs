@@ -137,15 +137,16 @@ fn it_is_told_which_password_is_valid_for_root() {
     for (old, own, options, wanted) in [
         ("$6$s$old", "*", "", RootPassword::Old),
         ("$6$s$old", "$6$s$own", "", RootPassword::Old),
-        ("$6$s$old", "$6$s$own", "reset", RootPassword::Template),
+        // Everybody who has the template knows its password: no container has it.
+        ("$6$s$old", "$6$s$own", "reset", RootPassword::Locked),
         ("$6$s$old", "*", "reset", RootPassword::Locked),
-        ("$6$s$old", "", "reset", RootPassword::Empty),
+        ("$6$s$old", "", "reset", RootPassword::Locked),
         ("$6$s$old", "$6$s$own", "script reset", RootPassword::Script),
         ("$6$s$old", "$6$s$own", "script", RootPassword::Old),
         ("!", "$6$s$own", "", RootPassword::Locked),
         // An empty one is not carried.
-        ("", "$6$s$own", "", RootPassword::Template),
-        ("", "", "", RootPassword::Empty),
+        ("", "$6$s$own", "", RootPassword::Locked),
+        ("", "", "", RootPassword::Locked),
         ("$6$s$old", "*", "given", RootPassword::Given),
         ("$6$s$old", "", "given reset", RootPassword::Given),
         ("$6$s$old", "*", "given script", RootPassword::Given),

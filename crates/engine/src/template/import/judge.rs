@@ -102,8 +102,7 @@ pub fn judge(
     let is_key = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("ssh_host_");
     if root.names(Path::new("/etc/ssh")).ok().flatten().is_some_and(|names| names.iter().any(is_key)) {
         (told.note)(
-            "there are SSH host keys in it, which every container made from it has: whoever has one can pretend to be any other. \
-             Remove /etc/ssh/ssh_host_* from the source, and have them made at the first start",
+            "there are SSH host keys in it: whoever has the template has them, and no container gets them; each gets a new one",
         );
     }
     Ok(BuiltTemplate {
