@@ -272,7 +272,8 @@ impl fmt::Display for AccountNote {
                 write!(f, "`{}` is no more in group `{}`: {because}", shown(user), shown(group))
             }
             AccountNote::ShellReplaced { name, old, new } => {
-                write!(f, "the shell of `{}` is now {new}: the new root has no {}", shown(name), shown(old))
+                let (name, old, new) = (shown(name), shown(old), shown(new));
+                write!(f, "the shell of `{name}` is now {new}: the new root has no {old}")
             }
             AccountNote::HomeNotMade { name, path, because } => {
                 write!(f, "the home of `{}`, `{}`, is not made: {because}", shown(name), shown(path))
