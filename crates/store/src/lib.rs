@@ -17,6 +17,7 @@ pub mod identity;
 pub mod journal;
 pub mod limits;
 pub mod lock;
+mod nearest;
 pub mod prefix;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.
@@ -38,6 +39,7 @@ pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, Temp
 pub use journal::Journal;
 pub use limits::{Limits, LimitsError};
 pub use lock::{Lock, LockError, LockName};
+pub use nearest::nearest;
 pub use prefix::{Prefix, PrefixError, file_system_of};
 pub use registry::{FindError, RegistryError};
 pub use template::{Staging, Template, TemplateError, TemplateRecord};

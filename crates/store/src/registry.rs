@@ -14,6 +14,7 @@ use crate::atomic::{self, AtomicError};
 use crate::id_range::{self, From, IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName};
 use crate::lock::{Lock, LockName};
+use crate::nearest::nearest;
 use crate::prefix::Prefix;
 
 /// Nothing, or too much, is meant by what somebody typed.
@@ -145,7 +146,10 @@ fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
     }
     match found[..] {
         [(id, _)] => Ok(id),
-        [] => Err(FindError::Unknown { words: words.to_owned(), did_you_mean: nearest(words, &names) }),
+        [] => Err(FindError::Unknown {
+            words: words.to_owned(),
+            did_you_mean: nearest(words, names.iter().map(|(name, _)| name.as_str())).map(str::to_owned),
+        }),
         _ => {
             let show = |(id, name): &(ContainerId, Option<&ContainerName>)| {
                 name.map_or_else(|| id.to_string(), ToString::to_string)
@@ -156,36 +160,6 @@ fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
             })
         }
     }
-}
-
-/// The name that was probably meant: at most two slips, and most of it right.
-fn nearest(words: &str, names: &[(ContainerName, ContainerId)]) -> Option<String> {
-    names
-        .iter()
-        .map(|(name, _)| (distance(words, name.as_str()), name))
-        .filter(|(slips, _)| *slips <= 2 && slips * 2 <= words.chars().count())
-        .min()
-        .map(|(_, name)| name.to_string())
-}
-
-/// Optimal string alignment: insertions, deletions, substitutions, and two neighbours swapped, each one slip.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let substitution = usize::from(a[i - 1] != b[j - 1]);
-            let mut slips = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + substitution);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                slips = slips.min(before[j - 2] + 1);
-            }
-            row.push(slips);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    last[b.len()]
 }
 
 /// The first range of ids that no container, and no user of the host, has. Taken by whoever writes it into an

@@ -85,8 +85,6 @@ fn suggests_what_was_probably_meant() {
         let FindError::Unknown { did_you_mean, .. } = error else { panic!("{words}: {error}") };
         assert_eq!(did_you_mean.as_deref(), meant, "{words}");
     }
-    assert_eq!(distance("", "abc"), 3);
-    assert_eq!(distance("ca", "abc"), 3);
 }
 
 #[test]
