@@ -104,6 +104,8 @@ install: $(PROGRAM) ## install programs, man pages, completions, samples and the
 	$(call keep-or-install,644,share/conf/vz.conf,$(DESTDIR)/etc/vz/vz.conf)
 	@$(INSTALL) -d '$(DESTDIR)/etc/vz/keep.d'
 	$(foreach set,$(notdir $(wildcard share/keep.d/*.conf)),$(call keep-or-install,644,share/keep.d/$(set),$(DESTDIR)/etc/vz/keep.d/$(set))$(newline))
+	@$(INSTALL) -d '$(DESTDIR)/etc/vz/templates.d'
+	$(foreach recipe,$(notdir $(wildcard share/templates.d/*)),$(call keep-or-install,644,share/templates.d/$(recipe),$(DESTDIR)/etc/vz/templates.d/$(recipe))$(newline))
 	@unit=$$(mktemp) && trap 'rm -f "$$unit"' EXIT && \
 		sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/reroot.service >"$$unit" && \
 		if [ ! -e '$(UNITS)/reroot.service' ]; then \

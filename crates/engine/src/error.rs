@@ -361,10 +361,10 @@ impl From<TemplateError> for Failure {
                     let names: Vec<&str> = available.iter().map(TemplateName::as_str).collect();
                     failure.because(format!("there are: {}", names.join(", ")))
                 };
-                failure.unchanged().hint(if crate::template::is_known(name.as_str()) {
+                failure.unchanged().hint(if crate::template::recipe::is_shipped(name.as_str()) {
                     format!("make it with `vzpkg create cache {name}`")
                 } else {
-                    format!("`vzpkg create cache NAME` makes one; there are: {}", crate::template::known())
+                    "`vzpkg create cache NAME` makes one; `vzpkg list --recipes` shows what there are recipes for".to_owned()
                 })
             }
             // Nothing is wrong with any template then.

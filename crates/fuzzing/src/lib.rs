@@ -37,6 +37,7 @@ pub static TARGETS: &[Target] = &[
     ("accounts", accounts::merge),
     ("keep", keep),
     ("keep_file", keep_file),
+    ("recipe", recipe),
     ("packages", packages),
     ("names", names),
     ("nameserver", nameserver),
@@ -135,6 +136,48 @@ fn keep_file(bytes: &[u8]) {
             for said in failure.because.iter().chain([&failure.what]) {
                 assert_fit_for_eyes(said);
             }
+        }
+    }
+}
+
+/// A recipe: what is accepted can stand in a command line and in the environment, and is nobody's option; what is refused is told in words that are fit
+/// for eyes, each with its line.
+fn recipe(bytes: &[u8]) {
+    use engine::template::recipe::{Recipe, parse};
+    let is_word = |word: &str| !word.is_empty() && !word.starts_with('-') && !word.contains(char::is_control);
+    let recipe = match parse(Path::new("/etc/vz/templates.d/a.toml"), bytes) {
+        Ok(recipe) => recipe,
+        Err(failure) => {
+            assert!(failure.hint.is_some() && failure.state.is_some(), "{failure:?}");
+            assert!(!failure.because.is_empty(), "{failure:?}");
+            let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
+            for said in &failure.because {
+                let number = said.strip_prefix("line ").and_then(|said| said.split([',', ':']).next());
+                let number: usize = number.and_then(|number| number.parse().ok()).expect("it has a line");
+                assert!((1..=lines).contains(&number), "{failure:?}");
+            }
+            for said in failure.because.iter().chain([&failure.what]) {
+                assert_fit_for_eyes(said);
+            }
+            return;
+        }
+    };
+    match recipe {
+        Recipe::Busybox => {}
+        Recipe::Import(import) => {
+            let from = import.from.to_str().expect("a recipe is UTF-8");
+            assert!(from.starts_with('/') || from.starts_with("container:"), "{from:?}");
+            assert!(!from.contains(char::is_control), "{from:?}");
+        }
+        Recipe::Mmdebstrap(recipe) => {
+            assert!(is_word(&recipe.suite) && !recipe.suite.contains(char::is_whitespace), "{recipe:?}");
+            assert!(recipe.mirrors.iter().all(|mirror| is_word(mirror)), "{recipe:?}");
+            let lists = [&recipe.components, &recipe.packages, &recipe.base_packages];
+            for word in lists.into_iter().flatten() {
+                // They are joined by commas.
+                assert!(is_word(word) && !word.contains([',', ' ']), "{recipe:?}");
+            }
+            assert!(recipe.keyring.is_none_or(|keyring| keyring.is_absolute()));
         }
     }
 }

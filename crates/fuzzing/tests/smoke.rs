@@ -45,6 +45,8 @@ const WORDS: &[&[u8]] = &[
     b"\"format\": 2",
     b"@nis",
     b"+::",
+    b"\"\"\"",
+    b"[[",
 ];
 
 fn changed(seed: &[u8], others: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
@@ -136,6 +138,7 @@ targets!(
     accounts,
     keep,
     keep_file,
+    recipe,
     packages,
     names,
     nameserver,

@@ -372,7 +372,7 @@ fn root_create_refuses_templates_that_are_not_there_or_damaged() {
         &[
             "unknown template `nosuch`",
             "there are: busybox",
-            "`vzpkg create cache NAME` makes one; there are: busybox, debian-11",
+            "`vzpkg create cache NAME` makes one; `vzpkg list --recipes` shows",
         ],
     );
     host.run(["create", "web01", "--ostemplate", "../../etc"]).failed(21, &["is no name of a template"]);

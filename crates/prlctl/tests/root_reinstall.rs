@@ -303,7 +303,7 @@ fn root_another_template_changes_two_keys_of_the_configuration_and_undo_puts_the
             "unknown template `nonesuch`",
             "there are: busybox, other",
             "state: nothing was changed",
-            "`vzpkg create cache NAME` makes one; there are: busybox",
+            "`vzpkg create cache NAME` makes one; `vzpkg list --recipes` shows",
         ],
     );
     host.run(["reinstall", "web01", "-t", "../busybox"]).failed(21, &["state: nothing was changed"]);

@@ -59,7 +59,7 @@ fn root_a_template_is_made_listed_used_and_removed() {
     // A hint leads somewhere.
     let ran = host.run(["create", "web01", "--ostemplate", "nonesuch"]);
     let hint =
-        "hint: `vzpkg create cache NAME` makes one; there are: busybox, debian-11, debian-12, debian-13";
+        "hint: `vzpkg create cache NAME` makes one; `vzpkg list --recipes` shows what there are recipes for";
     ran.failed(91, &["unknown template `nonesuch`", hint]);
     let ran = vzpkg(&host, &["remove", "cache", "nonesuch"]);
     ran.failed(91, &["unknown template `nonesuch`", "hint: `vzpkg list` shows the templates of this host"]);

@@ -88,6 +88,11 @@ impl Prefix {
         self.etc_vz().join("keep.d")
     }
 
+    /// `/etc/vz/templates.d`: recipes of templates.
+    pub fn templates_d(&self) -> PathBuf {
+        self.etc_vz().join("templates.d")
+    }
+
     pub fn reinstall_d(&self) -> PathBuf {
         self.etc_vz().join("reinstall.d")
     }

@@ -1,15 +1,12 @@
-//! `vzpkg create cache` and `vzpkg remove cache`: a template is made aside and appears with one rename.
+//! `vzpkg create cache`: a template is made aside and appears with one rename.
 //!
 //! What a death leaves is a `.staging-…` directory that nobody holds the lock of; the next creation, and recovery, sweep it away.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
@@ -18,10 +15,11 @@ use crate::host::{Container, Host, damaged};
 use crate::interrupt::Second;
 use crate::operation::build::layers;
 use crate::operation::pace::Pace;
+use crate::operation::template_store;
 use crate::space::{self, Need};
+use crate::template::recipe::{self, Mmdebstrap, Recipe};
 use crate::template::{
-    BuiltTemplate, DebianRelease, RecipeError, Source, Told, Wanted, adopt_debian, build_busybox,
-    build_debian,
+    BuiltTemplate, Prepared, RecipeError, Source, Told, Wanted, adopt, build, build_busybox,
 };
 
 /// The list of a million files; a tree that somebody has made deep has far longer paths.
@@ -49,31 +47,29 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     host.not_begun(&what);
     let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
         .map_err(|error| Failure::from(error).within(what.clone()))?;
-    // Held until all of it is copied.
-    let golden = golden(host, origin).map_err(|failure| failure.within(what.clone()))?;
-    let making = Making::of(name, origin, golden.as_ref()).map_err(|mut failure| {
-        failure.what.clone_from(&what);
-        failure
-    })?;
-    refuse_the_store(host, origin, &what)?;
     let within = |failure: Failure| failure.within(what.clone());
+    let resolved = Resolved::of(host, name, origin, &what)?;
+    // Held until all of it is copied.
+    let golden = golden(host, &resolved).map_err(within)?;
+    let making = Making::of(resolved, golden.as_ref(), &what)?;
+    refuse_the_store(host, &making, &what)?;
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
     space::check_template(host, making.need()).map_err(within)?;
     host.heed_signals(&what)?;
     let unless_interrupted = || host.unless_interrupted(&what, "nothing of it is left", Second::HalfMade);
     let staging = template::staging(&host.prefix, name).map_err(|error| within(error.into()))?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
-    let is_made_here = matches!(making, Making::Recipe(_));
-    let built = fill(host, &staging, making, &origin.wanted, &log_path).map_err(|error| {
+    let has_log = matches!(making, Making::Mmdebstrap(_));
+    let built = fill(host, &staging, making, name, &log_path).map_err(|error| {
         let code = if error.is_said_to_be_full() {
             Code::NoSpace
         } else {
             crate::error::code_of(&error, code_of(&error))
         };
         let failure = Failure::new(code, what.clone()).caused_by(&error).unchanged();
-        let failure = match hint_of(&error) {
+        let failure = match hint_of(&error, &recipe::path_of(&host.prefix, name)) {
             _ if code == Code::NoSpace => failure.hint(MAKE_ROOM),
-            None if is_made_here => failure.hint(format!("all that was said is in {}", log_path.display())),
+            None if has_log => failure.hint(format!("all that was said is in {}", log_path.display())),
             None => failure,
             Some(hint) => failure.hint(hint),
         };
@@ -90,7 +86,7 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     let mut files = Vec::new();
     let digest = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
         if files.len() <= MOST_OF_FILES {
-            line_of(&mut files, path, digest);
+            template_store::line_of(&mut files, path, digest);
         }
     })
     .map_err(|error| within(error.into()))?;
@@ -124,11 +120,10 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
 }
 
 /// A copy of a directory that has the store in it would be in itself, and never whole.
-fn refuse_the_store(host: &Host, origin: &Origin, what: &str) -> Result<()> {
+fn refuse_the_store(host: &Host, making: &Making, what: &str) -> Result<()> {
+    let Making::Import { path: from, .. } = making else { return Ok(()) };
     let canonical = |path: &Path| std::fs::canonicalize(path).ok();
-    let (Some(from), Some(store)) =
-        (origin.from.as_deref().and_then(canonical), canonical(&host.prefix.template_dir()))
-    else {
+    let (Some(from), Some(store)) = (canonical(from), canonical(&host.prefix.template_dir())) else {
         return Ok(());
     };
     if !store.starts_with(&from) {
@@ -141,10 +136,9 @@ fn refuse_the_store(host: &Host, origin: &Origin, what: &str) -> Result<()> {
 }
 
 /// The container whose root is to be a template: `container:NAME`. It does not run, so that what is copied is of one moment.
-fn golden<'host>(host: &'host Host, origin: &Origin) -> Result<Option<Container<'host>>> {
-    let Some(words) =
-        origin.from.as_deref().and_then(Path::to_str).and_then(|from| from.strip_prefix("container:"))
-    else {
+fn golden<'host>(host: &'host Host, resolved: &Resolved) -> Result<Option<Container<'host>>> {
+    let Resolved::From { path, .. } = resolved else { return Ok(None) };
+    let Some(words) = path.to_str().and_then(|from| from.strip_prefix("container:")) else {
         return Ok(None);
     };
     let container = host.open(words)?;
@@ -159,43 +153,89 @@ fn golden<'host>(host: &'host Host, origin: &Origin) -> Result<Option<Container<
     Ok(Some(container))
 }
 
+/// What is to be done, before anything is opened but files of ours.
+enum Resolved {
+    Busybox,
+    Mmdebstrap(Prepared),
+    TakeOver(PathBuf, Mmdebstrap),
+    From { path: PathBuf, wanted: Wanted },
+}
+
+impl Resolved {
+    /// By what was said on the command line, else by the recipe of that name.
+    fn of(host: &Host, name: &TemplateName, origin: &Origin, what: &str) -> Result<Resolved> {
+        if let Some(path) = &origin.from {
+            return Ok(Resolved::From { path: path.clone(), wanted: origin.wanted.clone() });
+        }
+        let prefix = &host.prefix;
+        let within = |failure: Failure| failure.within(what.to_owned());
+        let Some(found) = recipe::find(prefix, name).map_err(within)? else {
+            return Err(no_recipe(host, name, what));
+        };
+        let script = |key: &str, path: &Option<PathBuf>| {
+            path.as_ref().map(|path| recipe::script(prefix, key, path)).transpose().map_err(within)
+        };
+        match (found.recipe, &origin.built_root) {
+            (Recipe::Busybox, _) => Ok(Resolved::Busybox),
+            (Recipe::Import(import), _) => Ok(Resolved::From { path: import.from, wanted: import.wanted }),
+            (Recipe::Mmdebstrap(recipe), Some(made)) => Ok(Resolved::TakeOver(made.clone(), recipe)),
+            (Recipe::Mmdebstrap(recipe), None) => {
+                let (pre, post) = (script("pre", &recipe.pre)?, script("post", &recipe.post)?);
+                Ok(Resolved::Mmdebstrap(Prepared { recipe, pre, post }))
+            }
+        }
+    }
+}
+
+fn no_recipe(host: &Host, name: &TemplateName, what: &str) -> Failure {
+    let (names, _) = recipe::names(&host.prefix);
+    let names: Vec<&str> = names.iter().map(TemplateName::as_str).collect();
+    let failure = Failure::new(Code::UnknownTemplate, what)
+        .because(format!("there is no recipe of that name; there are: {}", names.join(", ")))
+        .unchanged();
+    if name.as_str().starts_with("alpine") {
+        // Its packages are not installed by anything that we have; its root is published.
+        return failure.hint(format!(
+            "Alpine publishes its root as an archive: `vzpkg create cache {name} --from alpine-minirootfs-….tar.gz`"
+        ));
+    }
+    failure.hint(format!(
+        "name one of these, give it with `--from` a root that there is already, or write {}",
+        recipe::path_of(&host.prefix, name).display()
+    ))
+}
+
 /// How it is made.
 #[derive(Debug)]
 enum Making {
-    Recipe(Recipe),
-    TakeOver(PathBuf, DebianRelease),
-    Import(Source),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Recipe {
     Busybox,
-    Debian(DebianRelease),
+    Mmdebstrap(Prepared),
+    TakeOver(PathBuf, Mmdebstrap),
+    Import { path: PathBuf, source: Source, wanted: Wanted },
 }
 
 impl Making {
-    fn of(name: &TemplateName, origin: &Origin, golden: Option<&Container<'_>>) -> Result<Making> {
+    fn of(resolved: Resolved, golden: Option<&Container<'_>>, what: &str) -> Result<Making> {
+        let (path, wanted) = match resolved {
+            Resolved::Busybox => return Ok(Making::Busybox),
+            Resolved::Mmdebstrap(prepared) => return Ok(Making::Mmdebstrap(prepared)),
+            Resolved::TakeOver(made, recipe) => return Ok(Making::TakeOver(made, recipe)),
+            Resolved::From { path, wanted } => (path, wanted),
+        };
         if let Some(container) = golden {
             let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
             let said = format!("container {}", container.name);
-            return Ok(Making::Import(Source::Root { said, root: layers(container, live)? }));
+            let source = Source::Root { said, root: layers(container, live)? };
+            return Ok(Making::Import { path, source, wanted });
         }
-        if let Some(from) = &origin.from {
-            return Source::open(from).map(Making::Import).map_err(|error| {
-                let failure = Failure::new(Code::BadValue, "").caused_by(&error).unchanged();
-                failure.hint(
-                    hint_of(&error)
-                        .unwrap_or("`--from` takes a tar archive or a directory with a root or an image"),
-                )
-            });
-        }
-        match (Recipe::of(name), &origin.built_root) {
-            (Some(Recipe::Debian(release)), Some(made)) => Ok(Making::TakeOver(made.clone(), release)),
-            (Some(recipe), _) => Ok(Making::Recipe(recipe)),
-            (None, _) => Err(Failure::new(Code::UnknownTemplate, "")
-                .because(format!("there is no recipe of that name; there are: {}", crate::template::known()))
-                .unchanged()
-                .hint("name one of these, or give it with `--from` a root that there is already")),
+        match Source::open(&path) {
+            Ok(source) => Ok(Making::Import { path, source, wanted }),
+            Err(error) => {
+                let failure = Failure::new(Code::BadValue, what).caused_by(&error).unchanged();
+                Err(failure.hint(hint_of(&error, &path).unwrap_or_else(|| {
+                    "`--from` takes a tar archive or a directory with a root or an image".to_owned()
+                })))
+            }
         }
     }
 
@@ -206,18 +246,9 @@ impl Making {
         let who = "the template while it is made";
         match self {
             Making::TakeOver(..) => Need { who: "a template that is taken over", bytes: MIB, inodes: 64 },
-            Making::Recipe(Recipe::Busybox) => Need { who, bytes: 8 * MIB, inodes: 1_000 },
-            Making::Recipe(Recipe::Debian(_)) => Need { who, bytes: 600 * MIB, inodes: 30_000 },
-            Making::Import(source) => Need { who, bytes: source.size() + MIB, inodes: 64 },
-        }
-    }
-}
-
-impl Recipe {
-    fn of(name: &TemplateName) -> Option<Recipe> {
-        match name.as_str() {
-            crate::template::BUSYBOX => Some(Recipe::Busybox),
-            other => DebianRelease::from_template_name(other).map(Recipe::Debian),
+            Making::Busybox => Need { who, bytes: 8 * MIB, inodes: 1_000 },
+            Making::Mmdebstrap(_) => Need { who, bytes: 600 * MIB, inodes: 30_000 },
+            Making::Import { source, .. } => Need { who, bytes: source.size() + MIB, inodes: 64 },
         }
     }
 }
@@ -234,43 +265,71 @@ fn code_of(error: &RecipeError) -> Code {
     if is_of_the_source { Code::BadValue } else { Code::UnknownTemplate }
 }
 
-/// What to do about it, where that is not to read what the recipe has said.
-fn hint_of(error: &RecipeError) -> Option<&'static str> {
-    if matches!(error, RecipeError::NoInit { .. }) {
-        return Some(
-            "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`",
-        );
-    }
-    if matches!(error, RecipeError::OtherMachine { .. }) {
-        return Some("take the one that was made for this machine");
-    }
-    matches!(error, RecipeError::Archive(_))
-        .then_some("`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again")
+/// What to do about it, where that is not to read what the recipe has said; `recipe` is where that stands.
+fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
+    let hint = match error {
+        RecipeError::NoInit { .. } => {
+            "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
+        }
+        RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),
+        RecipeError::Archive(_) => {
+            "`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again".to_owned()
+        }
+        RecipeError::MissingKeyring { package: Some(package), .. } => {
+            let in_ubuntu = package.replace("archive-keyring", "keyring");
+            match package.starts_with("ubuntu") {
+                true => format!("run `apt-get install {package}`, or, where there is no such package, `apt-get install {in_ubuntu}`"),
+                false => format!("run `apt-get install {package}`"),
+            }
+        }
+        RecipeError::MissingKeyring { package: None, .. } => {
+            format!("put the keys of the archive there, or correct `keyring` in {}", recipe.display())
+        }
+        RecipeError::Unreachable { tried, .. } => {
+            let variable = if tried.is_empty() { ", or set REROOT_DEBIAN_MIRROR=URL for once" } else { "" };
+            format!(
+                "have `mirrors = [\"URL\"]` in {} name another{variable}; `proxy = \"http://HOST:PORT\"` there leads through a proxy",
+                recipe.display()
+            )
+        }
+        RecipeError::MissingProgram { .. }
+        | RecipeError::Write { .. }
+        | RecipeError::Run { .. }
+        | RecipeError::Interrupted
+        | RecipeError::Log(_)
+        | RecipeError::Failed { .. }
+        | RecipeError::Unusable { .. }
+        | RecipeError::Source { .. }
+        | RecipeError::Confined(_)
+        | RecipeError::Tree(_)
+        | RecipeError::Built(_) => return None,
+    };
+    Some(hint)
 }
 
 fn fill(
     host: &Host,
     staging: &Staging,
     making: Making,
-    wanted: &Wanted,
+    name: &TemplateName,
     log_path: &Path,
 ) -> std::result::Result<BuiltTemplate, RecipeError> {
     let rootfs = staging.rootfs();
     match making {
-        Making::Recipe(Recipe::Busybox) => {
+        Making::Busybox => {
             host.step("build", "Creating the root from busybox...");
             build_busybox(&rootfs, Path::new(BUSYBOX))
         }
-        Making::TakeOver(made, release) => {
+        Making::TakeOver(made, recipe) => {
             host.step("build", &format!("Taking over {}...", made.display()));
             take_over(&made, &rootfs)?;
-            adopt_debian(&rootfs, release)
+            adopt(&rootfs, &recipe, &mut |text| host.note(text))
         }
-        Making::Recipe(Recipe::Debian(release)) => {
-            host.step(
-                "build",
-                &format!("Creating the root of {release} from the archive; this takes a minute..."),
-            );
+        Making::Mmdebstrap(prepared) => {
+            let suite = &prepared.recipe.suite;
+            let doing =
+                format!("Creating the root of {name} ({suite}) from the archive; this takes a minute...");
+            host.step("build", &doing);
             let mut log = File::options()
                 .write(true)
                 .create(true)
@@ -279,15 +338,15 @@ fn fill(
                 .open(log_path)
                 .map_err(RecipeError::Log)?;
             let interrupt = host.runtime.interrupt();
-            build_debian(
+            build(
                 &rootfs,
-                release,
+                &prepared,
                 interrupt.as_ref().map(AsFd::as_fd),
                 &mut |stage| host.note(stage),
                 &mut log,
             )
         }
-        Making::Import(source) => {
+        Making::Import { source, wanted, .. } => {
             host.step("build", &source.doing());
             let mut pace = Pace::new(host, "build");
             if let Source::Archive { file, .. } | Source::ImageArchive { file, .. } = &source {
@@ -297,7 +356,7 @@ fn fill(
                 goes_on: &mut |so_far| pace.goes_on(so_far.entries, so_far.bytes),
                 note: &mut |text| host.note(text),
             };
-            source.fill(&rootfs, wanted, &mut told)
+            source.fill(&rootfs, &wanted, &mut told)
         }
     }
 }
@@ -308,131 +367,4 @@ fn take_over(made: &Path, rootfs: &Path) -> std::result::Result<(), RecipeError>
         |source: std::io::Error| RecipeError::Write { what: "move", path: PathBuf::from(made), source };
     std::fs::remove_dir(rootfs).map_err(failed)?;
     rustix::fs::rename(made, rootfs).map_err(|error| failed(error.into()))
-}
-
-/// Removes a template that nobody uses.
-///
-/// # Errors
-/// [`Code::BadValue`] when generations of containers are made from it: which.
-pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
-    let what = format!("cannot remove template `{name}`");
-    host.not_begun(&what);
-    let _lock =
-        Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
-    // Nobody may begin to use it while we ask who does.
-    let _host = host.lock_host()?;
-    host.heed_signals(&what)?;
-    host.unless_interrupted(&what, "nothing was changed", Second::Nothing)?;
-    template::remove(&host.prefix, name).map_err(|error| {
-        if matches!(error, store::TemplateError::InUse { .. }) {
-            return Failure::new(Code::BadValue, what)
-                .caused_by(&error)
-                .unchanged()
-                .hint("delete those containers, or those generations, first");
-        }
-        if matches!(error, store::TemplateError::Unknown { .. }) {
-            return Failure::from(error).hint("`vzpkg list` shows the templates of this host");
-        }
-        Failure::from(error)
-    })
-}
-
-/// A line of what is in a tree: half a digest is enough for what nobody has made on purpose, and the whole tree's name tells of all else.
-fn line_of(lines: &mut Vec<u8>, path: &Path, digest: &[u8; 32]) {
-    for byte in &digest[..16] {
-        lines.extend(format!("{byte:02x}").bytes());
-    }
-    lines.push(b' ');
-    lines.extend(tree::escaped(path.as_os_str().as_bytes()).bytes());
-    lines.push(b'\n');
-}
-
-/// What is not as it was made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// The template.
-    pub name: String,
-    /// The version.
-    pub digest: String,
-    /// Nothing is.
-    pub whole: bool,
-    /// Other contents, owner, mode or attributes.
-    pub changed: Vec<String>,
-    /// No longer there.
-    pub missing: Vec<String>,
-    /// Not there before.
-    pub extra: Vec<String>,
-}
-
-/// Looks whether a version of a template is what it was when it was made.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn verify(host: &Host, template: &Template) -> Result<Verified> {
-    let record = &template.record;
-    let what = format!("cannot verify template `{}`", record.name);
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let rootfs = rustix::fs::open(template.rootfs(), flags, rustix::fs::Mode::empty())
-        .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
-    let mut pace = Pace::new(host, "verify");
-    let (mut files, mut entries) = (Vec::new(), 0);
-    let found = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
-        entries += 1;
-        pace.goes_on(entries, 0);
-        line_of(&mut files, path, digest);
-    })
-    .map_err(|error| Failure::from(error).within(what.clone()))?;
-    let mut verified = Verified {
-        name: record.name.to_string(),
-        digest: record.digest.clone(),
-        whole: found.hex == record.digest,
-        ..Verified::default()
-    };
-    if verified.whole {
-        return Ok(verified);
-    }
-    let Some(before) = template.files().map_err(|error| Failure::from(error).within(what))? else {
-        return Ok(verified);
-    };
-    let (before, now) = (by_path(&before), by_path(&files));
-    for (path, digest) in &before {
-        match now.get(path) {
-            Some(found) if found == digest => {}
-            Some(_) => verified.changed.push((*path).to_owned()),
-            None => verified.missing.push((*path).to_owned()),
-        }
-    }
-    verified.extra =
-        now.keys().filter(|path| !before.contains_key(*path)).map(|path| (*path).to_owned()).collect();
-    Ok(verified)
-}
-
-fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
-    let text = std::str::from_utf8(lines).unwrap_or_default();
-    text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()
-}
-
-/// Moves the versions of all templates to the trash that are not the latest and that no generation lies on; returns their names and digests.
-///
-/// # Errors
-/// When it cannot be told which those are.
-pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
-    let what = "cannot remove old versions of templates";
-    host.not_begun(what);
-    host.heed_signals(what)?;
-    let mut gone = Vec::new();
-    for name in template::names(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))? {
-        let _lock =
-            Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
-        // Nobody may begin to use one while we ask who does.
-        let _host = host.lock_host()?;
-        host.unless_interrupted(what, "what was removed so far was used by nobody", Second::Nothing)?;
-        match template::prune(&host.prefix, &name) {
-            Ok(unused) => gone.extend(unused.into_iter().map(|digest| (name.clone(), digest))),
-            // Nothing of that name is whole: `vzpkg list` tells.
-            Err(store::TemplateError::Unknown { .. } | store::TemplateError::Damaged { .. }) => {}
-            Err(error) => return Err(Failure::from(error).within(what.to_owned())),
-        }
-    }
-    Ok(gone)
 }

@@ -34,6 +34,7 @@ pub mod restore;
 mod script_output;
 mod settle;
 pub mod switch;
+pub mod template_store;
 pub mod trial;
 
 use runtime::kernel::boot_id;

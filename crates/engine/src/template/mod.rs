@@ -1,6 +1,6 @@
-//! Recipes: how the root of a template is made, before `store` gives it its name.
+//! How the root of a template is made, before `store` gives it its name.
 //!
-//! A recipe fills one empty directory, the `rootfs` of a template's staging, and says what it has made there. It takes
+//! What makes it, by a recipe or out of what others have made, fills one empty directory, the `rootfs` of a template's staging, and says what it has made there. It takes
 //! no locks, computes no digest and publishes nothing: what a failed one leaves goes with the staging.
 //!
 //! The staging is ours alone (root:root, 0700) and nothing of a container has ever run in it, so here, and nowhere else,
@@ -8,8 +8,9 @@
 //! way out. What comes from elsewhere (a root that somebody hands over) is looked at through `tree` only.
 
 mod busybox;
-mod debian;
 mod import;
+mod mmdebstrap;
+pub mod recipe;
 #[cfg(test)]
 mod tests;
 
@@ -22,21 +23,29 @@ use store::{Base, Prefix};
 use tree::{BuiltRootError, Root, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
-pub use debian::{DebianRelease, adopt_debian, build_debian};
 pub use import::{Init, Source, Told, Wanted, init_of, undo_compression};
+pub use mmdebstrap::{Prepared, adopt, build};
 
-/// What the template without a Debian is called.
-pub const BUSYBOX: &str = "busybox";
-
-/// There is a recipe of that name.
-pub fn is_known(name: &str) -> bool {
-    name == BUSYBOX || DebianRelease::from_template_name(name).is_some()
+/// Whether a text can be the path of an init; why not.
+///
+/// # Errors
+/// In words.
+pub fn check_init(text: &str) -> Result<(), &'static str> {
+    let is_plain = text.starts_with('/')
+        && !text.contains(char::is_control)
+        && !text.split('/').any(|part| part == "..");
+    if is_plain { Ok(()) } else { Err("an init is an absolute path") }
 }
 
-/// The names of all recipes, for people.
-pub fn known() -> String {
-    let debian = DebianRelease::ALL.iter().map(|release| format!("debian-{}", release.number()));
-    std::iter::once(BUSYBOX.to_owned()).chain(debian).collect::<Vec<_>>().join(", ")
+/// Whether a text names a signal; why not.
+///
+/// # Errors
+/// In words.
+pub fn check_signal(text: &str) -> Result<(), &'static str> {
+    match linux::signal_number(text) {
+        Some(_) => Ok(()),
+        None => Err("that is no signal; SIGTERM, SIGRTMIN+3 and 15 are"),
+    }
 }
 
 /// Why a root on this base cannot be shown or started as it was; `None`: it can. It is a look at what has to be there, not a comparison.
@@ -81,6 +90,20 @@ pub struct BuiltTemplate {
 pub enum RecipeError {
     #[error("`{program}` is not there: run `apt-get install {package}`")]
     MissingProgram { program: String, package: &'static str },
+    #[error("there is no keyring `{}`", .path.display())]
+    MissingKeyring {
+        path: PathBuf,
+        /// Which has it, where that is known.
+        package: Option<&'static str>,
+    },
+    /// No package, or no list of them, came from a mirror.
+    #[error("{said}{}", all_tried(.tried))]
+    Unreachable {
+        /// The mirrors that the recipe names.
+        tried: Vec<String>,
+        /// What apt says.
+        said: String,
+    },
     #[error("cannot {what} `{}`", .path.display())]
     Write { what: &'static str, path: PathBuf, source: io::Error },
     #[error("cannot run `{program}`")]
@@ -116,6 +139,14 @@ pub enum RecipeError {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Built(#[from] BuiltRootError),
+}
+
+/// Behind what apt says, which names but one of them.
+fn all_tried(mirrors: &[String]) -> String {
+    match mirrors {
+        [] => String::new(),
+        mirrors => format!("; tried: {}", tree::escaped(mirrors.join(", ").as_bytes())),
+    }
 }
 
 /// The line that names the reason: the first error of apt or mmdebstrap (those after it say that there was one), else

@@ -1,4 +1,4 @@
-//! The busybox recipe for real (as root), and the runner of the Debian recipe with small scripts in its place.
+//! The busybox recipe for real (as root), and the runner of the recipes of mmdebstrap with small scripts in its place.
 
 #![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 
@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::debian::run;
+use super::mmdebstrap::run;
+use super::recipe::Mmdebstrap;
 use super::*;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -121,13 +122,23 @@ fn busybox_must_be_busybox() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
-/// Runs `script` where the Debian recipe would be run.
+fn bookworm() -> Prepared {
+    let recipe = Mmdebstrap {
+        suite: "bookworm".to_owned(),
+        distribution: Some("debian".to_owned()),
+        release: Some("12".to_owned()),
+        ..Mmdebstrap::default()
+    };
+    Prepared { recipe, pre: None, post: None }
+}
+
+/// Runs `script` where the recipe of mmdebstrap would be run.
 fn run_script(script: &str) -> (Result<(), RecipeError>, Vec<String>, String) {
     let directory = tempfile::tempdir().unwrap();
     let mut stages = Vec::new();
     let mut log = Vec::new();
     let mut progress = |stage: &str| stages.push(stage.to_owned());
-    let result = run(script, directory.path(), DebianRelease::Bookworm, None, &mut progress, &mut log);
+    let result = run(script, directory.path(), &bookworm(), None, &mut progress, &mut log);
     (result, stages, String::from_utf8(log).unwrap())
 }
 
@@ -150,9 +161,9 @@ fn recipe_is_ended_with_all_of_its_processes_when_somebody_wants_it() {
     let pid = directory.path().join("pid");
     let mut progress = |_: &str| drop(told.take());
     let began = Instant::now();
-    let (directory, release) = (directory.path(), DebianRelease::Bookworm);
+    let directory = directory.path();
     let interrupt = Some(std::os::fd::AsFd::as_fd(&interrupt));
-    let result = run(script, directory, release, interrupt, &mut progress, &mut Vec::new());
+    let result = run(script, directory, &bookworm(), interrupt, &mut progress, &mut Vec::new());
     assert!(matches!(result, Err(RecipeError::Interrupted)), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(20));
     if let Ok(pid) = fs::read_to_string(pid) {
@@ -205,7 +216,7 @@ fn recipe_is_killed_with_all_its_children_when_it_is_given_up() {
     let directory = tempfile::tempdir().unwrap();
     let script = "sleep 1000 & echo $! >\"$2/pid\"; echo; wait";
     let began = Instant::now();
-    let result = run(script, directory.path(), DebianRelease::Bookworm, None, &mut |_| {}, &mut Full);
+    let result = run(script, directory.path(), &bookworm(), None, &mut |_| {}, &mut Full);
     assert!(matches!(result, Err(RecipeError::Log(_))), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(is_gone(directory.path()));
@@ -216,7 +227,7 @@ fn recipe_is_killed_when_whoever_runs_it_dies() {
     let directory = tempfile::tempdir().unwrap();
     // The guard as it is run, with a pipe that we close: to it that is our death.
     let mut child = Command::new("sh")
-        .args(["-c", super::debian::GUARD, "sleep 1000 & echo $! >\"$2/pid\"; echo; wait", "bookworm"])
+        .args(["-c", super::mmdebstrap::GUARD, "sleep 1000 & echo $! >\"$2/pid\"; echo; wait", "bookworm"])
         .arg(directory.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -244,28 +255,71 @@ fn is_gone(directory: &Path) -> bool {
 }
 
 #[test]
+fn recipe_that_reaches_no_mirror_says_which_were_tried() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut prepared = bookworm();
+    let script = "echo 'E: Failed to fetch http://a/InRelease  Could not resolve'; echo 'E: other'; exit 25";
+    let run = |prepared: &Prepared| {
+        run(script, directory.path(), prepared, None, &mut |_| {}, &mut Vec::new()).unwrap_err().to_string()
+    };
+    assert_eq!(run(&prepared), "Failed to fetch http://a/InRelease  Could not resolve");
+    prepared.recipe.mirrors = vec!["http://a/".to_owned(), "deb http://b/ x main".to_owned()];
+    assert_eq!(
+        run(&prepared),
+        "Failed to fetch http://a/InRelease  Could not resolve; tried: http://a/, deb http://b/ x main"
+    );
+}
+
+#[test]
+fn recipe_says_the_script_all_that_it_says_and_nobody_else_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut prepared = bookworm();
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<String>>();
+    prepared.recipe.mirrors = words(&["deb http://a/ x main", "http://b/"]);
+    prepared.recipe.packages = words(&["vim", "curl"]);
+    prepared.recipe.proxy = Some("http://proxy:3128".to_owned());
+    prepared.post = Some("echo \"it's\"\n".to_owned());
+    let script = "printf '%s|' \"$1\" \"$3\" \"$4\" \"$RECIPE_PACKAGES\" \"${RECIPE_BASE_PACKAGES-none}\" \"$RECIPE_VARIANT\" \
+                  \"$http_proxy\" \"$RECIPE_POST\" \"${RECIPE_PRE-none}\" $#";
+    let mut log = Vec::new();
+    run(script, directory.path(), &prepared, None, &mut |_| {}, &mut log).unwrap();
+    assert_eq!(
+        String::from_utf8(log).unwrap(),
+        "bookworm|deb http://a/ x main|http://b/|vim,curl|none|minbase|http://proxy:3128|echo \"it's\"\n|none|4|\n"
+    );
+}
+
+#[test]
+fn a_keyring_that_is_missing_is_told_with_its_package() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut prepared = bookworm();
+    prepared.recipe.keyring = Some("/nonexistent/ubuntu-archive-keyring.gpg".into());
+    let error = build(directory.path(), &prepared, None, &mut |_| {}, &mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "there is no keyring `/nonexistent/ubuntu-archive-keyring.gpg`");
+    let RecipeError::MissingKeyring { package, .. } = error else { panic!("{error:?}") };
+    assert_eq!(package, Some("ubuntu-archive-keyring"));
+}
+
+#[test]
 fn another_release_is_not_adopted() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir_all(directory.path().join("sbin")).unwrap();
     fs::create_dir(directory.path().join("etc")).unwrap();
     fs::copy("/bin/true", directory.path().join("sbin/init")).unwrap();
     let os_release = directory.path().join("etc/os-release");
-    fs::write(&os_release, "ID=debian\nVERSION_ID=\"11\"\nPRETTY_NAME=\"Debian \u{1b}[31m11\"\n").unwrap();
+    fs::write(&os_release, "ID=debian\nVERSION_ID=\"11\"\nPRETTY_NAME=\"Debian 11\"\n").unwrap();
+    let adopt = |recipe: &Mmdebstrap| adopt(directory.path(), recipe, &mut |_| {});
+    let refused = |recipe: &Mmdebstrap| adopt(recipe).unwrap_err().to_string();
 
-    let refused = adopt_debian(directory.path(), DebianRelease::Bookworm).unwrap_err().to_string();
-    assert!(refused.ends_with("it is Debian \\x1b[31m11, not Debian 12 (bookworm)"), "{refused}");
-    let adopted = adopt_debian(directory.path(), DebianRelease::Bullseye).unwrap();
-    assert_eq!(adopted.release.as_deref(), Some("11"));
+    let mut recipe = bookworm().recipe;
+    assert!(refused(&recipe).ends_with("it is debian 11, not debian 12, as the recipe says"));
+    recipe.release = Some("11".to_owned());
+    assert_eq!(adopt(&recipe).unwrap().release.as_deref(), Some("11"));
+    recipe.distribution = Some("ubuntu".to_owned());
+    assert!(refused(&recipe).ends_with("it is debian 11, not ubuntu 11, as the recipe says"));
+    (recipe.distribution, recipe.release) = (None, None);
+    assert_eq!(adopt(&recipe).unwrap().distribution, "debian");
 
     fs::write(directory.path().join("etc/machine-id"), "0123\n").unwrap();
-    let refused = adopt_debian(directory.path(), DebianRelease::Bullseye).unwrap_err().to_string();
-    assert!(refused.ends_with("it has a machine-id, which all containers would share"), "{refused}");
-}
-
-#[test]
-fn releases_have_template_names() {
-    assert_eq!(DebianRelease::from_template_name("debian-12"), Some(DebianRelease::Bookworm));
-    for name in ["debian", "debian-", "debian-1", "debian-012", "ubuntu-12", "busybox"] {
-        assert_eq!(DebianRelease::from_template_name(name), None, "{name}");
-    }
+    assert!(refused(&recipe).ends_with("it has a machine-id, which all containers would share"));
 }

@@ -11,11 +11,21 @@ use super::Common;
 pub enum VzpkgCommand {
     /// Make a template
     #[command(
-        after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
+        after_help = "/etc/vz/templates.d/NAME.toml says how NAME is made; `vzpkg list --recipes` lists all there are. Its keys are\n  \
+        kind              mmdebstrap, import or busybox\n  \
+        suite             of the archive; the only one besides that mmdebstrap must have\n  \
+        mirrors           URLs, or lines of a sources.list\n  \
+        components, keyring, variant, proxy\n  \
+        packages          besides those of every template\n  \
+        base-packages     instead of those\n  \
+        pre, post         scripts that are run inside the new root, before and after\n  \
+        distribution, release   what it has to be in the end\n  \
+        from, image, init, stop-signal   of import: as the options\n\n\
+        Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
     )]
     Create(CreateTemplate),
     /// List the templates of this host
-    #[command(after_help = "Example:\n  vzpkg list -j")]
+    #[command(after_help = "Examples:\n  vzpkg list\n  vzpkg list -j\n  vzpkg list --recipes")]
     List(ListTemplates),
     /// Look whether templates are what they were when they were made
     #[command(
@@ -36,7 +46,7 @@ pub struct CreateTemplate {
     /// The word `cache`
     #[arg(value_parser = ["cache"])]
     pub cache: String,
-    /// debian-11, debian-12, debian-13 or busybox; with --from any name
+    /// debian-11, debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, busybox, or a recipe of yours; with --from any name
     pub name: String,
     /// A root that others have made: a tar archive (also .gz, .xz, .zst), a directory, an OCI image (layout or
     /// archive), what docker save has written, or container:NAME
@@ -59,23 +69,20 @@ pub struct CreateTemplate {
     pub common: Common,
 }
 
-fn init(text: &str) -> Result<String, String> {
-    let is_plain = text.starts_with('/')
-        && !text.contains(char::is_control)
-        && !text.split('/').any(|part| part == "..");
-    if is_plain { Ok(text.to_owned()) } else { Err("an init is an absolute path".to_owned()) }
+fn init(text: &str) -> Result<String, &'static str> {
+    engine::template::check_init(text).map(|()| text.to_owned())
 }
 
-fn stop_signal(text: &str) -> Result<String, String> {
-    match linux::signal_number(text) {
-        Some(_) => Ok(text.to_owned()),
-        None => Err("that is no signal; SIGTERM, SIGRTMIN+3 and 15 are".to_owned()),
-    }
+fn stop_signal(text: &str) -> Result<String, &'static str> {
+    engine::template::check_signal(text).map(|()| text.to_owned())
 }
 
 /// `vzpkg list`
 #[derive(Debug, Args)]
 pub struct ListTemplates {
+    /// What templates can be made of, instead: the recipes in /etc/vz/templates.d, and those that are built in
+    #[arg(long)]
+    pub recipes: bool,
     /// No header
     #[arg(short = 'H', long)]
     pub no_header: bool,

@@ -1,8 +1,9 @@
 //! `vzpkg`
 
 use engine::operation::make_template::{self, Origin};
-use engine::template::Wanted;
-use engine::{Code, Failure, Result};
+use engine::operation::template_store;
+use engine::template::{Wanted, recipe};
+use engine::{Code, Failure, Host, Result};
 use serde_json::{Value, json};
 use store::template;
 
@@ -41,6 +42,9 @@ pub fn create(arguments: &CreateTemplate) -> Result<u8> {
 /// [`engine::Failure`].
 pub fn list(arguments: &ListTemplates) -> Result<u8> {
     let host = host(0, arguments.json)?;
+    if arguments.recipes {
+        return list_recipes(&host, arguments);
+    }
     let mut objects: Vec<Value> = Vec::new();
     let mut rows = Vec::new();
     for found in template::templates(&host.prefix)? {
@@ -80,6 +84,47 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
     Ok(0)
 }
 
+/// Lists what templates can be made of; a recipe that cannot be used is a warning, and in no other's way.
+fn list_recipes(host: &Host, arguments: &ListTemplates) -> Result<u8> {
+    let (names, strange) = recipe::names(&host.prefix);
+    let (mut rows, mut objects) = (Vec::new(), Vec::new());
+    for name in names {
+        let path = recipe::path_of(&host.prefix, &name);
+        match recipe::find(&host.prefix, &name) {
+            Ok(Some(found)) => {
+                let file = found.path.as_ref().map(|path| path.display().to_string());
+                let (kind, of) = (found.recipe.kind(), found.recipe.of());
+                rows.push(vec![
+                    name.to_string(),
+                    kind.to_owned(),
+                    of.clone(),
+                    file.clone().unwrap_or_else(|| "built in".to_owned()),
+                ]);
+                objects.push(json!({ "name": name.as_str(), "kind": kind, "of": of, "file": file }));
+            }
+            // Removed since it was listed.
+            Ok(None) => {}
+            Err(failure) => {
+                let damage = failure.reason();
+                host.warning(&damage);
+                objects.push(
+                    json!({ "name": name.as_str(), "file": path.display().to_string(), "damage": damage }),
+                );
+            }
+        }
+    }
+    for file in strange {
+        host.warning(&format!("{}: no template can be called `{file}`", host.prefix.templates_d().display()));
+    }
+    if arguments.json {
+        output::json(&Value::Array(objects));
+    } else {
+        let header = ["NAME", "KIND", "OF", "RECIPE"];
+        output::table((!arguments.no_header).then_some(&header), &[20, 12, 16], &rows);
+    }
+    Ok(0)
+}
+
 /// Looks whether templates are what they were when they were made.
 ///
 /// # Errors
@@ -102,7 +147,7 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
                 continue;
             }
         };
-        let verified = make_template::verify(&host, &template)?;
+        let verified = template_store::verify(&host, &template)?;
         let version = format!("{} {}", verified.name, verified.digest.chars().take(12).collect::<String>());
         if verified.whole {
             lines.push(format!("{version}: whole"));
@@ -138,7 +183,7 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
 /// [`engine::Failure`].
 pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    let gone = make_template::collect(&host)?;
+    let gone = template_store::collect(&host)?;
     super::empty_trash_later(&host);
     let list: Vec<Value> =
         gone.iter().map(|(name, digest)| json!({ "name": name.as_str(), "digest": digest })).collect();
@@ -156,7 +201,7 @@ pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
 pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
     let name = parse_template(&arguments.name)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    make_template::remove(&host, &name)?;
+    template_store::remove(&host, &name)?;
     super::empty_trash_later(&host);
     Ok(done(
         arguments.common.json,

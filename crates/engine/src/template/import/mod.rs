@@ -18,6 +18,7 @@ use tree::{LayeredRoot, Root, Unpacked};
 use super::{BuiltTemplate, RecipeError};
 
 pub use archive::undo_compression;
+pub(super) use judge::judge;
 pub use judge::{Init, init_of};
 
 /// Where a template comes from.
@@ -54,7 +55,7 @@ pub enum Source {
 }
 
 /// What the command line says of a source.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Its init, instead of what is found.
     pub init: Option<String>,
@@ -168,6 +169,6 @@ impl Source {
                 said
             }
         };
-        judge::judge(rootfs, source, wanted, told)
+        judge(rootfs, source, wanted, told)
     }
 }

@@ -1,15 +1,15 @@
-//! The Debian templates, by `mmdebstrap`.
+//! Templates out of packages of Debian, Ubuntu and the like, by `mmdebstrap`.
 //!
-//! The recipe itself is a script, `share/debian-recipe`, compiled in: it can be read, run and changed by hand. Here it is
-//! run, watched and checked:
+//! What is done is a script, `share/debian-recipe`, compiled in: it can be read, run and changed by hand. Here it is
+//! told what a recipe says, run, watched and checked:
 //!
 //! - it has a process group of its own, which is killed when its [`Running`] is dropped, and by a guard in the group
 //!   itself when this process dies (the guard reads a pipe that nobody else holds);
 //! - what it mounts is in a mount namespace of its own, so nothing can stay mounted; that it is so is checked all the same,
-//!   with the rest, by [`adopt_debian`].
+//!   with the rest, by [`adopt`].
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
@@ -20,11 +20,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tree::{Kind, Root};
 
-use super::{BuiltTemplate, RecipeError, architecture};
+use super::import::{Told, Wanted, judge};
+use super::recipe::Mmdebstrap;
+use super::{BuiltTemplate, RecipeError};
 
 const RECIPE: &str = include_str!("../../../../share/debian-recipe");
 
-/// `sh -c GUARD recipe SUITE DIRECTORY`. Its standard input is the pipe: it ends when we do.
+/// `sh -c GUARD recipe SUITE DIRECTORY MIRROR…`. Its standard input is the pipe: it ends when we do.
 pub(super) const GUARD: &str = r#"
 exec 3<&0 </dev/null 2>&1
 { read -r _ <&3; kill -KILL 0; } >/dev/null 2>&1 &
@@ -37,85 +39,58 @@ exit $status
 
 /// How many of its last lines an error keeps.
 const LAST_LINES: usize = 20;
-/// `etc/os-release` is a few hundred bytes.
-const OS_RELEASE_LIMIT: u64 = 64 * 1024;
+/// Which package has a keyring that a recipe names.
+const KEYRINGS: [(&str, &str); 2] = [
+    ("debian-archive-keyring.gpg", "debian-archive-keyring"),
+    // In Ubuntu itself it is `ubuntu-keyring`.
+    ("ubuntu-archive-keyring.gpg", "ubuntu-archive-keyring"),
+];
 
-/// The releases that the recipe is tried with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DebianRelease {
-    Bullseye,
-    Bookworm,
-    Trixie,
+/// What a recipe says, with its scripts read.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// What it says.
+    pub recipe: Mmdebstrap,
+    /// The text of `pre`.
+    pub pre: Option<String>,
+    /// The text of `post`.
+    pub post: Option<String>,
 }
 
-impl DebianRelease {
-    pub const ALL: [Self; 3] = [Self::Bullseye, Self::Bookworm, Self::Trixie];
-
-    /// `debian-12`
-    pub fn from_template_name(name: &str) -> Option<Self> {
-        let number = name.strip_prefix("debian-")?;
-        Self::ALL.into_iter().find(|release| release.number() == number)
-    }
-
-    pub fn suite(self) -> &'static str {
-        match self {
-            Self::Bullseye => "bullseye",
-            Self::Bookworm => "bookworm",
-            Self::Trixie => "trixie",
-        }
-    }
-
-    pub fn number(self) -> &'static str {
-        match self {
-            Self::Bullseye => "11",
-            Self::Bookworm => "12",
-            Self::Trixie => "13",
-        }
-    }
-}
-
-impl fmt::Display for DebianRelease {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Debian {} ({})", self.number(), self.suite())
-    }
-}
-
-/// Makes a Debian in `rootfs`, an empty directory: a few tens of seconds, from the network. `progress` gets the name of each
+/// Makes a system in `rootfs`, an empty directory: a few tens of seconds, from the network. `progress` gets the name of each
 /// stage, `log` everything that is said; when `interrupt` becomes readable it is ended.
 ///
 /// # Errors
-/// When mmdebstrap is missing or fails, or when what it made cannot be a container's root.
-pub fn build_debian(
+/// When mmdebstrap or the keyring is missing, when no mirror can be reached, when it fails, or when what it made cannot be a container's root.
+pub fn build(
     rootfs: &Path,
-    release: DebianRelease,
+    prepared: &Prepared,
     interrupt: Option<BorrowedFd<'_>>,
     progress: &mut dyn FnMut(&str),
     log: &mut dyn Write,
 ) -> Result<BuiltTemplate, RecipeError> {
-    run(RECIPE, rootfs, release, interrupt, progress, log)?;
-    adopt_debian(rootfs, release)
+    let recipe = &prepared.recipe;
+    if let Some(keyring) = recipe.keyring.as_ref().filter(|keyring| !keyring.is_file()) {
+        let is_of = |(file, _): &&(&str, &str)| keyring.file_name().is_some_and(|name| name == *file);
+        let package = KEYRINGS.iter().find(is_of).map(|(_, package)| *package);
+        return Err(RecipeError::MissingKeyring { path: keyring.clone(), package });
+    }
+    run(RECIPE, rootfs, prepared, interrupt, progress, log)?;
+    adopt(rootfs, recipe, progress)
 }
 
-/// Checks a root that `share/debian-recipe` has made at some other time, and says what it is. Device nodes in it are
+/// Checks a root that `share/debian-recipe` has made, perhaps at some other time, and says what it is. Device nodes in it are
 /// removed.
 ///
 /// # Errors
-/// When it is another release, has no init or a machine-id; and as [`tree::accept_built_root`].
-pub fn adopt_debian(rootfs: &Path, release: DebianRelease) -> Result<BuiltTemplate, RecipeError> {
+/// When it is another distribution or release than the recipe says, has no init or a machine-id; and as [`tree::accept_built_root`].
+pub fn adopt(
+    rootfs: &Path,
+    recipe: &Mmdebstrap,
+    progress: &mut dyn FnMut(&str),
+) -> Result<BuiltTemplate, RecipeError> {
     let root = Root::open(rootfs)?;
     tree::accept_built_root(root.handle())?;
-    if !root.has_executable(Path::new("sbin/init"))? {
-        return Err(RecipeError::unusable(rootfs, "it has no /sbin/init"));
-    }
-    let os_release = root.read_file(Path::new("etc/os-release"), OS_RELEASE_LIMIT)?;
-    let os_release =
-        os_release.map(|file| String::from_utf8_lossy(&file.bytes).into_owned()).unwrap_or_default();
-    let says = |key: &str| value_of(&os_release, key);
-    if says("ID") != Some("debian") || says("VERSION_ID") != Some(release.number()) {
-        let name = says("PRETTY_NAME").unwrap_or("something without a name");
-        let name = tree::escaped(name.as_bytes());
-        return Err(RecipeError::unusable(rootfs, format!("it is {name}, not {release}")));
-    }
     match root.kind(Path::new("etc/machine-id"))? {
         None | Some(Kind::File { size: 0, .. }) => {}
         Some(_) => {
@@ -125,36 +100,40 @@ pub fn adopt_debian(rootfs: &Path, release: DebianRelease) -> Result<BuiltTempla
             ));
         }
     }
-    Ok(BuiltTemplate {
-        source: format!("mmdebstrap {}", release.suite()),
-        distribution: "debian".to_owned(),
-        release: Some(release.number().to_owned()),
-        architecture: architecture().to_owned(),
-        init: "/sbin/init".to_owned(),
-        stop_signal: "SIGRTMIN+3".to_owned(),
-        systemd: true,
-    })
-}
-
-fn value_of<'text>(os_release: &'text str, key: &str) -> Option<&'text str> {
-    let value = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-    Some(value.trim_matches('"'))
+    let mut told = Told { goes_on: &mut |_| true, note: progress };
+    let source = format!("mmdebstrap {}", recipe.suite);
+    let built = judge(rootfs, source, &Wanted::default(), &mut told)?;
+    let is_as_said = recipe.distribution.as_ref().is_none_or(|wanted| *wanted == built.distribution)
+        && (recipe.release.is_none() || recipe.release == built.release);
+    if !is_as_said {
+        let words = |distribution: &str, release: Option<&str>| {
+            [Some(distribution), release].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        };
+        let is = words(&built.distribution, built.release.as_deref());
+        let said = recipe.distribution.as_ref().unwrap_or(&built.distribution);
+        let said = words(said, recipe.release.as_deref());
+        return Err(RecipeError::unusable(rootfs, format!("it is {is}, not {said}, as the recipe says")));
+    }
+    Ok(built)
 }
 
 pub(super) fn run(
     recipe: &str,
     rootfs: &Path,
-    release: DebianRelease,
+    prepared: &Prepared,
     interrupt: Option<BorrowedFd<'_>>,
     progress: &mut dyn FnMut(&str),
     log: &mut dyn Write,
 ) -> Result<(), RecipeError> {
-    let program = format!("mmdebstrap {}", release.suite());
+    let told = &prepared.recipe;
+    let program = format!("mmdebstrap {}", told.suite);
     let run = |source| RecipeError::Run { program: program.clone(), source };
     // It hears the signals that this process has blocked for itself.
-    let child = linux::with_signals_unblocked(&mut Command::new("sh"))
-        .args(["-c", GUARD, recipe, release.suite()])
+    let mut command = Command::new("sh");
+    let child = linux::with_signals_unblocked(say(&mut command, prepared))
+        .args(["-c", GUARD, recipe, &told.suite])
         .arg(rootfs)
+        .args(&told.mirrors)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .process_group(0)
@@ -205,8 +184,47 @@ pub(super) fn run(
         Some(127) => {
             Err(RecipeError::MissingProgram { program: "mmdebstrap".to_owned(), package: "mmdebstrap" })
         }
-        Some(_) | None => Err(RecipeError::Failed { program, status: status.to_string(), said: said.into() }),
+        Some(_) | None => {
+            let said: Vec<String> = said.into();
+            // As apt says it, in English, as it was asked to.
+            let fetched =
+                said.iter().find(|line| line.starts_with("E: ") && line.contains("Failed to fetch"));
+            Err(match fetched {
+                Some(line) => RecipeError::Unreachable {
+                    tried: told.mirrors.clone(),
+                    said: tree::escaped(line.trim_start_matches("E: ").as_bytes()),
+                },
+                None => RecipeError::Failed { program, status: status.to_string(), said },
+            })
+        }
     }
+}
+
+/// Puts what a recipe says into the environment of the script; what it does not say is not said by anybody else's.
+fn say<'command>(command: &'command mut Command, prepared: &Prepared) -> &'command mut Command {
+    let recipe = &prepared.recipe;
+    let list = |words: &[String]| (!words.is_empty()).then(|| words.join(",").into());
+    let keyring: Option<OsString> = recipe.keyring.as_ref().map(Into::into);
+    let values: [(&str, Option<OsString>); 7] = [
+        ("RECIPE_COMPONENTS", list(&recipe.components)),
+        ("RECIPE_KEYRING", keyring),
+        ("RECIPE_VARIANT", Some(recipe.variant.word().into())),
+        ("RECIPE_BASE_PACKAGES", list(&recipe.base_packages)),
+        ("RECIPE_PACKAGES", list(&recipe.packages)),
+        ("RECIPE_PRE", prepared.pre.as_ref().map(Into::into)),
+        ("RECIPE_POST", prepared.post.as_ref().map(Into::into)),
+    ];
+    for (key, value) in values {
+        match value {
+            Some(value) => command.env(key, value),
+            None => command.env_remove(key),
+        };
+    }
+    // Not as an option of apt, which would stay in the new root.
+    if let Some(proxy) = &recipe.proxy {
+        command.env("http_proxy", proxy).env("https_proxy", proxy);
+    }
+    command
 }
 
 /// Waits until there is something to read; true: somebody wants this process to end.

@@ -1,0 +1,141 @@
+//! What is done with templates that there are: `vzpkg remove cache`, `vzpkg verify`, `vzpkg gc`.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::Serialize;
+use store::{Lock, LockName, Template, TemplateName, template};
+
+use crate::error::{Code, Failure, Result, system};
+use crate::host::Host;
+use crate::interrupt::Second;
+use crate::operation::pace::Pace;
+
+/// Removes a template that nobody uses.
+///
+/// # Errors
+/// [`Code::BadValue`] when generations of containers are made from it: which.
+pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
+    let what = format!("cannot remove template `{name}`");
+    host.not_begun(&what);
+    let _lock =
+        Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+    // Nobody may begin to use it while we ask who does.
+    let _host = host.lock_host()?;
+    host.heed_signals(&what)?;
+    host.unless_interrupted(&what, "nothing was changed", Second::Nothing)?;
+    template::remove(&host.prefix, name).map_err(|error| {
+        if matches!(error, store::TemplateError::InUse { .. }) {
+            return Failure::new(Code::BadValue, what)
+                .caused_by(&error)
+                .unchanged()
+                .hint("delete those containers, or those generations, first");
+        }
+        if matches!(error, store::TemplateError::Unknown { .. }) {
+            return Failure::from(error).hint("`vzpkg list` shows the templates of this host");
+        }
+        Failure::from(error)
+    })
+}
+
+/// A line of what is in a tree: half a digest is enough for what nobody has made on purpose, and the whole tree's name tells of all else.
+pub(super) fn line_of(lines: &mut Vec<u8>, path: &Path, digest: &[u8; 32]) {
+    for byte in &digest[..16] {
+        lines.extend(format!("{byte:02x}").bytes());
+    }
+    lines.push(b' ');
+    lines.extend(tree::escaped(path.as_os_str().as_bytes()).bytes());
+    lines.push(b'\n');
+}
+
+/// What is not as it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The template.
+    pub name: String,
+    /// The version.
+    pub digest: String,
+    /// Nothing is.
+    pub whole: bool,
+    /// Other contents, owner, mode or attributes.
+    pub changed: Vec<String>,
+    /// No longer there.
+    pub missing: Vec<String>,
+    /// Not there before.
+    pub extra: Vec<String>,
+}
+
+/// Looks whether a version of a template is what it was when it was made.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn verify(host: &Host, template: &Template) -> Result<Verified> {
+    let record = &template.record;
+    let what = format!("cannot verify template `{}`", record.name);
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let rootfs = rustix::fs::open(template.rootfs(), flags, rustix::fs::Mode::empty())
+        .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
+    let mut pace = Pace::new(host, "verify");
+    let (mut files, mut entries) = (Vec::new(), 0);
+    let found = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
+        entries += 1;
+        pace.goes_on(entries, 0);
+        line_of(&mut files, path, digest);
+    })
+    .map_err(|error| Failure::from(error).within(what.clone()))?;
+    let mut verified = Verified {
+        name: record.name.to_string(),
+        digest: record.digest.clone(),
+        whole: found.hex == record.digest,
+        ..Verified::default()
+    };
+    if verified.whole {
+        return Ok(verified);
+    }
+    let Some(before) = template.files().map_err(|error| Failure::from(error).within(what))? else {
+        return Ok(verified);
+    };
+    let (before, now) = (by_path(&before), by_path(&files));
+    for (path, digest) in &before {
+        match now.get(path) {
+            Some(found) if found == digest => {}
+            Some(_) => verified.changed.push((*path).to_owned()),
+            None => verified.missing.push((*path).to_owned()),
+        }
+    }
+    verified.extra =
+        now.keys().filter(|path| !before.contains_key(*path)).map(|path| (*path).to_owned()).collect();
+    Ok(verified)
+}
+
+fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
+    let text = std::str::from_utf8(lines).unwrap_or_default();
+    text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()
+}
+
+/// Moves the versions of all templates to the trash that are not the latest and that no generation lies on; returns their names and digests.
+///
+/// # Errors
+/// When it cannot be told which those are.
+pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
+    let what = "cannot remove old versions of templates";
+    host.not_begun(what);
+    host.heed_signals(what)?;
+    let mut gone = Vec::new();
+    for name in template::names(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))? {
+        let _lock =
+            Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+        // Nobody may begin to use one while we ask who does.
+        let _host = host.lock_host()?;
+        host.unless_interrupted(what, "what was removed so far was used by nobody", Second::Nothing)?;
+        match template::prune(&host.prefix, &name) {
+            Ok(unused) => gone.extend(unused.into_iter().map(|digest| (name.clone(), digest))),
+            // Nothing of that name is whole: `vzpkg list` tells.
+            Err(store::TemplateError::Unknown { .. } | store::TemplateError::Damaged { .. }) => {}
+            Err(error) => return Err(Failure::from(error).within(what.to_owned())),
+        }
+    }
+    Ok(gone)
+}
