@@ -42,5 +42,5 @@ pub use lock::{Lock, LockError, LockName};
 pub use nearest::nearest;
 pub use prefix::{Prefix, PrefixError, file_system_of};
 pub use registry::{FindError, RegistryError};
-pub use template::{Staging, Template, TemplateError, TemplateRecord};
+pub use template::{Staging, Template, TemplateError, TemplateOrigin, TemplateRecord};
 pub use trash::TrashError;

@@ -9,11 +9,13 @@
 //! A template is named by the digest of its tree and never changes: an update is another digest beside it, and
 //! generations go on with theirs. Whoever publishes or removes holds the template's lock.
 
+mod versions;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -21,15 +23,15 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::area::{Area, AreaError};
+use crate::area::AreaError;
 use crate::atomic::{self, AtomicError};
-use crate::generation::{Base, load_made};
 use crate::identity::{ContainerId, GenerationNumber, TemplateName};
 use crate::lock::{Lock, LockName};
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
-use crate::registry;
 use crate::trash::{self, TrashError};
+
+pub use versions::{prune, remove, users_of};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";
@@ -85,6 +87,31 @@ pub struct TemplateRecord {
     pub size_bytes: u64,
     pub entries: u64,
     pub systemd: bool,
+    /// What it can be made of again; `None`: an earlier program made it, which did not write it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<TemplateOrigin>,
+}
+
+/// What a template was made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TemplateOrigin {
+    /// The recipe of its name.
+    Recipe,
+    /// What others have made.
+    From {
+        /// An absolute path, or `container:<uuid>`.
+        source: String,
+        /// Which image, where there were several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image: Option<String>,
+        /// Process 1, where somebody has said it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        init: Option<String>,
+        /// What stops it, likewise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_signal: Option<String>,
+    },
 }
 
 impl TemplateRecord {
@@ -391,77 +418,6 @@ pub fn sweep(prefix: &Prefix) -> Result<usize, TemplateError> {
         }
     }
     Ok(swept)
-}
-
-/// Which generations lie on a template, and on which version. Generations whose record cannot be read are an
-/// error: they may be users.
-pub fn users_of(
-    prefix: &Prefix,
-    name: &TemplateName,
-) -> Result<Vec<(ContainerId, GenerationNumber, String)>, TemplateError> {
-    let areas = registry::list(prefix)?.into_iter().map(|id| Area::open_unchecked(prefix, &id));
-    let staged = registry::staged(prefix)?.into_iter().map(|id| Area::open_staged(prefix, &id));
-    let mut users = Vec::new();
-    for area in areas.chain(staged) {
-        let area = match area {
-            Ok(area) => area,
-            // Gone since it was listed.
-            Err(AreaError::Missing { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        for (number, digest) in versions_in(&area, name)? {
-            users.push((*area.id(), number, digest));
-        }
-    }
-    Ok(users)
-}
-
-fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumber, String)>, AreaError> {
-    let mut versions = Vec::new();
-    for (number, record) in area.generations()? {
-        let base = match record {
-            Ok(record) => record.base,
-            Err(AreaError::NoGeneration { .. }) => continue,
-            Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
-                Some(made) => made.base,
-                None => return Err(error),
-            },
-        };
-        match base {
-            Base::Template { name, digest } if name == *wanted => versions.push((number, digest)),
-            Base::Template { .. } | Base::Empty => {}
-        }
-    }
-    Ok(versions)
-}
-
-/// Moves a template, with all of its versions, to the trash; refused while a generation lies on any.
-pub fn remove(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError> {
-    if !name_dir(prefix, name).is_dir() {
-        return Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? });
-    }
-    let users: Vec<_> = users_of(prefix, name)?.into_iter().map(|(id, number, _)| (id, number)).collect();
-    if !users.is_empty() {
-        return Err(TemplateError::InUse { name: name.clone(), users });
-    }
-    // One rename: a death leaves all of it or nothing.
-    discard_at(prefix, &prefix.template_dir(), name.as_str())
-}
-
-/// Moves the versions that are not the latest, and that no generation lies on, to the trash; returns which.
-pub fn prune(prefix: &Prefix, name: &TemplateName) -> Result<Vec<String>, TemplateError> {
-    let kept = latest(prefix, name)?.record.digest;
-    let users = users_of(prefix, name)?;
-    let is_used = |digest: &String| *digest == kept || users.iter().any(|(_, _, used)| used == digest);
-    let unused: Vec<String> = digests(prefix, name)?.into_iter().filter(|digest| !is_used(digest)).collect();
-    for digest in &unused {
-        discard_at(prefix, &name_dir(prefix, name), digest)?;
-    }
-    Ok(unused)
-}
-
-fn discard_at(prefix: &Prefix, directory: &Path, name: &str) -> Result<(), TemplateError> {
-    Ok(trash::discard(prefix, atomic::open_directory(directory)?.as_fd(), name)?)
 }
 
 #[cfg(test)]

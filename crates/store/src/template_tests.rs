@@ -1,4 +1,5 @@
 use super::*;
+use crate::Base;
 use crate::area::tests::{container, generation, put};
 use crate::prefix::tests::prefix;
 
@@ -24,6 +25,7 @@ fn record(digest: &str) -> TemplateRecord {
         size_bytes: 1,
         entries: 1,
         systemd: true,
+        origin: Some(TemplateOrigin::Recipe),
     }
 }
 
@@ -51,6 +53,24 @@ fn is_there_when_it_is_published_and_not_before() {
     assert_eq!(templates(&prefix).unwrap().len(), 2);
     assert!(matches!(exact(&prefix, &name(), "0000000000"), Err(TemplateError::Missing { .. })));
     assert!(matches!(exact(&prefix, &name(), "../../../etc"), Err(TemplateError::Missing { .. })));
+}
+
+#[test]
+fn a_record_of_before_origins_is_read() {
+    let (_directory, prefix) = prefix();
+    let first = publish(&prefix, FIRST);
+    let file = first.path.join("template.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let before = text.replace(",\n  \"origin\": \"recipe\"", "");
+    assert_ne!(before, text);
+    put(&file, before.as_bytes());
+    assert_eq!(exact(&prefix, &name(), FIRST).unwrap().record.origin, None);
+    let from = |more: &str| format!(",\n  \"origin\": {{ \"from\": {{ \"source\": \"/a.tar\"{more} }} }}");
+    for more in ["", ", \"image\": \"a:1\", \"init\": null"] {
+        put(&file, text.replace(",\n  \"origin\": \"recipe\"", &from(more)).as_bytes());
+        let origin = exact(&prefix, &name(), FIRST).unwrap().record.origin;
+        assert!(matches!(origin, Some(TemplateOrigin::From { source, .. }) if source == "/a.tar"), "{more}");
+    }
 }
 
 #[test]

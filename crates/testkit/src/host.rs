@@ -150,6 +150,7 @@ impl TestHost {
             size_bytes: 1,
             entries: 1,
             systemd: is_systemd,
+            origin: None,
             name,
         };
         staging.publish(record).expect("a template can be published")

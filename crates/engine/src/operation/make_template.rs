@@ -2,25 +2,25 @@
 //!
 //! What a death leaves is a `.staging-…` directory that nobody holds the lock of; the next creation, and recovery, sweep it away.
 
+mod source;
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use store::{Lock, LockName, Staging, Template, TemplateName, TemplateRecord, template};
+use store::{Lock, LockName, Staging, Template, TemplateName, TemplateOrigin, TemplateRecord, template};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
-use crate::host::{Container, Host, damaged};
+use crate::host::Host;
 use crate::interrupt::Second;
-use crate::operation::build::layers;
 use crate::operation::pace::Pace;
 use crate::operation::template_store;
-use crate::space::{self, Need};
-use crate::template::recipe::{self, Mmdebstrap, Recipe};
-use crate::template::{
-    BuiltTemplate, Prepared, RecipeError, Source, Told, Wanted, adopt, build, build_busybox,
-};
+use crate::space;
+use crate::template::recipe;
+use crate::template::{BuiltTemplate, RecipeError, Source, Told, Wanted, adopt, build, build_busybox};
+use source::{Making, Resolved, golden, hint_of, refuse_the_store};
 
 /// The list of a million files; a tree that somebody has made deep has far longer paths.
 const MOST_OF_FILES: usize = 128 * 1024 * 1024;
@@ -45,14 +45,63 @@ pub struct Origin {
 pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Template> {
     let what = format!("cannot make template `{name}`");
     host.not_begun(&what);
-    let lock = Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
-        .map_err(|error| Failure::from(error).within(what.clone()))?;
+    let _lock = lock(host, name, &what)?;
+    make(host, name, origin, what)
+}
+
+/// What an update has come to.
+#[derive(Debug)]
+pub struct Updated {
+    /// The version that is the latest now.
+    pub template: Template,
+    /// The digest of the one that was.
+    pub before: String,
+}
+
+/// Makes a template again, of what its latest version was made of, unless `origin` names something else.
+///
+/// # Errors
+/// [`Code::UnknownTemplate`] when there is none, or nothing tells what it was made of; and as [`create`]. The latest version is what it was then.
+pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updated> {
+    let what = format!("cannot update template `{name}`");
+    host.not_begun(&what);
+    let _lock = lock(host, name, &what)?;
+    let before =
+        template::latest(&host.prefix, name).map_err(|error| Failure::from(error).within(what.clone()))?;
+    let recorded = match (&origin.from, before.record.origin) {
+        (Some(_), _) => origin.clone(),
+        (None, Some(TemplateOrigin::Recipe)) => Origin::default(),
+        (None, Some(TemplateOrigin::From { source, image, init, stop_signal })) => Origin {
+            from: Some(source.into()),
+            wanted: Wanted { init, stop_signal, image },
+            built_root: None,
+        },
+        (None, None) => {
+            return Err(Failure::new(Code::UnknownTemplate, what)
+                .because("it is not written down what it was made of: an earlier program made it, or its path was none that can be written down")
+                .unchanged()
+                .hint(format!("`vzpkg update cache {name} --from SOURCE`, or `vzpkg create cache {name}` by its recipe")));
+        }
+    };
+    let template = make(host, name, &recorded, what)?;
+    Ok(Updated { template, before: before.record.digest })
+}
+
+fn lock(host: &Host, name: &TemplateName, what: &str) -> Result<Lock> {
+    Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
+        .map_err(|error| Failure::from(error).within(what))
+}
+
+/// The whole of it, under the template's lock.
+fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Result<Template> {
     let within = |failure: Failure| failure.within(what.clone());
     let resolved = Resolved::of(host, name, origin, &what)?;
+    let is_by_recipe = origin.from.is_none();
     // Held until all of it is copied.
     let golden = golden(host, &resolved).map_err(within)?;
     let making = Making::of(resolved, golden.as_ref(), &what)?;
     refuse_the_store(host, &making, &what)?;
+    let remembered = if is_by_recipe { Some(TemplateOrigin::Recipe) } else { making.origin() };
     template::sweep(&host.prefix).map_err(|error| within(error.into()))?;
     space::check_template(host, making.need()).map_err(within)?;
     host.heed_signals(&what)?;
@@ -113,144 +162,19 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
         size_bytes: digest.bytes,
         entries: digest.entries,
         systemd: built.systemd,
+        origin: remembered,
     };
+    let (init, stop_signal) = (record.init.clone(), record.stop_signal.clone());
     let template = staging.publish(record).map_err(|error| within(error.into()))?;
-    drop((golden, lock));
-    Ok(template)
-}
-
-/// A copy of a directory that has the store in it would be in itself, and never whole.
-fn refuse_the_store(host: &Host, making: &Making, what: &str) -> Result<()> {
-    let Making::Import { path: from, .. } = making else { return Ok(()) };
-    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
-    let (Some(from), Some(store)) = (canonical(from), canonical(&host.prefix.template_dir())) else {
-        return Ok(());
-    };
-    if !store.starts_with(&from) {
-        return Ok(());
-    }
-    Err(Failure::new(Code::BadValue, what)
-        .because(format!("the templates lie in it, at `{}`", store.display()))
-        .unchanged()
-        .hint("name a directory that has a root in it and nothing else"))
-}
-
-/// The container whose root is to be a template: `container:NAME`. It does not run, so that what is copied is of one moment.
-fn golden<'host>(host: &'host Host, resolved: &Resolved) -> Result<Option<Container<'host>>> {
-    let Resolved::From { path, .. } = resolved else { return Ok(None) };
-    let Some(words) = path.to_str().and_then(|from| from.strip_prefix("container:")) else {
-        return Ok(None);
-    };
-    let container = host.open(words)?;
-    if container.is_running() {
-        return Err(Failure::new(Code::Running, format!("`{}` runs", container.name))
-            .because(
-                "what its processes write while it is copied would be half of one moment and half of another",
-            )
-            .unchanged()
-            .hint(format!("`prlctl stop {}`, and start it again afterwards", container.name)));
-    }
-    Ok(Some(container))
-}
-
-/// What is to be done, before anything is opened but files of ours.
-enum Resolved {
-    Busybox,
-    Mmdebstrap(Prepared),
-    TakeOver(PathBuf, Mmdebstrap),
-    From { path: PathBuf, wanted: Wanted },
-}
-
-impl Resolved {
-    /// By what was said on the command line, else by the recipe of that name.
-    fn of(host: &Host, name: &TemplateName, origin: &Origin, what: &str) -> Result<Resolved> {
-        if let Some(path) = &origin.from {
-            return Ok(Resolved::From { path: path.clone(), wanted: origin.wanted.clone() });
-        }
-        let prefix = &host.prefix;
-        let within = |failure: Failure| failure.within(what.to_owned());
-        let Some(found) = recipe::find(prefix, name).map_err(within)? else {
-            return Err(no_recipe(host, name, what));
-        };
-        let script = |key: &str, path: &Option<PathBuf>| {
-            path.as_ref().map(|path| recipe::script(prefix, key, path)).transpose().map_err(within)
-        };
-        match (found.recipe, &origin.built_root) {
-            (Recipe::Busybox, _) => Ok(Resolved::Busybox),
-            (Recipe::Import(import), _) => Ok(Resolved::From { path: import.from, wanted: import.wanted }),
-            (Recipe::Mmdebstrap(recipe), Some(made)) => Ok(Resolved::TakeOver(made.clone(), recipe)),
-            (Recipe::Mmdebstrap(recipe), None) => {
-                let (pre, post) = (script("pre", &recipe.pre)?, script("post", &recipe.post)?);
-                Ok(Resolved::Mmdebstrap(Prepared { recipe, pre, post }))
-            }
-        }
-    }
-}
-
-fn no_recipe(host: &Host, name: &TemplateName, what: &str) -> Failure {
-    let (names, _) = recipe::names(&host.prefix);
-    let names: Vec<&str> = names.iter().map(TemplateName::as_str).collect();
-    let failure = Failure::new(Code::UnknownTemplate, what)
-        .because(format!("there is no recipe of that name; there are: {}", names.join(", ")))
-        .unchanged();
-    if name.as_str().starts_with("alpine") {
-        // Its packages are not installed by anything that we have; its root is published.
-        return failure.hint(format!(
-            "Alpine publishes its root as an archive: `vzpkg create cache {name} --from alpine-minirootfs-….tar.gz`"
+    drop(golden);
+    // The same tree is the same version, with the record that it has.
+    if (&template.record.init, &template.record.stop_signal) != (&init, &stop_signal) {
+        host.warning(&format!(
+            "this version was there already, and starts with `{}` and stops with {} as before: a version is its files; remove it first to have it otherwise",
+            template.record.init, template.record.stop_signal
         ));
     }
-    failure.hint(format!(
-        "name one of these, give it with `--from` a root that there is already, or write {}",
-        recipe::path_of(&host.prefix, name).display()
-    ))
-}
-
-/// How it is made.
-#[derive(Debug)]
-enum Making {
-    Busybox,
-    Mmdebstrap(Prepared),
-    TakeOver(PathBuf, Mmdebstrap),
-    Import { path: PathBuf, source: Source, wanted: Wanted },
-}
-
-impl Making {
-    fn of(resolved: Resolved, golden: Option<&Container<'_>>, what: &str) -> Result<Making> {
-        let (path, wanted) = match resolved {
-            Resolved::Busybox => return Ok(Making::Busybox),
-            Resolved::Mmdebstrap(prepared) => return Ok(Making::Mmdebstrap(prepared)),
-            Resolved::TakeOver(made, recipe) => return Ok(Making::TakeOver(made, recipe)),
-            Resolved::From { path, wanted } => (path, wanted),
-        };
-        if let Some(container) = golden {
-            let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
-            let said = format!("container {}", container.name);
-            let source = Source::Root { said, root: layers(container, live)? };
-            return Ok(Making::Import { path, source, wanted });
-        }
-        match Source::open(&path) {
-            Ok(source) => Ok(Making::Import { path, source, wanted }),
-            Err(error) => {
-                let failure = Failure::new(Code::BadValue, what).caused_by(&error).unchanged();
-                Err(failure.hint(hint_of(&error, &path).unwrap_or_else(|| {
-                    "`--from` takes a tar archive or a directory with a root or an image".to_owned()
-                })))
-            }
-        }
-    }
-
-    /// Twice or more what the root comes to (busybox 2 MiB and 320 inodes, Debian 230 MiB and 11,000): while a Debian is made, its packages and the
-    /// archive's lists lie in it too. A root that somebody hands over is moved; an archive is at the least as large as it is itself.
-    fn need(&self) -> Need {
-        const MIB: u64 = 1024 * 1024;
-        let who = "the template while it is made";
-        match self {
-            Making::TakeOver(..) => Need { who: "a template that is taken over", bytes: MIB, inodes: 64 },
-            Making::Busybox => Need { who, bytes: 8 * MIB, inodes: 1_000 },
-            Making::Mmdebstrap(_) => Need { who, bytes: 600 * MIB, inodes: 30_000 },
-            Making::Import { source, .. } => Need { who, bytes: source.size() + MIB, inodes: 64 },
-        }
-    }
+    Ok(template)
 }
 
 /// What a script is told: that what was named cannot be a template, or that a recipe has failed.
@@ -263,48 +187,6 @@ fn code_of(error: &RecipeError) -> Code {
             | RecipeError::Source { .. }
     );
     if is_of_the_source { Code::BadValue } else { Code::UnknownTemplate }
-}
-
-/// What to do about it, where that is not to read what the recipe has said; `recipe` is where that stands.
-fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
-    let hint = match error {
-        RecipeError::NoInit { .. } => {
-            "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
-        }
-        RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),
-        RecipeError::Archive(_) => {
-            "`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again".to_owned()
-        }
-        RecipeError::MissingKeyring { package: Some(package), .. } => {
-            let in_ubuntu = package.replace("archive-keyring", "keyring");
-            match package.starts_with("ubuntu") {
-                true => format!("run `apt-get install {package}`, or, where there is no such package, `apt-get install {in_ubuntu}`"),
-                false => format!("run `apt-get install {package}`"),
-            }
-        }
-        RecipeError::MissingKeyring { package: None, .. } => {
-            format!("put the keys of the archive there, or correct `keyring` in {}", recipe.display())
-        }
-        RecipeError::Unreachable { tried, .. } => {
-            let variable = if tried.is_empty() { ", or set REROOT_DEBIAN_MIRROR=URL for once" } else { "" };
-            format!(
-                "have `mirrors = [\"URL\"]` in {} name another{variable}; `proxy = \"http://HOST:PORT\"` there leads through a proxy",
-                recipe.display()
-            )
-        }
-        RecipeError::MissingProgram { .. }
-        | RecipeError::Write { .. }
-        | RecipeError::Run { .. }
-        | RecipeError::Interrupted
-        | RecipeError::Log(_)
-        | RecipeError::Failed { .. }
-        | RecipeError::Unusable { .. }
-        | RecipeError::Source { .. }
-        | RecipeError::Confined(_)
-        | RecipeError::Tree(_)
-        | RecipeError::Built(_) => return None,
-    };
-    Some(hint)
 }
 
 fn fill(

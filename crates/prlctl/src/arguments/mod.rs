@@ -17,7 +17,8 @@ pub use generation::{
 pub use log::{Events, Log, ReinstallReport};
 pub use reinstall::{Reinstall, ScriptRun};
 pub use template::{
-    CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, VerifyTemplates, VzpkgCommand,
+    CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, SourceOptions, UpdateTemplate,
+    VerifyTemplates, VzpkgCommand,
 };
 
 /// Linux system containers whose broken root can be replaced without losing a file
@@ -39,7 +40,7 @@ pub struct Prlctl {
 #[derive(Debug, Parser)]
 #[command(name = "vzpkg", version, max_term_width = 110, disable_help_subcommand = true)]
 #[command(
-    after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache busybox\n  vzpkg list\n  vzpkg remove cache busybox"
+    after_help = "Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache busybox\n  vzpkg list\n  vzpkg update cache debian-12\n  vzpkg remove cache busybox"
 )]
 pub struct Vzpkg {
     /// What to do

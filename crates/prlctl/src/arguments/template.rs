@@ -24,6 +24,11 @@ pub enum VzpkgCommand {
         Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
     )]
     Create(CreateTemplate),
+    /// Make a new version of a template, of what it was made of
+    #[command(
+        after_help = "Containers keep the version that they are on; the next reinstall takes the new one.\n\nExamples:\n  vzpkg update cache debian-12\n  vzpkg update cache golden --from /srv/roots/golden"
+    )]
+    Update(UpdateTemplate),
     /// List the templates of this host
     #[command(after_help = "Examples:\n  vzpkg list\n  vzpkg list -j\n  vzpkg list --recipes")]
     List(ListTemplates),
@@ -48,6 +53,36 @@ pub struct CreateTemplate {
     pub cache: String,
     /// debian-11, debian-12, debian-13, ubuntu-22.04, ubuntu-24.04, busybox, or a recipe of yours; with --from any name
     pub name: String,
+    /// What it is made of, instead of by a recipe
+    #[command(flatten)]
+    pub source: SourceOptions,
+    /// A directory with a finished root of that distribution; it is moved or copied
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "from")]
+    pub built_root: Option<PathBuf>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `vzpkg update cache`
+#[derive(Debug, Args)]
+pub struct UpdateTemplate {
+    /// The word `cache`
+    #[arg(value_parser = ["cache"])]
+    pub cache: String,
+    /// The template
+    pub name: String,
+    /// What it is made of from now on, instead of what it was made of
+    #[command(flatten)]
+    pub source: SourceOptions,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// A source that is not a recipe.
+#[derive(Debug, Args)]
+pub struct SourceOptions {
     /// A root that others have made: a tar archive (also .gz, .xz, .zst), a directory, an OCI image (layout or
     /// archive), what docker save has written, or container:NAME
     #[arg(long, value_name = "SOURCE")]
@@ -61,12 +96,6 @@ pub struct CreateTemplate {
     /// What asks it to stop, instead of what is known of it: SIGTERM and the like
     #[arg(long, value_name = "SIGNAL", requires = "from", value_parser = stop_signal)]
     pub stop_signal: Option<String>,
-    /// A directory with a finished root of that distribution; it is moved or copied
-    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "from")]
-    pub built_root: Option<PathBuf>,
-    /// Options of every command
-    #[command(flatten)]
-    pub common: Common,
 }
 
 fn init(text: &str) -> Result<String, &'static str> {

@@ -133,7 +133,7 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
 }
 
 /// How long ago, in the unit that says most: minutes, hours, days.
-fn age(since: Timestamp, now: Timestamp) -> String {
+pub fn age(since: Timestamp, now: Timestamp) -> String {
     let minutes = now.duration_since(since).as_secs().max(0) / 60;
     match minutes {
         0..60 => format!("{minutes}m"),

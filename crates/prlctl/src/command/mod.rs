@@ -114,6 +114,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
 fn vzpkg(command: VzpkgCommand) -> Result<u8> {
     match command {
         VzpkgCommand::Create(arguments) => template::create(&arguments),
+        VzpkgCommand::Update(arguments) => template::update(&arguments),
         VzpkgCommand::List(arguments) => template::list(&arguments),
         VzpkgCommand::Verify(arguments) => template::verify(&arguments),
         VzpkgCommand::Gc(arguments) => template::collect(&arguments),

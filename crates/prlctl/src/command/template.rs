@@ -1,14 +1,20 @@
 //! `vzpkg`
 
+use std::path::PathBuf;
+
 use engine::operation::make_template::{self, Origin};
 use engine::operation::template_store;
 use engine::template::{Wanted, recipe};
 use engine::{Code, Failure, Host, Result};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::template;
 
-use super::{create::parse_template, done, host};
-use crate::arguments::{CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, VerifyTemplates};
+use super::{create::parse_template, done, generation::age, host};
+use crate::arguments::{
+    CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, SourceOptions, UpdateTemplate,
+    VerifyTemplates,
+};
 use crate::output;
 
 /// Makes a template.
@@ -18,15 +24,7 @@ use crate::output;
 pub fn create(arguments: &CreateTemplate) -> Result<u8> {
     let name = parse_template(&arguments.name)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    let origin = Origin {
-        from: arguments.from.clone(),
-        wanted: Wanted {
-            init: arguments.init.clone(),
-            stop_signal: arguments.stop_signal.clone(),
-            image: arguments.image.clone(),
-        },
-        built_root: arguments.built_root.clone(),
-    };
+    let origin = origin_of(&arguments.source, arguments.built_root.clone());
     let template = make_template::create(&host, &name, &origin)?;
     let record = &template.record;
     Ok(done(
@@ -34,6 +32,55 @@ pub fn create(arguments: &CreateTemplate) -> Result<u8> {
         &format!("The template {name} has been successfully created ({} MB).", record.size_bytes / 1_000_000),
         json!({ "result": "created", "name": name.as_str(), "digest": record.digest, "bytes": record.size_bytes }),
     ))
+}
+
+fn origin_of(source: &SourceOptions, built_root: Option<PathBuf>) -> Origin {
+    let wanted = Wanted {
+        init: source.init.clone(),
+        stop_signal: source.stop_signal.clone(),
+        image: source.image.clone(),
+    };
+    Origin { from: source.from.clone(), wanted, built_root }
+}
+
+/// Makes a new version of a template.
+///
+/// # Errors
+/// [`engine::Failure`].
+pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
+    let name = parse_template(&arguments.name)?;
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let updated = make_template::update(&host, &name, &origin_of(&arguments.source, None))?;
+    let record = &updated.template.record;
+    let is_new = record.digest != updated.before;
+    let said = if is_new {
+        host.note(&format!(
+            "roots that lie on version {} stay there; the next reinstall takes {}; `vzpkg gc` removes versions that no root lies on",
+            short(&updated.before),
+            short(&record.digest)
+        ));
+        format!("The template {name} has been successfully updated ({} MB).", record.size_bytes / 1_000_000)
+    } else {
+        format!(
+            "The template {name} is up to date: what it is made of gives the same version, and nothing was changed."
+        )
+    };
+    Ok(done(
+        arguments.common.json,
+        &said,
+        json!({
+            "result": if is_new { "updated" } else { "unchanged" },
+            "name": name.as_str(),
+            "digest": record.digest,
+            "before": updated.before,
+            "bytes": record.size_bytes,
+        }),
+    ))
+}
+
+/// As much of a digest as people want to read.
+fn short(digest: &str) -> String {
+    digest.chars().take(12).collect()
 }
 
 /// Lists the templates of this host.
@@ -47,26 +94,32 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
     }
     let mut objects: Vec<Value> = Vec::new();
     let mut rows = Vec::new();
+    let now = Timestamp::now();
     for found in template::templates(&host.prefix)? {
         match found {
             Ok(template) => {
-                let users = template::users_of(&host.prefix, &template.record.name).unwrap_or_default();
-                let users = users.iter().filter(|(_, _, digest)| *digest == template.record.digest).count();
                 let record = &template.record;
+                let users: Vec<_> = template::users_of(&host.prefix, &record.name)
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter(|(_, _, digest)| *digest == record.digest)
+                    .collect();
                 rows.push(vec![
                     record.name.to_string(),
                     record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+                    age(record.created, now),
                     format!("{}M", record.size_bytes / 1_000_000),
-                    users.to_string(),
-                    format!(
-                        "{}{}",
-                        record.digest.chars().take(12).collect::<String>(),
-                        if template.is_latest { " *" } else { "" }
-                    ),
+                    users.len().to_string(),
+                    format!("{}{}", short(&record.digest), if template.is_latest { " *" } else { "" }),
                 ]);
                 let mut object = serde_json::to_value(record).unwrap_or_default();
                 object["is_latest"] = json!(template.is_latest);
-                object["users"] = json!(users);
+                object["age_seconds"] = json!(now.duration_since(record.created).as_secs().max(0));
+                object["users"] = json!(users.len());
+                let used_by = users
+                    .iter()
+                    .map(|(id, number, _)| json!({ "uuid": id.to_string(), "generation": number.get() }));
+                object["used_by"] = used_by.collect();
                 objects.push(object);
             }
             Err(error) => {
@@ -79,8 +132,8 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
         output::json(&Value::Array(objects));
         return Ok(0);
     }
-    let header = ["NAME", "CREATED", "SIZE", "USERS", "VERSION (* the latest)"];
-    output::table((!arguments.no_header).then_some(&header), &[20, 20, 8, 6], &rows);
+    let header = ["NAME", "CREATED", "AGE", "SIZE", "USERS", "VERSION (* the latest)"];
+    output::table((!arguments.no_header).then_some(&header), &[20, 20, 5, 8, 6], &rows);
     Ok(0)
 }
 
@@ -148,7 +201,7 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
             }
         };
         let verified = template_store::verify(&host, &template)?;
-        let version = format!("{} {}", verified.name, verified.digest.chars().take(12).collect::<String>());
+        let version = format!("{} {}", verified.name, short(&verified.digest));
         if verified.whole {
             lines.push(format!("{version}: whole"));
         } else {

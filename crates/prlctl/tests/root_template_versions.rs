@@ -1,0 +1,138 @@
+//! Versions of a template: made again, pinned, removed; nobody gets another than the one that was promised.
+
+use testkit::{Ran, RealHost};
+
+fn new_host() -> Option<RealHost> {
+    RealHost::bare(env!("CARGO_BIN_EXE_prlctl"))
+}
+
+fn vzpkg(host: &RealHost, words: &[&str]) -> Ran {
+    Ran::of(host.vzpkg().args(words).output().expect("run vzpkg"))
+}
+
+fn vzpkg_json(host: &RealHost, words: &[&str]) -> serde_json::Value {
+    let ran = vzpkg(host, words);
+    assert_eq!(ran.code, 0, "{ran}");
+    serde_json::from_str(&ran.stdout).expect("it is JSON")
+}
+
+/// Has the root that `mine` is made of say another word.
+fn write_root(host: &RealHost, word: &str) -> String {
+    host.script(
+        "roots/mine/sbin/init",
+        "#!/bin/busybox sh\ntrap 'exit 0' TERM\nwhile :; do sleep 1 & wait $!; done\n",
+    );
+    host.write("roots/mine/version", word, 0o644);
+    host.path("roots/mine").display().to_string()
+}
+
+/// A version of `mine`, and its digest.
+fn version(host: &RealHost, word: &str) -> String {
+    let from = write_root(host, word);
+    let made = vzpkg_json(host, &["create", "cache", "mine", "--from", &from, "-j"]);
+    made["digest"].as_str().expect("it has a digest").to_owned()
+}
+
+/// What the root of a stopped container lies on.
+fn word_of(host: &RealHost, container: &str) -> String {
+    host.ok(["mount", container]);
+    let uuid = host.area(container).file_name().expect("an area has a name").to_owned();
+    let word =
+        std::fs::read_to_string(host.path("vz/root").join(uuid).join("version")).expect("read the version");
+    host.ok(["umount", container]);
+    word
+}
+
+#[test]
+fn root_a_template_is_made_again_of_what_it_was_made_of() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    let same = vzpkg(&host, &["update", "cache", "mine"]);
+    assert!(same.code == 0 && same.stdout.contains("nothing was changed"), "{same}");
+    let same = vzpkg_json(&host, &["update", "cache", "mine", "-j"]);
+    assert_eq!((&same["result"], &same["digest"]), (&"unchanged".into(), &one.as_str().into()));
+    assert_eq!(vzpkg_json(&host, &["list", "-j"]).as_array().map(Vec::len), Some(1));
+
+    write_root(&host, "two");
+    let updated = vzpkg_json(&host, &["update", "cache", "mine", "-j"]);
+    assert_eq!((&updated["result"], &updated["before"]), (&"updated".into(), &one.as_str().into()));
+    let list = vzpkg_json(&host, &["list", "-j"]);
+    let of = |digest: &serde_json::Value| {
+        list.as_array().unwrap().iter().find(|one| one["digest"] == *digest).unwrap().clone()
+    };
+    let (old, new) = (of(&one.as_str().into()), of(&updated["digest"]));
+    assert_eq!(
+        (&old["users"], &old["is_latest"], &new["users"], &new["is_latest"]),
+        (&1.into(), &false.into(), &0.into(), &true.into())
+    );
+    assert_eq!(old["used_by"][0]["generation"], 1);
+    assert!(new["age_seconds"].as_u64().is_some_and(|age| age < 600), "{new}");
+    assert_eq!(vzpkg(&host, &["list"]).stdout.lines().filter(|line| line.starts_with("mine ")).count(), 2);
+
+    assert_eq!(word_of(&host, "web01"), "one");
+    host.ok(["reinstall", "web01"]);
+    assert_eq!(word_of(&host, "web01"), "two");
+
+    // A path is remembered as it is found from anywhere.
+    write_root(&host, "three");
+    let mut command = host.vzpkg();
+    let words = ["update", "cache", "mine", "--from", "mine"];
+    let ran = Ran::of(command.args(words).current_dir(host.path("roots")).output().expect("run vzpkg"));
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "unchanged");
+
+    // From elsewhere from now on; what fails leaves the latest version what it was.
+    vzpkg(&host, &["update", "cache", "mine", "--from", "/nonexistent"]).failed(
+        21,
+        &["cannot update template `mine`", "`/nonexistent` cannot be read", "nothing was changed"],
+    );
+    host.ok(["create", "golden", "--ostemplate", "mine"]);
+    host.ok(["mount", "golden"]);
+    let uuid = host.area("golden").file_name().expect("an area has a name").display().to_string();
+    host.write(&format!("vz/root/{uuid}/version"), "golden", 0o644);
+    host.ok(["umount", "golden"]);
+    let updated = vzpkg_json(&host, &["update", "cache", "mine", "--from", "container:golden", "-j"]);
+    assert_eq!(updated["result"], "updated");
+    let list = vzpkg_json(&host, &["list", "-j"]);
+    let latest = list.as_array().unwrap().iter().find(|one| one["is_latest"] == true).unwrap();
+    assert_eq!(latest["origin"]["from"]["source"], format!("container:{uuid}"), "its name may be another's");
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "unchanged");
+    host.ok(["delete", "golden"]);
+    vzpkg(&host, &["update", "cache", "mine"]).failed(14, &["cannot update template `mine`", &uuid]);
+    vzpkg(&host, &["update", "cache", "nonesuch"]).failed(91, &["unknown template `nonesuch`"]);
+}
+
+#[test]
+fn root_a_template_by_a_recipe_is_made_by_the_recipe_as_it_is_now() {
+    let Some(host) = new_host() else { return };
+    let from = write_root(&host, "one");
+    let recipe = |more: &str| {
+        let text = format!("kind = \"import\"\nfrom = \"{from}\"\n{more}");
+        host.write("etc/vz/templates.d/mine.toml", &text, 0o644);
+    };
+    recipe("");
+    assert_eq!(vzpkg(&host, &["create", "cache", "mine"]).code, 0);
+    assert_eq!(vzpkg_json(&host, &["list", "-j"])[0]["origin"], "recipe");
+    recipe("stop-signal = \"SIGINT\"\n");
+    let ran = vzpkg(&host, &["update", "cache", "mine"]);
+    assert!(ran.code == 0 && ran.stderr.contains("a version is its files"), "{ran}");
+    write_root(&host, "two");
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "updated");
+    let list = vzpkg_json(&host, &["list", "-j"]);
+    assert!(list.as_array().unwrap().iter().any(|one| one["stop_signal"] == "SIGINT"), "{list}");
+
+    recipe("nonsense = 1\n");
+    vzpkg(&host, &["update", "cache", "mine"]).failed(21, &["cannot update template `mine`", "`nonsense`"]);
+    std::fs::remove_file(host.path("etc/vz/templates.d/mine.toml")).unwrap();
+    vzpkg(&host, &["update", "cache", "mine"]).failed(91, &["there is no recipe of that name"]);
+
+    // Of a program that did not write down what a template was made of.
+    let file = std::fs::canonicalize(host.path("vz/template/mine/latest")).unwrap().join("template.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("origin");
+    let digest = record["digest"].as_str().unwrap().to_owned();
+    host.write(&format!("vz/template/mine/{digest}/template.json"), &record.to_string(), 0o600);
+    vzpkg(&host, &["update", "cache", "mine"])
+        .failed(91, &["it is not written down what it was made of", "vzpkg update cache mine --from SOURCE"]);
+}
