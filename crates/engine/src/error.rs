@@ -367,6 +367,12 @@ impl From<TemplateError> for Failure {
                     "`vzpkg create cache NAME` makes one; `vzpkg list --recipes` shows what there are recipes for".to_owned()
                 })
             }
+            TemplateError::NoVersion { name, .. } | TemplateError::AmbiguousVersion { name, .. } => {
+                Failure::new(Code::UnknownTemplate, "that version of the template cannot be used")
+                    .caused_by(&error)
+                    .unchanged()
+                    .hint(format!("`vzpkg list` shows the versions; `{name}` without one is the latest"))
+            }
             // Nothing is wrong with any template then.
             _ if code_of(&error, Code::UnknownTemplate) == Code::NoSpace => {
                 system("cannot write below /vz/template", &error).unchanged()

@@ -18,8 +18,8 @@ use std::path::Path;
 use engine::event::{Event, What};
 use engine::keep::Pattern;
 use store::{
-    AreaRecord, Conf, ContainerId, ContainerName, GenerationRecord, Journal, Limits, TemplateName,
-    TemplateRecord,
+    AreaRecord, Conf, ContainerId, ContainerName, GenerationRecord, Journal, Limits, TemplateChoice,
+    TemplateName, TemplateRecord,
 };
 
 /// A target by name.
@@ -230,6 +230,18 @@ fn names(bytes: &[u8]) {
         Ok(name) => {
             let plain = text.strip_prefix('.').unwrap_or(text);
             assert!(is_component(name.as_str()) && name.as_str() == plain, "{text:?}");
+        }
+        Err(error) => assert_fit_for_eyes(&error.to_string()),
+    }
+    match text.parse::<TemplateChoice>() {
+        Ok(choice) => {
+            assert!(is_component(choice.name.as_str()), "{text:?}");
+            let is_digits = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            assert!(
+                choice.version.as_deref().is_none_or(|version| version.len() >= 8 && is_digits(version)),
+                "{text:?}"
+            );
+            assert_eq!(choice.to_string().parse().as_ref(), Ok(&choice), "{text:?}");
         }
         Err(error) => assert_fit_for_eyes(&error.to_string()),
     }

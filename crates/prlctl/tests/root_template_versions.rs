@@ -16,14 +16,16 @@ fn vzpkg_json(host: &RealHost, words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&ran.stdout).expect("it is JSON")
 }
 
-/// Has the root that `mine` is made of say another word.
+/// Has the root that `mine` is made of say another word; it starts, and a shell is all that is in it.
 fn write_root(host: &RealHost, word: &str) -> String {
-    host.script(
-        "roots/mine/sbin/init",
-        "#!/bin/busybox sh\ntrap 'exit 0' TERM\nwhile :; do sleep 1 & wait $!; done\n",
-    );
+    let init = "#!/bin/sh\ntrap 'exit 0' USR2\nwhile :; do sleep 1 & wait $!; done\n";
+    host.script("roots/mine/sbin/init", init);
     host.write("roots/mine/version", word, 0o644);
-    host.path("roots/mine").display().to_string()
+    let root = host.path("roots/mine").display().to_string();
+    let line = "cd \"$1\" && mkdir -p bin dev etc proc run sys tmp && cp /bin/busybox bin && ln -sf busybox bin/sh && ln -sf busybox bin/sleep";
+    let made = std::process::Command::new("sh").args(["-ec", line, "sh", &root]).status();
+    assert!(made.expect("run a shell").success());
+    root
 }
 
 /// A version of `mine`, and its digest.
@@ -135,4 +137,74 @@ fn root_a_template_by_a_recipe_is_made_by_the_recipe_as_it_is_now() {
     host.write(&format!("vz/template/mine/{digest}/template.json"), &record.to_string(), 0o600);
     vzpkg(&host, &["update", "cache", "mine"])
         .failed(91, &["it is not written down what it was made of", "vzpkg update cache mine --from SOURCE"]);
+}
+
+#[test]
+fn root_a_pinned_version_stays_until_another_one_is_named() {
+    let Some(host) = new_host() else { return };
+    let (one, two) = (version(&host, "one"), version(&host, "two"));
+    let short = |digest: &str| format!("mine@{}", &digest[..8]);
+    let ostemplate = |name: &str| {
+        let ran = host.ok(["list", name, "-o", "ostemplate", "-j"]);
+        let json: serde_json::Value = serde_json::from_str(&ran).expect("a list is JSON");
+        json[0]["ostemplate"].as_str().expect("it has one").to_owned()
+    };
+    host.ok(["create", "web01", "--ostemplate", &short(&one)]);
+    host.ok(["create", "web02", "-t", "mine"]);
+    assert_eq!((word_of(&host, "web01").as_str(), word_of(&host, "web02").as_str()), ("one", "two"));
+    assert_eq!((ostemplate("web01"), ostemplate("web02")), (format!("mine@{one}"), "mine".to_owned()));
+    let table = host.ok(["list", "-a", "-o", "name,ostemplate", "-H"]);
+    assert!(table.contains(&format!("mine@{}\n", &one[..12])), "{table}");
+
+    // It stays where it is pinned to, and says so; the one that is not goes with the latest.
+    let three = version(&host, "three");
+    let plan = host.ok(["reinstall", "web01", "--dry-run"]);
+    assert!(plan.contains(&format!("mine, pinned to version {}", &one[..12])), "{plan}");
+    host.ok(["reinstall", "--based-on", "mine", "--yes"]);
+    assert_eq!((word_of(&host, "web01").as_str(), word_of(&host, "web02").as_str()), ("one", "three"));
+    assert_eq!(ostemplate("web01"), format!("mine@{one}"));
+
+    // Upper case is as good; another version, the latest, and back again with the old root.
+    host.ok(["reinstall", "web01", "--ostemplate", &format!("mine@{}", two[..10].to_uppercase())]);
+    assert_eq!((word_of(&host, "web01").as_str(), ostemplate("web01")), ("two", format!("mine@{two}")));
+    host.ok(["reinstall", "web01", "-t", "mine"]);
+    assert_eq!((word_of(&host, "web01").as_str(), ostemplate("web01")), ("three", "mine".to_owned()));
+    host.ok(["reinstall", "web01", "--undo"]);
+    assert_eq!((word_of(&host, "web01").as_str(), ostemplate("web01")), ("two", format!("mine@{two}")));
+    host.ok(["reinstall", "--based-on", &short(&two), "--yes"]);
+
+    for words in [["create", "web03", "-t", "mine@00000000"], ["reinstall", "web01", "-t", "mine@00000000"]] {
+        let ran = host.run(words);
+        ran.failed(91, &["template `mine` has no version 00000000", &one[..12], "nothing was changed"]);
+        assert!(ran.stderr.contains(&format!("{} (the latest)", &three[..12])), "{ran}");
+    }
+    for (words, because) in [("mine@1234", "at least 8 digits"), ("mine@latest-one", "hexadecimal digits")] {
+        host.run(["create", "web03", "-t", words]).failed(21, &["is no name of a template", because]);
+    }
+    host.run(["create", "web03", "-t", "nonesuch@00000000"]).failed(91, &["unknown template `nonesuch`"]);
+    // What a template is made as has no version.
+    vzpkg(&host, &["create", "cache", &short(&one)]).failed(21, &["is no name of a template"]);
+
+    host.write("etc/vz/vz.conf", &format!("DEF_OSTEMPLATE=\"{}\"\n", short(&one)), 0o644);
+    host.ok(["create", "web04"]);
+    assert_eq!(ostemplate("web04"), format!("mine@{one}"));
+}
+
+#[test]
+fn root_a_pinned_version_is_kept_for_a_container_whose_root_a_script_has_made() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    host.ok(["create", "web01", "--ostemplate", &format!("mine@{one}")]);
+    let two = version(&host, "two");
+    host.script(
+        "etc/vz/conf/vps.reinstall",
+        "#!/bin/sh -e\nmkdir -p \"$VE_PRIVATE_TMP\"\ncp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP\"\n",
+    );
+    host.ok(["reinstall", "web01", "--skipbackup"]);
+    assert_eq!(word_of(&host, "web01"), "one");
+    // Nothing lies on it any more; but the next reinstall is to be from it.
+    assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"].as_array().map(Vec::len), Some(0));
+    host.ok(["reinstall", "web01", "--skipscripts", "--ostemplate", "mine", "--skipbackup"]);
+    assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"][0]["digest"], one);
+    assert_ne!(one, two);
 }

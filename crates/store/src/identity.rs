@@ -144,6 +144,58 @@ impl FromStr for TemplateName {
     }
 }
 
+/// A template as people name it, and as `OSTEMPLATE` does: `debian-12`, whatever is its latest version; or `debian-12@5b1c9f0e3a12`, that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateChoice {
+    pub name: TemplateName,
+    /// The first digits of a version's digest, at least [`TemplateChoice::FEWEST`], or all; lower-case.
+    pub version: Option<String>,
+}
+
+impl TemplateChoice {
+    /// Fewer digits say nothing that one would want to rely on.
+    pub const FEWEST: usize = 8;
+
+    /// Whether a version is one that is meant.
+    pub fn means(&self, name: &TemplateName, digest: &str) -> bool {
+        self.name == *name && self.version.as_ref().is_none_or(|version| digest.starts_with(version))
+    }
+}
+
+impl From<TemplateName> for TemplateChoice {
+    fn from(name: TemplateName) -> Self {
+        Self { name, version: None }
+    }
+}
+
+impl fmt::Display for TemplateChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+impl FromStr for TemplateChoice {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let Some((name, version)) = text.split_once('@') else {
+            return Ok(Self::from(text.parse::<TemplateName>()?));
+        };
+        let name = name.parse()?;
+        let refuse = |rule| refuse(text, "a version of a template", rule);
+        if version.len() < Self::FEWEST {
+            return refuse("wanted are at least 8 digits of the version behind `@`");
+        }
+        if version.len() > 128 || !version.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return refuse("a version is named by hexadecimal digits");
+        }
+        Ok(Self { name, version: Some(version.to_ascii_lowercase()) })
+    }
+}
+
 macro_rules! text_of {
     ($($name:ident),+) => {$(
         impl fmt::Display for $name {
@@ -258,6 +310,34 @@ mod tests {
             assert!(error.rule.contains(rule), "{name:?}: {error}");
             assert!(!error.to_string().contains(char::is_control), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_choice_is_a_template_or_one_version_of_it() {
+        let choice = |text: &str| text.parse::<TemplateChoice>();
+        let (latest, pinned) = (choice("debian-12").unwrap(), choice(".debian-12@5B1C9F0E3a").unwrap());
+        assert_eq!((latest.to_string(), latest.version.as_ref()), ("debian-12".to_owned(), None));
+        assert_eq!(pinned.to_string(), "debian-12@5b1c9f0e3a");
+        let name = "debian-12".parse().unwrap();
+        assert!(
+            latest.means(&name, "ffff")
+                && pinned.means(&name, "5b1c9f0e3aff")
+                && !pinned.means(&name, "5b1c9f0e3b")
+        );
+        for (text, because) in [
+            ("debian-12@", "at least 8"),
+            ("debian-12@5b1c9f0", "at least 8"),
+            ("debian-12@5b1c9f0g", "hexadecimal"),
+            ("debian-12@latest-1", "hexadecimal"),
+            ("debian-12@../../../etc", "hexadecimal"),
+            ("debian-12@5b1c9f0e@5b1c9f0e", "hexadecimal"),
+            ("@5b1c9f0e", "it is empty"),
+            ("Debian@5b1c9f0e", "lower-case"),
+        ] {
+            let refused = choice(text).unwrap_err().to_string();
+            assert!(refused.contains(because), "{text}: {refused}");
+        }
+        assert!(choice(&format!("a@{}", "0".repeat(129))).is_err());
     }
 
     #[test]

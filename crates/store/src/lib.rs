@@ -35,7 +35,7 @@ pub use atomic::AtomicError;
 pub use conf::{Conf, ConfError, Damage};
 pub use generation::{Base, GenerationRecord, GenerationState, Reason};
 pub use id_range::IdRange;
-pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, TemplateName};
+pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, TemplateChoice, TemplateName};
 pub use journal::Journal;
 pub use limits::{Limits, LimitsError};
 pub use lock::{Lock, LockError, LockName};

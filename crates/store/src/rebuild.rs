@@ -13,7 +13,7 @@ use crate::area::{Area, AreaError, AreaRecord, GENERATIONS, LIVE, VE_CONF};
 use crate::atomic;
 use crate::conf::Conf;
 use crate::generation::{Base, GenerationRecord, GenerationState, Reason, load_made};
-use crate::identity::{ContainerId, GenerationNumber, TemplateName};
+use crate::identity::{ContainerId, GenerationNumber, TemplateChoice};
 use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::prefix::Prefix;
@@ -149,11 +149,12 @@ impl Area {
             self.damaged(file, "nothing tells which template it lies on (`OSTEMPLATE` does not name one)")
         };
         let conf = Conf::load(&self.path().join(VE_CONF)).unwrap_or_default();
-        let name: TemplateName =
+        let choice: TemplateChoice =
             conf.get("OSTEMPLATE").and_then(|name| name.parse().ok()).ok_or_else(unknown)?;
-        let found = template::latest(prefix, &name).map_err(|_| unknown())?;
-        let grounds = format!("that it lies on the latest `{name}`, since `OSTEMPLATE` says so");
-        Ok((Base::Template { name, digest: found.record.digest }, grounds))
+        let found = template::choose(prefix, &choice).map_err(|_| unknown())?.record;
+        let latest = if choice.version.is_none() { "the latest " } else { "" };
+        let grounds = format!("that it lies on {latest}`{choice}`, since `OSTEMPLATE` says so");
+        Ok((Base::Template { name: found.name, digest: found.digest }, grounds))
     }
 
     fn rebuild_live(&self, report: &mut Vec<String>) -> Result<(), AreaError> {

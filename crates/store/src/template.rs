@@ -31,7 +31,7 @@ use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::{self, TrashError};
 
-pub use versions::{prune, remove, users_of};
+pub use versions::{choose, digest_of, prune, remove, users_of};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";
@@ -46,6 +46,10 @@ pub enum TemplateError {
     Unknown { name: TemplateName, available: Vec<TemplateName> },
     #[error("template `{name}` has no version {digest}")]
     Missing { name: TemplateName, digest: String },
+    #[error("template `{name}` has no version {version}; there are: {}", show_versions(.available, .latest.as_deref()))]
+    NoVersion { name: TemplateName, version: String, available: Vec<String>, latest: Option<String> },
+    #[error("more than one version of template `{name}` begins with {version}: {}", .candidates.join(", "))]
+    AmbiguousVersion { name: TemplateName, version: String, candidates: Vec<String> },
     #[error("template `{}` is damaged: {because}; remove it and make it again", .path.display())]
     Damaged { path: PathBuf, because: String },
     #[error(
@@ -63,6 +67,14 @@ pub enum TemplateError {
     Trash(#[from] TrashError),
     #[error(transparent)]
     Write(#[from] AtomicError),
+}
+
+fn show_versions(digests: &[String], latest: Option<&str>) -> String {
+    let show = |digest: &String| {
+        let short: String = digest.chars().take(12).collect();
+        if Some(digest.as_str()) == latest { format!("{short} (the latest)") } else { short }
+    };
+    digests.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
 fn show_users(users: &[(ContainerId, GenerationNumber)]) -> String {

@@ -83,6 +83,52 @@ fn the_same_tree_again_is_the_same_template() {
 }
 
 #[test]
+fn a_version_is_chosen_by_the_digits_that_only_it_has() {
+    let (_directory, prefix) = prefix();
+    let similar = FIRST.replace("eeff", "eeee");
+    for digest in [FIRST, SECOND, &similar] {
+        publish(&prefix, digest);
+    }
+    let chosen = |version: &str| {
+        choose(&prefix, &format!("debian-12-x86_64@{version}").parse().unwrap())
+            .map(|template| template.record.digest)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(choose(&prefix, &name().into()).unwrap().record.digest, similar);
+    for (version, digest) in
+        [("ffeeddcc", SECOND), (SECOND, SECOND), (FIRST, FIRST), (similar.as_str(), similar.as_str())]
+    {
+        assert_eq!(chosen(version).unwrap(), digest);
+    }
+    let refused = chosen("00112233").unwrap_err();
+    assert!(
+        refused.contains("more than one") && refused.contains(FIRST) && refused.contains(&similar),
+        "{refused}"
+    );
+    let refused = chosen("0123456789").unwrap_err();
+    assert!(refused.contains("there are: 001122334455") && refused.contains("(the latest)"), "{refused}");
+    let unknown = choose(&prefix, &"other@00112233".parse().unwrap()).unwrap_err();
+    assert!(matches!(unknown, TemplateError::Unknown { .. }), "{unknown}");
+}
+
+#[test]
+fn a_version_that_a_container_is_pinned_to_is_used_though_a_script_made_the_root() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    let area = container(&prefix, "web01");
+    let number = area.next_generation_number().unwrap();
+    let mut record = crate::GenerationRecord { base: Base::Empty, ..generation(number, Some(1)) };
+    record.ostemplate = Some(format!("{}@{FIRST}", name()));
+    area.create_generation(&record).unwrap();
+    assert_eq!(users_of(&prefix, &name()).unwrap(), [(*area.id(), number, FIRST.to_owned())]);
+    assert!(prune(&prefix, &name()).unwrap().is_empty());
+    record.ostemplate = Some(name().to_string());
+    area.store_generation(&record).unwrap();
+    assert_eq!(prune(&prefix, &name()).unwrap(), [FIRST]);
+}
+
+#[test]
 fn a_staging_that_is_dropped_is_gone_and_one_that_is_left_is_swept() {
     let (_directory, prefix) = prefix();
     drop(staging(&prefix, &name()).unwrap());

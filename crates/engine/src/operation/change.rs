@@ -112,6 +112,9 @@ pub struct Making {
     pub parent: Option<GenerationNumber>,
     /// The template, also where a script builds: the script may decline.
     pub base: Base,
+    /// It is to stay on that version of it.
+    #[serde(default)]
+    pub is_pinned: bool,
     /// `vps.reinstall` builds it.
     pub is_by_script: bool,
     /// It is the old root, with all of its template in it.
@@ -264,7 +267,7 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         number: work.plan.to,
         parent: making.parent,
         // Also of a root that a script has made: it is what the next reinstall starts from.
-        ostemplate: template_name(&making.base),
+        ostemplate: ostemplate(&making.base, making.is_pinned),
         base,
         mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
         reason: match &was {
@@ -301,6 +304,14 @@ pub fn template_name(base: &Base) -> Option<String> {
     match base {
         Base::Template { name, .. } => Some(name.to_string()),
         Base::Empty => None,
+    }
+}
+
+/// `OSTEMPLATE`: what the next reinstall starts from. All digits of a version, since fewer may be those of another by then.
+pub fn ostemplate(base: &Base, is_pinned: bool) -> Option<String> {
+    match base {
+        Base::Template { name, digest } if is_pinned => Some(format!("{name}@{digest}")),
+        Base::Template { .. } | Base::Empty => template_name(base),
     }
 }
 

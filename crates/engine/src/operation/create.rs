@@ -8,12 +8,12 @@ use std::os::fd::AsFd;
 use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Reason,
-    TemplateName, template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState,
+    Reason, TemplateChoice, template,
 };
 use tree::{LayeredRoot, Root};
 
-use super::change::template_name;
+use super::change::ostemplate;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
@@ -28,7 +28,7 @@ pub struct Options {
     /// Its id, or a new one.
     pub id: Option<ContainerId>,
     /// From which template; else `DEF_OSTEMPLATE`.
-    pub template: Option<TemplateName>,
+    pub template: Option<TemplateChoice>,
     /// `ve-NAME.conf-sample`; else `CONFIGFILE`.
     pub sample: Option<String>,
 }
@@ -61,8 +61,8 @@ pub fn create(host: &Host, options: &Options) -> Result<ContainerId> {
 
 fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId> {
     let configuration = host.configuration()?;
-    let template = match &options.template {
-        Some(name) => name.clone(),
+    let choice: TemplateChoice = match &options.template {
+        Some(choice) => choice.clone(),
         None => match configuration.get("DEF_OSTEMPLATE").filter(|name| !name.is_empty()) {
             Some(name) => name.parse().map_err(|error| {
                 Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error).hint(
@@ -79,7 +79,8 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
             }
         },
     };
-    let template = template::latest(&host.prefix, &template)?;
+    let template = template::choose(&host.prefix, &choice)?;
+    let is_pinned = choice.version.is_some();
     let sample = load_sample(host, options, &configuration)?;
     host.limits(&sample, &configuration).map_err(|error| {
         Failure::new(Code::BadSample, "the sample cannot be used").caused_by(&error).hint(format!(
@@ -121,7 +122,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
     host.heed_signals(what)?;
     let area = Area::stage(&host.prefix, &record)?;
-    let result = fill(host, &area, options, &template, &sample, number);
+    let result = fill(host, &area, options, (&template, is_pinned), &sample, number);
     let result = result.and_then(|()| {
         // A name that points at nothing is nobody's yet, and is replaced; a container without its name would be somebody's lost one.
         registry::link_name(&host.prefix, &options.name, &id)?;
@@ -148,12 +149,14 @@ fn fill(
     host: &Host,
     area: &Area,
     options: &Options,
-    template: &store::Template,
+    (template, is_pinned): (&store::Template, bool),
     sample: &Conf,
     number: store::GenerationNumber,
 ) -> Result<()> {
     let mut conf = sample.clone();
     let id = area.id().to_string();
+    let base = Base::Template { name: template.record.name.clone(), digest: template.record.digest.clone() };
+    let ostemplate = ostemplate(&base, is_pinned);
     let pairs = [
         ("VERSION", "2"),
         ("VEID", &id),
@@ -161,7 +164,7 @@ fn fill(
         ("NAME", options.name.as_str()),
         ("VE_ROOT", "/vz/root/$VEID"),
         ("VE_PRIVATE", "/vz/private/$VEID"),
-        ("OSTEMPLATE", template.record.name.as_str()),
+        ("OSTEMPLATE", ostemplate.as_deref().unwrap_or_default()),
         ("DISTRIBUTION", &template.record.distribution),
     ];
     for (key, value) in pairs {
@@ -171,12 +174,11 @@ fn fill(
         conf.set("ONBOOT", "no")?;
     }
     area.store_conf(&conf)?;
-    let base = Base::Template { name: template.record.name.clone(), digest: template.record.digest.clone() };
     let generation = GenerationRecord {
         format: GenerationRecord::FORMAT,
         number,
         parent: None,
-        ostemplate: template_name(&base),
+        ostemplate,
         base,
         mount_options: runtime::mounts::MOUNT_OPTIONS.map(str::to_owned).to_vec(),
         reason: Reason::Create,

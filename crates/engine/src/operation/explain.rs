@@ -169,7 +169,10 @@ fn scripts(container: &Container<'_>, change: &Change) -> Vec<ExplainedScript> {
 fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     let Some(making) = &change.making else { return Vec::new() };
     let is_running = container.is_running();
-    let template = template_name(&making.base).unwrap_or_default();
+    let mut template = template_name(&making.base).unwrap_or_default();
+    if let (true, store::Base::Template { digest, .. }) = (making.is_pinned, &making.base) {
+        template += &format!(", pinned to version {}", digest.chars().take(12).collect::<String>());
+    }
     let mut steps = vec![("stage", format!("make generation {}", change.to))];
     let stop = (
         "stop",

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use store::{Base, GenerationRecord, Reason, Template, TemplateName, template};
+use store::{Base, GenerationRecord, Reason, Template, TemplateChoice, template};
 use tree::{Kind as EntryKind, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
@@ -43,7 +43,7 @@ pub struct Options {
     /// A root that ran and is given up is deleted at once.
     pub drop_failed: bool,
     /// Another template.
-    pub template: Option<TemplateName>,
+    pub template: Option<TemplateChoice>,
     /// Seconds for each script and for the boot.
     pub timeout: u64,
     /// Seconds for a graceful stop.
@@ -90,22 +90,24 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     }
     container.warn_of_template(&record);
     let (scripts, told) = open_scripts(container, options)?;
-    let name = match (&options.template, conf.get("OSTEMPLATE").filter(|name| !name.is_empty())) {
-        (Some(name), _) => name.clone(),
-        (None, Some(name)) => name.parse().map_err(|error: store::NameError| {
-            Failure::new(Code::BadValue, format!("`OSTEMPLATE` of `{}` cannot be used", container.name))
-                .caused_by(&error)
-                .unchanged()
-                .hint("name one with --ostemplate")
-        })?,
-        (None, None) => {
-            return Err(Failure::new(Code::BadValue, format!("cannot reinstall `{}`", container.name))
-                .because("OSTEMPLATE is not set: nobody knows what to make it from")
-                .unchanged()
-                .hint("name a template with --ostemplate"));
-        }
-    };
-    let template = template::latest(&container.host.prefix, &name)?;
+    let choice: TemplateChoice =
+        match (&options.template, conf.get("OSTEMPLATE").filter(|name| !name.is_empty())) {
+            (Some(name), _) => name.clone(),
+            (None, Some(name)) => name.parse().map_err(|error: store::NameError| {
+                Failure::new(Code::BadValue, format!("`OSTEMPLATE` of `{}` cannot be used", container.name))
+                    .caused_by(&error)
+                    .unchanged()
+                    .hint("name one with --ostemplate")
+            })?,
+            (None, None) => {
+                return Err(Failure::new(Code::BadValue, format!("cannot reinstall `{}`", container.name))
+                    .because("OSTEMPLATE is not set: nobody knows what to make it from")
+                    .unchanged()
+                    .hint("name a template with --ostemplate"));
+            }
+        };
+    let template = template::choose(&container.host.prefix, &choice)
+        .map_err(|error| unpinned(error, container, &choice))?;
     check_template(&template)?;
     let configured = match conf.get("REINSTALL_KEEP") {
         Some(words) => Some(words),
@@ -140,7 +142,8 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         is_tried: was_running || is_by_script || needs_start || health.is_some(),
         making: Some(Making {
             parent,
-            base: Base::Template { name, digest: template.record.digest.clone() },
+            base: Base::Template { name: choice.name, digest: template.record.digest.clone() },
+            is_pinned: choice.version.is_some(),
             is_by_script,
             is_flattened: false,
             carries_users: !options.reset_passwords,
@@ -198,6 +201,19 @@ fn open_scripts(container: &Container<'_>, options: &Options) -> Result<(Scripts
     old.retain(|script| options.scripts.is_empty() || options.scripts.contains(&script.file));
     let reinstall = open_reinstall(prefix)?;
     Ok((Scripts { reinstall, configure: open_configure(prefix)?, extra, old }, told))
+}
+
+/// A version that is gone is no reason to look for it in vain: the others are named, and how to be rid of the pin.
+fn unpinned(error: store::TemplateError, container: &Container<'_>, choice: &TemplateChoice) -> Failure {
+    let is_version = matches!(error, store::TemplateError::NoVersion { .. });
+    let failure = Failure::from(error);
+    if !is_version {
+        return failure;
+    }
+    failure.hint(format!(
+        "`prlctl reinstall {} --ostemplate {}` takes the latest version",
+        container.name, choice.name
+    ))
 }
 
 fn check_template(template: &Template) -> Result<()> {

@@ -14,7 +14,7 @@ pub struct Create {
     /// The only kind there is
     #[arg(long, value_name = "ct", default_value = "ct")]
     pub vmtype: String,
-    /// From which template; without it DEF_OSTEMPLATE of vz.conf
+    /// From which template, or which version of it, NAME@VERSION, to which it is pinned then; without it DEF_OSTEMPLATE of vz.conf
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Its UUID; without it a new one

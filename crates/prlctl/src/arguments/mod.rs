@@ -63,7 +63,9 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum PrlctlCommand {
     /// Create a container
-    #[command(after_help = "Example:\n  prlctl create web01 --ostemplate debian-12")]
+    #[command(
+        after_help = "Examples:\n  prlctl create web01 --ostemplate debian-12\n  prlctl create web02 --ostemplate debian-12@5b1c9f0e3a12"
+    )]
     Create(Create),
     /// Start a container
     #[command(after_help = "Example:\n  prlctl start web01 --wait")]

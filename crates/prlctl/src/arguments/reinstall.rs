@@ -13,7 +13,7 @@ pub struct Reinstall {
     /// Every container of this host
     #[arg(long, conflicts_with_all = ["containers", "based_on"])]
     pub all: bool,
-    /// Every container whose OSTEMPLATE that is
+    /// Every container whose OSTEMPLATE that is, pinned to a version of it or not
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "containers")]
     pub based_on: Option<String>,
     /// Of several, so many at once; without it as many as there are processors
@@ -66,7 +66,7 @@ pub struct Reinstall {
     /// Delete a new root that ran and was given up, instead of keeping it for a look
     #[arg(long)]
     pub drop_failed: bool,
-    /// From another template
+    /// From another template, or another version, NAME@VERSION, to which it is pinned then; NAME alone is its latest
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Go back to the root before

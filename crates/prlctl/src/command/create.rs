@@ -4,7 +4,7 @@ use engine::event::Ended;
 use engine::operation::create::{Options, create};
 use engine::{Code, Failure, Result};
 use serde_json::json;
-use store::{ContainerId, ContainerName, NameError, TemplateName};
+use store::{ContainerId, ContainerName, NameError, TemplateChoice, TemplateName};
 
 use super::{done, host};
 use crate::arguments::Create;
@@ -22,7 +22,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     }
     let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
-    let template = arguments.ostemplate.as_deref().map(parse_template).transpose()?;
+    let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
     let options = Options { name: name.clone(), id, template, sample: arguments.config.clone() };
@@ -62,6 +62,19 @@ pub fn parse_template(text: &str) -> Result<TemplateName> {
             .caused_by(&error)
             .unchanged()
             .hint("`vzpkg list` shows the templates of this host")
+    })
+}
+
+/// A template, or a version of one, from the command line.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn parse_choice(text: &str) -> Result<TemplateChoice> {
+    text.parse().map_err(|error: NameError| {
+        Failure::new(Code::BadValue, format!("`{}` is no name of a template", tree::escaped(text.as_bytes())))
+            .caused_by(&error)
+            .unchanged()
+            .hint("`vzpkg list` shows the templates of this host, with their versions: `NAME`, or `NAME@VERSION`")
     })
 }
 

@@ -6,7 +6,7 @@ use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
 use store::{Area, Conf, ContainerId, registry};
 
-use super::host;
+use super::{host, template::short_choice};
 use crate::arguments::List;
 use crate::output;
 
@@ -159,6 +159,7 @@ pub fn run(arguments: &List) -> Result<u8> {
                 .enumerate()
                 .map(|(index, column)| {
                     let value = row.value(column.name);
+                    let value = if column.name == "ostemplate" { short_choice(&value) } else { value };
                     // Only the first address, unless nothing follows.
                     let value = if column.name.starts_with("ip") && index != last {
                         value.split_whitespace().next().unwrap_or_default().to_owned()

@@ -8,7 +8,7 @@ use engine::{Code, Container, Failure, Host, Result, old_scripts, scripts};
 use serde_json::json;
 
 use super::{
-    create::parse_template, done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
+    create::parse_choice, done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
 };
 use crate::arguments::Reinstall;
 use crate::event_words::report_lines;
@@ -79,7 +79,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         health: arguments.health.clone(),
         allow_degraded: arguments.allow_degraded,
         drop_failed: arguments.drop_failed,
-        template: arguments.ostemplate.as_deref().map(parse_template).transpose()?,
+        template: arguments.ostemplate.as_deref().map(parse_choice).transpose()?,
         timeout: arguments.timeout,
         stop_timeout,
     };

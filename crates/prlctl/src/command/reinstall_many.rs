@@ -12,9 +12,10 @@ use engine::words::in_words;
 use engine::{Code, Failure, Host, Result};
 use linux::Exit;
 use serde_json::{Value, json};
-use store::{Area, ContainerId};
+use store::{Area, ContainerId, TemplateChoice};
 
-use super::create::parse_template;
+use super::create::parse_choice;
+use super::template::short_choice;
 use crate::arguments::{Common, Reinstall};
 use crate::crew::{self, Ended, Event};
 use crate::output;
@@ -140,7 +141,7 @@ fn targets(host: &Host, arguments: &Reinstall) -> Result<Vec<Target>> {
         }
         return Ok(targets);
     }
-    let based_on = arguments.based_on.as_deref().map(parse_template).transpose()?;
+    let based_on = arguments.based_on.as_deref().map(parse_choice).transpose()?;
     for id in store::registry::list(&host.prefix)? {
         // One that cannot be looked at is none that is based on something; among all of them it fails by itself.
         let target = match Target::look(host, id) {
@@ -150,7 +151,7 @@ fn targets(host: &Host, arguments: &Reinstall) -> Result<Vec<Target>> {
                 Target::damaged(id)
             }
         };
-        if based_on.as_ref().is_none_or(|wanted| target.template.as_deref() == Some(wanted.as_str())) {
+        if based_on.as_ref().is_none_or(|wanted| target.is_based_on(wanted)) {
             targets.push(target);
         }
     }
@@ -185,6 +186,12 @@ impl Target {
         })
     }
 
+    /// Also one that is pinned to a version of it.
+    fn is_based_on(&self, wanted: &TemplateChoice) -> bool {
+        let own = self.template.as_ref().and_then(|own| own.parse::<TemplateChoice>().ok());
+        own.is_some_and(|own| wanted.means(&own.name, own.version.as_deref().unwrap_or_default()))
+    }
+
     fn damaged(id: ContainerId) -> Target {
         let outcome = Outcome::NotBegun;
         Target {
@@ -204,7 +211,7 @@ impl Target {
         let template = arguments.ostemplate.as_ref().or(self.template.as_ref());
         let to = match (template, arguments.undo) {
             (_, true) => "goes back to the root before".to_owned(),
-            (Some(template), false) => format!("from template {template}"),
+            (Some(template), false) => format!("from template {}", short_choice(template)),
             (None, false) => "from no template that is known".to_owned(),
         };
         let mut goes = String::new();

@@ -83,6 +83,14 @@ fn short(digest: &str) -> String {
     digest.chars().take(12).collect()
 }
 
+/// `OSTEMPLATE` for people.
+pub fn short_choice(ostemplate: &str) -> String {
+    match ostemplate.split_once('@') {
+        Some((name, version)) => format!("{name}@{}", short(version)),
+        None => ostemplate.to_owned(),
+    }
+}
+
 /// Lists the templates of this host.
 ///
 /// # Errors

@@ -3,16 +3,46 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use super::{TemplateError, digests, latest, name_dir, names};
+use super::{Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
 use crate::area::{Area, AreaError};
 use crate::atomic;
 use crate::generation::{Base, load_made};
-use crate::identity::{ContainerId, GenerationNumber, TemplateName};
+use crate::identity::{ContainerId, GenerationNumber, TemplateChoice, TemplateName};
 use crate::prefix::Prefix;
 use crate::{registry, trash};
 
+/// The version that is meant: the latest, or the only one whose digest begins like that.
+pub fn choose(prefix: &Prefix, choice: &TemplateChoice) -> Result<Template, TemplateError> {
+    match choice.version {
+        None => latest(prefix, &choice.name),
+        Some(_) => exact(prefix, &choice.name, &digest_of(prefix, choice)?),
+    }
+}
+
+/// The digest of the version that is meant, whether or not that is whole.
+pub fn digest_of(prefix: &Prefix, choice: &TemplateChoice) -> Result<String, TemplateError> {
+    let name = &choice.name;
+    if !name_dir(prefix, name).is_dir() {
+        return Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? });
+    }
+    let Some(version) = choice.version.clone() else { return Ok(latest(prefix, name)?.record.digest) };
+    let available = digests(prefix, name)?;
+    let meant: Vec<&String> = available.iter().filter(|digest| digest.starts_with(&version)).collect();
+    match meant[..] {
+        [digest] => Ok(digest.clone()),
+        [] => {
+            let latest = latest_digest(prefix, name)?;
+            Err(TemplateError::NoVersion { name: name.clone(), version, available, latest })
+        }
+        _ => {
+            let candidates = meant.into_iter().cloned().collect();
+            Err(TemplateError::AmbiguousVersion { name: name.clone(), version, candidates })
+        }
+    }
+}
+
 /// Which generations lie on a template, and on which version. Generations whose record cannot be read are an
-/// error: they may be users.
+/// error: they may be users. A root that a script has made is one, too, where the container is pinned to a version: the next reinstall wants it.
 pub fn users_of(
     prefix: &Prefix,
     name: &TemplateName,
@@ -37,17 +67,25 @@ pub fn users_of(
 fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumber, String)>, AreaError> {
     let mut versions = Vec::new();
     for (number, record) in area.generations()? {
-        let base = match record {
-            Ok(record) => record.base,
+        let record = match record {
+            Ok(record) => record,
             Err(AreaError::NoGeneration { .. }) => continue,
             Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
-                Some(made) => made.base,
+                Some(made) => made,
                 None => return Err(error),
             },
         };
-        match base {
+        let pinned = || record.ostemplate.as_ref()?.parse::<TemplateChoice>().ok();
+        match record.base {
             Base::Template { name, digest } if name == *wanted => versions.push((number, digest)),
-            Base::Template { .. } | Base::Empty => {}
+            Base::Template { .. } => {}
+            Base::Empty => {
+                if let Some(TemplateChoice { name, version: Some(digest) }) = pinned()
+                    && name == *wanted
+                {
+                    versions.push((number, digest));
+                }
+            }
         }
     }
     Ok(versions)
