@@ -208,3 +208,36 @@ fn root_a_pinned_version_is_kept_for_a_container_whose_root_a_script_has_made() 
     assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"][0]["digest"], one);
     assert_ne!(one, two);
 }
+
+#[test]
+fn root_one_version_is_removed_and_those_in_use_say_by_whom() {
+    let Some(host) = new_host() else { return };
+    let (one, two, three) = (version(&host, "one"), version(&host, "two"), version(&host, "three"));
+    let remove = |digest: &str| vzpkg(&host, &["remove", "cache", &format!("mine@{}", &digest[..10])]);
+    host.ok(["create", "web01", "--ostemplate", &format!("mine@{two}")]);
+    let ran = remove(&two);
+    let uuid = host.area("web01").file_name().expect("an area has a name").display().to_string();
+    ran.failed(
+        21,
+        &["cannot remove template `mine@", "in use by `web01`", &uuid, "generation 1", "nothing was changed"],
+    );
+
+    let verified = vzpkg_json(&host, &["verify", &format!("mine@{}", &one[..8]), "-j"]);
+    assert_eq!((verified.as_array().map(Vec::len), &verified[0]["digest"]), (Some(1), &one.as_str().into()));
+
+    let ran = remove(&one);
+    let said = format!("Version {} of the template mine has been successfully removed.\n", &one[..12]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, said.as_str()), "{ran}");
+    remove(&one).failed(91, &["has no version", &two[..12], &format!("{} (the latest)", &three[..12])]);
+    // The latest: what is left of them is the latest then.
+    let ran = remove(&three);
+    assert!(ran.code == 0 && ran.stderr.contains(&format!("from version {}", &two[..12])), "{ran}");
+    host.ok(["create", "web02", "--ostemplate", "mine"]);
+    assert_eq!(word_of(&host, "web02"), "two");
+    assert_eq!(vzpkg_json(&host, &["list", "-j"])[0]["users"], 2);
+    host.ok(["delete", "web01"]);
+    host.ok(["delete", "web02"]);
+    let removed = vzpkg_json(&host, &["remove", "cache", &format!("mine@{two}"), "-j"]);
+    assert!(removed["latest"].is_null() && removed["digest"] == two.as_str(), "{removed}");
+    assert!(!host.path("vz/template/mine").exists());
+}

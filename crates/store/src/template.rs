@@ -31,7 +31,7 @@ use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::{self, TrashError};
 
-pub use versions::{choose, digest_of, prune, remove, users_of};
+pub use versions::{Removed, choose, digest_of, prune, remove, remove_version, users_of};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";

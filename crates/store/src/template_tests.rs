@@ -213,3 +213,44 @@ fn is_not_removed_while_a_generation_lies_on_it() {
     assert!(matches!(latest(&prefix, &name()), Err(TemplateError::Unknown { .. })));
     assert!(matches!(remove(&prefix, &name()), Err(TemplateError::Unknown { .. })));
 }
+
+#[test]
+fn a_version_is_removed_by_itself_and_the_newest_of_the_others_is_the_latest() {
+    let (_directory, prefix) = prefix();
+    const THIRD: &str = "33333333333333333333333333333333";
+    for digest in [FIRST, SECOND, THIRD] {
+        publish(&prefix, digest);
+    }
+    let remove = |version: &str| remove_version(&prefix, &format!("{}@{version}", name()).parse().unwrap());
+    let area = container(&prefix, "web01");
+    let number = area.next_generation_number().unwrap();
+    let base = Base::Template { name: name(), digest: SECOND.into() };
+    area.create_generation(&crate::GenerationRecord { base, ..generation(number, Some(1)) }).unwrap();
+    let error = remove(SECOND).unwrap_err();
+    assert!(
+        matches!(&error, TemplateError::InUse { users, .. } if users[..] == [(*area.id(), number)]),
+        "{error}"
+    );
+
+    let removed = remove(&THIRD[..8]).unwrap();
+    assert_eq!(removed, Removed { digest: THIRD.into(), latest: Some(SECOND.into()) });
+    assert_eq!(latest(&prefix, &name()).unwrap().record.digest, SECOND);
+    // One that is not the latest, and is damaged.
+    put(&name_dir(&prefix, &name()).join(FIRST).join("template.json"), b"{");
+    assert_eq!(remove(FIRST).unwrap().latest.as_deref(), Some(SECOND));
+    assert!(matches!(remove(FIRST), Err(TemplateError::NoVersion { .. })));
+    area.discard_generation(&prefix, number).unwrap();
+    assert_eq!(remove(SECOND).unwrap(), Removed { digest: SECOND.into(), latest: None });
+    assert!(top(&prefix).is_empty());
+}
+
+#[test]
+fn the_latest_version_stays_where_all_others_are_damaged() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    put(&name_dir(&prefix, &name()).join(FIRST).join("template.json"), b"{");
+    let error = remove_version(&prefix, &format!("{}@{SECOND}", name()).parse().unwrap()).unwrap_err();
+    assert!(matches!(error, TemplateError::Damaged { .. }), "{error}");
+    assert_eq!(latest(&prefix, &name()).unwrap().record.digest, SECOND);
+}

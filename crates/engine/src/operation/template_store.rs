@@ -6,19 +6,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::Serialize;
-use store::{Lock, LockName, Template, TemplateName, template};
+use store::template::Removed;
+use store::{
+    Area, ContainerId, GenerationNumber, Lock, LockName, Template, TemplateChoice, TemplateName, template,
+};
 
 use crate::error::{Code, Failure, Result, system};
 use crate::host::Host;
 use crate::interrupt::Second;
 use crate::operation::pace::Pace;
 
-/// Removes a template that nobody uses.
+/// Removes a template, or one version of it, that nobody uses; of a version, which one, and what is the latest now.
 ///
 /// # Errors
 /// [`Code::BadValue`] when generations of containers are made from it: which.
-pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
-    let what = format!("cannot remove template `{name}`");
+pub fn remove(host: &Host, choice: &TemplateChoice) -> Result<Option<Removed>> {
+    let name = &choice.name;
+    let what = format!("cannot remove template `{choice}`");
     host.not_begun(&what);
     let _lock =
         Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
@@ -26,18 +30,32 @@ pub fn remove(host: &Host, name: &TemplateName) -> Result<()> {
     let _host = host.lock_host()?;
     host.heed_signals(&what)?;
     host.unless_interrupted(&what, "nothing was changed", Second::Nothing)?;
-    template::remove(&host.prefix, name).map_err(|error| {
-        if matches!(error, store::TemplateError::InUse { .. }) {
+    let removed = match choice.version {
+        None => template::remove(&host.prefix, name).map(|()| None),
+        Some(_) => template::remove_version(&host.prefix, choice).map(Some),
+    };
+    removed.map_err(|error| {
+        if let store::TemplateError::InUse { users, .. } = &error {
+            let users: Vec<String> = users.iter().map(|(id, number)| user(host, id, *number)).collect();
             return Failure::new(Code::BadValue, what)
-                .caused_by(&error)
+                .because(format!("it is in use by {}", users.join(", ")))
                 .unchanged()
-                .hint("delete those containers, or those generations, first");
+                .hint("delete those containers, or those generations, first; one that is pinned to it needs another template");
         }
         if matches!(error, store::TemplateError::Unknown { .. }) {
             return Failure::from(error).hint("`vzpkg list` shows the templates of this host");
         }
         Failure::from(error)
     })
+}
+
+/// A root that lies on a template, for people.
+fn user(host: &Host, id: &ContainerId, number: GenerationNumber) -> String {
+    match Area::open_unchecked(&host.prefix, id).map(|area| area.display_name()) {
+        Ok(name) if name != id.to_string() => format!("`{name}` ({id}, generation {number})"),
+        // One that is being made, or has no name.
+        Ok(_) | Err(_) => format!("`{id}` (generation {number})"),
+    }
 }
 
 /// A line of what is in a tree: half a digest is enough for what nobody has made on purpose, and the whole tree's name tells of all else.

@@ -40,8 +40,10 @@ pub enum VzpkgCommand {
     /// Remove old versions of templates that no root is made from
     #[command(after_help = "The latest version of each template stays.\n\nExample:\n  vzpkg gc")]
     Gc(CollectTemplates),
-    /// Remove a template
-    #[command(after_help = "Example:\n  vzpkg remove cache busybox")]
+    /// Remove a template, or one version of it
+    #[command(
+        after_help = "Refused while a root is made from it, which is named. Where a version was the latest, the newest of the others is it then.\n\nExamples:\n  vzpkg remove cache busybox\n  vzpkg remove cache debian-12@5b1c9f0e3a12"
+    )]
     Remove(RemoveTemplate),
 }
 
@@ -123,7 +125,7 @@ pub struct ListTemplates {
 /// `vzpkg verify`
 #[derive(Debug, Args)]
 pub struct VerifyTemplates {
-    /// The templates; without any, all
+    /// The templates, or versions of them, NAME@VERSION; without any, all
     pub names: Vec<String>,
     /// As JSON
     #[arg(short = 'j', long)]
@@ -144,7 +146,7 @@ pub struct RemoveTemplate {
     /// The word `cache`
     #[arg(value_parser = ["cache"])]
     pub cache: String,
-    /// The template
+    /// The template, all versions of it; or NAME@VERSION
     pub name: String,
     /// Options of every command
     #[command(flatten)]

@@ -8,9 +8,10 @@ use engine::template::{Wanted, recipe};
 use engine::{Code, Failure, Host, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use store::template;
+use store::{TemplateRecord, template};
 
-use super::{create::parse_template, done, generation::age, host};
+use super::create::{parse_choice, parse_template};
+use super::{done, generation::age, host};
 use crate::arguments::{
     CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, SourceOptions, UpdateTemplate,
     VerifyTemplates,
@@ -192,14 +193,17 @@ fn list_recipes(host: &Host, arguments: &ListTemplates) -> Result<u8> {
 /// [`engine::Failure`]: also when one is not.
 pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
     let host = host(0, arguments.json)?;
-    let names = arguments.names.iter().map(|name| parse_template(name)).collect::<Result<Vec<_>>>()?;
-    for name in &names {
-        template::latest(&host.prefix, name)?;
+    let choices = arguments.names.iter().map(|name| parse_choice(name)).collect::<Result<Vec<_>>>()?;
+    for choice in &choices {
+        template::digest_of(&host.prefix, choice)?;
     }
+    let is_meant = |record: &TemplateRecord| {
+        choices.is_empty() || choices.iter().any(|choice| choice.means(&record.name, &record.digest))
+    };
     let (mut objects, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
     for found in template::templates(&host.prefix)? {
         let template = match found {
-            Ok(template) if names.is_empty() || names.contains(&template.record.name) => template,
+            Ok(template) if is_meant(&template.record) => template,
             Ok(_) => continue,
             Err(error) => {
                 let error = runtime::monitor::describe(&error);
@@ -255,20 +259,29 @@ pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
     Ok(done(arguments.common.json, &said, json!({ "result": "collected", "removed": list })))
 }
 
-/// Removes a template that nobody uses.
+/// Removes a template, or one version of it, that nobody uses.
 ///
 /// # Errors
 /// [`engine::Failure`].
 pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
-    let name = parse_template(&arguments.name)?;
+    let choice = parse_choice(&arguments.name)?;
+    let name = &choice.name;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    template_store::remove(&host, &name)?;
+    let removed = template_store::remove(&host, &choice)?;
     super::empty_trash_later(&host);
-    Ok(done(
-        arguments.common.json,
-        &format!("The template {name} has been successfully removed."),
-        json!({ "result": "removed", "name": name.as_str() }),
-    ))
+    let mut document = json!({ "result": "removed", "name": name.as_str() });
+    let Some(removed) = removed else {
+        let said = format!("The template {name} has been successfully removed.");
+        return Ok(done(arguments.common.json, &said, document));
+    };
+    if let Some(latest) = &removed.latest {
+        host.note(&format!("new roots are made from version {}", short(latest)));
+    }
+    document["digest"] = json!(removed.digest);
+    document["latest"] = json!(removed.latest);
+    let said =
+        format!("Version {} of the template {name} has been successfully removed.", short(&removed.digest));
+    Ok(done(arguments.common.json, &said, document))
 }
 
 /// `prlctl undo-compression`: what it has to say is read by the process that has started it.

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use super::{Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
+use super::{LATEST, Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
 use crate::area::{Area, AreaError};
 use crate::atomic;
 use crate::generation::{Base, load_made};
@@ -102,6 +102,53 @@ pub fn remove(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError>
     }
     // One rename: a death leaves all of it or nothing.
     discard_at(prefix, &prefix.template_dir(), name.as_str())
+}
+
+/// What is left when a version has been removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The one that is gone.
+    pub digest: String,
+    /// The version that new roots are made from now; `None`: it was the last one, and there is no such template any more.
+    pub latest: Option<String>,
+}
+
+/// Moves one version, which need not be whole, to the trash; refused while a generation lies on it. Where it was the latest, the newest of the others is
+/// from then on.
+pub fn remove_version(prefix: &Prefix, choice: &TemplateChoice) -> Result<Removed, TemplateError> {
+    let name = &choice.name;
+    let digest = digest_of(prefix, choice)?;
+    let users = users_of(prefix, name)?.into_iter().filter(|(_, _, used)| *used == digest);
+    let users: Vec<_> = users.map(|(id, number, _)| (id, number)).collect();
+    if !users.is_empty() {
+        return Err(TemplateError::InUse { name: name.clone(), users });
+    }
+    let others: Vec<String> = digests(prefix, name)?.into_iter().filter(|other| *other != digest).collect();
+    if others.is_empty() {
+        // One rename, as of all of it: no name is left that leads to nothing.
+        discard_at(prefix, &prefix.template_dir(), name.as_str())?;
+        return Ok(Removed { digest, latest: None });
+    }
+    let mut latest = latest_digest(prefix, name)?;
+    if latest.as_deref().is_none_or(|latest| latest == digest) {
+        let whole: Vec<Result<Template, TemplateError>> =
+            others.iter().map(|other| exact(prefix, name, other)).collect();
+        let newest = whole.iter().flatten().max_by_key(|template| template.record.created);
+        let Some(newest) = newest.map(|template| template.record.digest.clone()) else {
+            // All are damaged: which one new roots would be made from is for somebody to say.
+            return Err(whole
+                .into_iter()
+                .find_map(Result::err)
+                .unwrap_or(TemplateError::Missing { name: name.clone(), digest }));
+        };
+        // Before that one goes: a death in between leaves an older latest version, and all of them.
+        let named = atomic::open_directory(&name_dir(prefix, name))?;
+        atomic::replace_symlink_at(named.as_fd(), LATEST, &newest)?;
+        atomic::fsync_dir(named.as_fd())?;
+        latest = Some(newest);
+    }
+    discard_at(prefix, &name_dir(prefix, name), &digest)?;
+    Ok(Removed { digest, latest })
 }
 
 /// Moves the versions that are not the latest, and that no generation lies on, to the trash; returns which.
