@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState,
-    Reason, TemplateChoice, template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Reason,
+    TemplateChoice, template,
 };
 use tree::{LayeredRoot, Root};
 

@@ -75,6 +75,7 @@ fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Ch
         is_tried: container.is_running(),
         making: Some(Making {
             parent: record.parent,
+            is_pinned: record.ostemplate.as_deref().is_some_and(|template| template.contains('@')),
             base: record.base,
             is_by_script: false,
             is_flattened: true,

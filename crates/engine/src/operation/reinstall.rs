@@ -253,7 +253,8 @@ pub fn describe_base(record: &GenerationRecord) -> String {
         Base::Template { name, .. } => format!("template {name}"),
         Base::Empty if record.reason == Reason::Script => "vps.reinstall".to_owned(),
         Base::Empty => {
-            format!("template {}, all in itself", record.ostemplate.as_deref().unwrap_or("unknown"))
+            let template = record.ostemplate.as_deref().unwrap_or("unknown");
+            format!("template {}, all in itself", template.split('@').next().unwrap_or(template))
         }
     }
 }
