@@ -375,7 +375,7 @@ impl Container<'_> {
 }
 
 /// A host name out of a container's name, which may have spaces and letters of any script.
-fn host_name(name: &str) -> String {
+pub fn host_name(name: &str) -> String {
     let plain: String = name
         .chars()
         .map(

@@ -7,6 +7,7 @@
 //! recover     what a dead command has left is brought to an end
 //! accounts    users of an old root in a new one
 //! identity    what no two containers may share
+//! cloud_init  what a cloud-init in a root is told
 //! interrupt   signals, for commands without a journal
 //! keep        what of an old root is kept in a new one
 //! packages    what was installed by hand in an old root
@@ -20,6 +21,7 @@
 //! ```
 
 pub mod accounts;
+pub mod cloud_init;
 pub mod conffiles;
 mod container;
 pub mod difference;

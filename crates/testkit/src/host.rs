@@ -284,6 +284,7 @@ pub fn create_options(name: &str) -> create::Options {
     create::Options {
         name: name.parse().expect("a container's name"),
         id: None,
+        user_data: None,
         template: Some("mini".parse().expect("a template's name")),
         sample: None,
     }
@@ -299,6 +300,7 @@ pub fn reinstall_options() -> reinstall::Options {
         reset_passwords: false,
         keep: Vec::new(),
         keep_changed: Vec::new(),
+        user_data: None,
         password: None,
         health: None,
         allow_degraded: false,

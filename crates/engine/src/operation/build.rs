@@ -9,10 +9,11 @@ use linux::Exit;
 use store::{Base, GenerationNumber, Reason, template};
 use tree::{LayeredRoot, Root as TreeRoot};
 
-use super::change::{ChangeWork, create_generation};
+use super::change::{ChangeWork, create_generation, keep_user_data};
 use super::configure::hint;
 use super::reinstall::check_old;
 use super::script_output::ScriptOutput;
+use crate::cloud_init;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::identity::make_own;
@@ -94,7 +95,10 @@ fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<Vec<S
         }
         return Ok(Vec::new());
     }
-    Ok(make_own(root, work.container.id(), making.has_machine_id)?.problems)
+    let container = work.container;
+    let plan = &work.plan;
+    cloud_init::seed(root, container.id(), plan.to, &plan.hostname, plan.user_data.as_ref())?;
+    Ok(make_own(root, container.id(), making.has_machine_id)?.problems)
 }
 
 /// Where `vps.reinstall` is shown the present root.
@@ -239,6 +243,8 @@ fn decline(work: &mut ChangeWork<'_>) -> Result<()> {
     // Made anew rather than changed: what it was at its making is kept beside its record, for a rebuild.
     area.discard_generation(&container.host.prefix, work.plan.to)?;
     create_generation(container, &record)?;
+    keep_user_data(work)?;
+    let Some(making) = &work.plan.making else { return Ok(()) };
     work.plan.is_tried = was_running || !making.scripts.is_empty();
     if work.plan.discards && making.scripts.is_empty() {
         // With no script to run inside, the old root is never shown.

@@ -30,6 +30,7 @@ use super::probation::{end_probation, try_out};
 use super::report::{self, Report};
 use super::settle::{follow_in_configuration, settle};
 use super::{Kind, Step, Work};
+use crate::cloud_init::{self, UserData};
 use crate::error::{Code, Failure, Result, system};
 use crate::host::{Container, damaged};
 use crate::keep::Keep;
@@ -91,6 +92,12 @@ pub struct Change {
     /// The one that was given, of which nothing is in the journal, and root's.
     #[serde(skip)]
     pub passwords: Passwords,
+    /// What the new root's cloud-init is told. It is in no journal: what a root was given lies with it.
+    #[serde(skip)]
+    pub user_data: Option<UserData>,
+    /// What the container calls itself.
+    #[serde(skip)]
+    pub hostname: String,
     /// What is worth telling at the end.
     #[serde(skip)]
     pub report: Vec<String>,
@@ -282,7 +289,19 @@ fn stage(work: &mut ChangeWork<'_>) -> Result<()> {
         templates: was.and(work.plan.templates.clone()),
         left: None,
     };
-    create_generation(work.container, &record)
+    create_generation(work.container, &record)?;
+    keep_user_data(work)
+}
+
+/// A generation has with it what it was made with.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn keep_user_data(work: &ChangeWork<'_>) -> Result<()> {
+    match &work.plan.user_data {
+        Some(data) => cloud_init::keep(&work.container.area, work.plan.to, data),
+        None => Ok(()),
+    }
 }
 
 /// Makes a generation, unless its template has been removed since it was looked at: whoever removes one asks who uses it under the same lock.

@@ -14,6 +14,9 @@ use store::{
 use tree::{LayeredRoot, Root};
 
 use super::change::ostemplate;
+use super::reinstall::check_user_data;
+use crate::cloud_init::{self, UserData};
+use crate::container::host_name;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
@@ -27,6 +30,8 @@ pub struct Options {
     pub name: ContainerName,
     /// Its id, or a new one.
     pub id: Option<ContainerId>,
+    /// What its cloud-init is told.
+    pub user_data: Option<UserData>,
     /// From which template; else `DEF_OSTEMPLATE`.
     pub template: Option<TemplateChoice>,
     /// `ve-NAME.conf-sample`; else `CONFIGFILE`.
@@ -80,6 +85,9 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         },
     };
     let template = template::choose(&host.prefix, &choice)?;
+    if options.user_data.is_some() {
+        check_user_data(&template)?;
+    }
     let is_pinned = choice.version.is_some();
     let sample = load_sample(host, options, &configuration)?;
     host.limits(&sample, &configuration).map_err(|error| {
@@ -189,10 +197,15 @@ fn fill(
         left: None,
     };
     let handle = area.create_generation(&generation)?;
+    if let Some(data) = &options.user_data {
+        cloud_init::keep(area, number, data)?;
+    }
     let delta = Root::open(&area.generation_dir(number).join("delta"))?;
     let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
     let reach = Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
     let own = host.confined(&reach, "cannot make the root the container's own", || {
+        let hostname = host_name(options.name.as_str());
+        cloud_init::seed(&root, area.id(), number, &hostname, options.user_data.as_ref())?;
         Ok(make_own(&root, area.id(), template.record.systemd)?)
     })?;
     for news in own.news {

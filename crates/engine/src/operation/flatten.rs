@@ -98,6 +98,8 @@ fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Ch
         kept: None,
         scripts: Scripts::default(),
         passwords: super::Passwords::default(),
+        user_data: crate::cloud_init::read(area, from),
+        hostname: String::new(),
         report: Vec::new(),
         down_since: None,
         downtime: None,

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use store::{Base, GenerationRecord, Reason, Template, TemplateChoice, template};
-use tree::{Kind as EntryKind, Root as TreeRoot};
+use tree::{Kind as EntryKind, LayeredRoot, Root as TreeRoot};
 
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
 use super::keep::measure;
 use super::report::Report;
 use super::{Outcome, Passwords, expire, health, password, run};
 use crate::accounts::GivenPassword;
+use crate::cloud_init::{self, UserData};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::old_scripts::{self, Found};
@@ -34,6 +35,8 @@ pub struct Options {
     pub keep: Vec<String>,
     /// Paths of which to keep what the container changed there.
     pub keep_changed: Vec<String>,
+    /// What its cloud-init is told; else what that of the old root was.
+    pub user_data: Option<UserData>,
     /// A password for one account of the new root.
     pub password: Option<GivenPassword>,
     /// What says whether the new root does what it is for; empty: nothing does, whatever the configuration says.
@@ -80,7 +83,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let from = area.live().map_err(|error| damaged(error, &container.name))?;
     let record = area.generation(from).map_err(|error| damaged(error, &container.name))?;
     // All that starting it again needs, and writing it at the end: better known before it is stopped.
-    let (conf, _, _) = container.check_restart()?;
+    let (conf, _, hostname) = container.check_restart()?;
     if !is_dry {
         // Whichever root runs in the end, it has to be started.
         if container.is_running() {
@@ -109,6 +112,9 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let template = template::choose(&container.host.prefix, &choice)
         .map_err(|error| unpinned(error, container, &choice))?;
     check_template(&template)?;
+    if options.user_data.is_some() {
+        check_user_data(&template)?;
+    }
     let configured = match conf.get("REINSTALL_KEEP") {
         Some(words) => Some(words),
         None => container.host.configuration()?.get("REINSTALL_KEEP"),
@@ -165,6 +171,8 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         kept: None,
         scripts,
         passwords: Passwords::new(options.password.clone()),
+        hostname,
+        user_data: options.user_data.clone().or_else(|| cloud_init::read(area, from)),
         report: told,
         down_since: None,
         downtime: None,
@@ -228,6 +236,21 @@ fn check_template(template: &Template) -> Result<()> {
         return Err(refused(format!("it has no `{}`", template.record.init)));
     }
     check_old(&root).map_err(refused)
+}
+
+/// Nobody is to think that his user data is heeded where nobody reads it.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn check_user_data(template: &Template) -> Result<()> {
+    let root = LayeredRoot::new(TreeRoot::open(&template.rootfs())?, None);
+    if cloud_init::is_in(&root)? {
+        return Ok(());
+    }
+    Err(Failure::new(Code::BadValue, "the user data cannot be used")
+        .because(format!("template `{}` has no cloud-init, which would read it", template.record.name))
+        .unchanged()
+        .hint("leave --user-data out, or take a template with cloud-init: a recipe's `packages` may name it"))
 }
 
 /// `/old` must be free for the old root.

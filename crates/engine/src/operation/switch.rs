@@ -112,6 +112,8 @@ pub fn switch(
         kept: None,
         scripts: Scripts::default(),
         passwords: super::Passwords::default(),
+        user_data: None,
+        hostname: String::new(),
         report: Vec::new(),
         down_since: None,
         downtime: None,

@@ -1,6 +1,7 @@
 //! Of commands on containers.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -20,6 +21,9 @@ pub struct Create {
     /// Its UUID; without it a new one
     #[arg(long)]
     pub uuid: Option<String>,
+    /// For the cloud-init of the template: its user data, in this file; `-` is standard input. Reinstalls hand it on
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
     /// Begin with the settings of /etc/vz/conf/ve-SAMPLE.conf-sample
     #[arg(long, value_name = "SAMPLE")]
     pub config: Option<String>,

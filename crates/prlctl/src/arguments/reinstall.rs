@@ -1,5 +1,7 @@
 //! Of `prlctl reinstall` and `script-run`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::Common;
@@ -54,6 +56,9 @@ pub struct Reinstall {
     /// repeated
     #[arg(long, value_name = "PATH")]
     pub keep_changed: Vec<String>,
+    /// For the cloud-init of the new root: its user data, in this file; `-` is standard input. Without it, that of the old root
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["undo", "listscripts"])]
+    pub user_data: Option<PathBuf>,
     /// Set a password for one user of the new root; `-` is all that is ever written there: it is read from stdin, one line, without echo on a terminal
     #[arg(long, value_name = "USER:-", conflicts_with_all = ["undo", "listscripts"])]
     pub password: Option<String>,

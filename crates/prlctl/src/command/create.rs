@@ -1,5 +1,9 @@
 //! `prlctl create`
 
+use std::io::Read;
+use std::path::Path;
+
+use engine::cloud_init::{LONGEST, UserData};
 use engine::event::Ended;
 use engine::operation::create::{Options, create};
 use engine::{Code, Failure, Result};
@@ -25,7 +29,8 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
-    let options = Options { name: name.clone(), id, template, sample: arguments.config.clone() };
+    let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
+    let options = Options { name: name.clone(), id, user_data, template, sample: arguments.config.clone() };
     let id = create(&host, &options)?;
     // Before, there was nothing that a log could be of.
     host.recording(&id, name.as_str(), "create", None).end(Ended::Done, None, None);
@@ -34,6 +39,29 @@ pub fn run(arguments: &Create) -> Result<u8> {
         "The Container has been successfully created.",
         json!({ "result": "created", "uuid": id.to_string(), "name": name.as_str() }),
     ))
+}
+
+/// What a file says that is for a cloud-init; `-`: standard input.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn user_data(path: &Path) -> Result<UserData> {
+    let said = tree::escaped_path(path);
+    let refused = |because: String| {
+        Failure::new(Code::BadValue, format!("the user data in `{said}` cannot be used"))
+            .because(because)
+            .unchanged()
+            .hint("`--user-data FILE`, or `-` for standard input")
+    };
+    let mut bytes = Vec::new();
+    let most = LONGEST as u64 + 1;
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(most).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes))
+    };
+    read.map_err(|error| refused(error.to_string()))?;
+    UserData::new(bytes).map_err(refused)
 }
 
 fn parse_id(text: &str) -> Result<ContainerId> {

@@ -8,7 +8,8 @@ use engine::{Code, Container, Failure, Host, Result, old_scripts, scripts};
 use serde_json::json;
 
 use super::{
-    create::parse_choice, done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
+    create::{parse_choice, user_data},
+    done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
 };
 use crate::arguments::Reinstall;
 use crate::event_words::report_lines;
@@ -75,6 +76,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         reset_passwords: arguments.resetpwdb,
         keep: arguments.keep.clone(),
         keep_changed: arguments.keep_changed.clone(),
+        user_data: arguments.user_data.as_deref().map(user_data).transpose()?,
         password,
         health: arguments.health.clone(),
         allow_degraded: arguments.allow_degraded,

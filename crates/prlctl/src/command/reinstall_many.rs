@@ -318,6 +318,7 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
         resetpwdb,
         keep,
         keep_changed,
+        user_data,
         password: _,
         ostemplate,
         undo,
@@ -345,7 +346,11 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
     words.extend(ostemplate.iter().map(value("--ostemplate")));
     words.push(format!("--timeout={timeout}"));
     words.push(format!("--lock-wait={lock_wait}"));
-    words.into_iter().map(OsString::from).collect()
+    let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+    if let Some(path) = user_data {
+        words.extend(["--user-data".into(), path.into()]);
+    }
+    words
 }
 
 fn processors() -> usize {

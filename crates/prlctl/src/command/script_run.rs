@@ -30,6 +30,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         reset_passwords: false,
         keep: Vec::new(),
         keep_changed: Vec::new(),
+        user_data: None,
         password: None,
         allow_degraded: false,
         // That script alone.
