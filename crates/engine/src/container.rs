@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use runtime::mounts::Layers;
 use store::template::{self, Template};
-use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock};
+use store::{
+    Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock,
+    TemplateRecord,
+};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::host::{Host, damaged};
 use crate::runtime::{Root, Runtime, Start};
-use crate::template::{Init, problem_of};
+use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
 /// An init, a shell and what the shell runs.
@@ -244,15 +247,15 @@ impl Container<'_> {
                 self.name
             ))
         })?;
-        let (init, stop_signal, is_systemd) = match template {
+        let (init, application) = match template {
             Some(template) => {
-                let record = template.record;
-                (record.init, record.stop_signal, record.systemd)
+                let TemplateRecord { init, stop_signal, systemd, application, .. } = template.record;
+                (Init { path: init, stop_signal, is_systemd: systemd }, application)
             }
-            None => self.guess_init(&record)?,
+            None => (self.guess_init(&record)?, None),
         };
-        let stop_signal = linux::signal_number(&stop_signal).ok_or_else(|| {
-            Failure::new(Code::BadValue, format!("`{stop_signal}` is no signal"))
+        let stop_signal = linux::signal_number(&init.stop_signal).ok_or_else(|| {
+            Failure::new(Code::BadValue, format!("`{}` is no signal", init.stop_signal))
                 .because("it stands in the template's record")
         })?;
         let area = self.area.record().map_err(|error| damaged(error, &self.name))?;
@@ -263,15 +266,16 @@ impl Container<'_> {
             limits,
             hostname,
             resolver: resolver(&conf),
-            init,
+            init: init.path,
             stop_signal,
-            is_systemd,
+            is_systemd: init.is_systemd,
+            application,
             is_probation,
         })
     }
 
     /// What a root that no template tells of is started and stopped with, found out by a look at it.
-    fn guess_init(&self, record: &GenerationRecord) -> Result<(String, String, bool)> {
+    fn guess_init(&self, record: &GenerationRecord) -> Result<Init> {
         let root = self.root_of(record)?;
         let look = self.runtime().look(self.id(), &root).map_err(|error| {
             Failure::new(Code::System, "cannot look into the root").because(error.because)
@@ -279,9 +283,21 @@ impl Container<'_> {
         // One that has none cannot be started, which the start itself says best.
         let none =
             || Init { path: "/sbin/init".to_owned(), stop_signal: "SIGPWR".to_owned(), is_systemd: false };
-        let init =
-            crate::template::init_of(&LayeredRoot::new(look, None)).ok().flatten().unwrap_or_else(none);
-        Ok((init.path, init.stop_signal, init.is_systemd))
+        Ok(crate::template::init_of(&LayeredRoot::new(look, None)).ok().flatten().unwrap_or_else(none))
+    }
+
+    /// What a generation runs under the small init; `None`: it has an init of its own.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn entry_point(&self, number: GenerationNumber) -> Result<Option<EntryPoint>> {
+        let record = self.area.generation(number).map_err(|error| damaged(error, &self.name))?;
+        let Some(TemplateRecord { application: Some(application), stop_signal, .. }) =
+            self.template_of(&record)?.map(|template| template.record)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(EntryPoint { application, stop_signal: Some(stop_signal), is_chosen: true }))
     }
 
     /// What a generation is started with.

@@ -38,6 +38,12 @@ const RESTS: u32 = 2;
 /// One that has not rested by then is busy with something, and lives.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
+/// An application that has gone on for so long is up: one that lacks something at its start says so sooner.
+const GOING_ON: Duration = Duration::from_secs(2);
+
+/// One that ends sooner has not started.
+const FIRST_LOOK: Duration = Duration::from_millis(200);
+
 /// A longer chain is not attached to its end: one packet to a monitor carries so many descriptors.
 const DEEPEST: usize = 100;
 
@@ -94,6 +100,26 @@ impl RealRuntime {
         None
     }
 
+    /// An application need not have a shell: that it goes on is all that can be seen of it.
+    fn goes_on(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()> {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            let rest = deadline.saturating_duration_since(std::time::Instant::now());
+            if self.ended_within(id, rest)? {
+                // Its monitor tells how.
+                let told = self.sessions.borrow().get(id).and_then(|session| session.ended_within(COMING));
+                let (because, console) = told.map_or_else(
+                    || ("it has ended".to_owned(), self.console(id)),
+                    |(how, console)| (how.to_string(), console),
+                );
+                return Err(RuntimeError { because, console, kind: RuntimeErrorKind::NotRunning });
+            }
+            if rest.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Every root mounted, and clones of the mounts: the first for `/`, the rest for `/old`, `/old/old`, …
     fn mount_roots(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
         let mut clones = Vec::with_capacity(start.roots.len());
@@ -121,6 +147,7 @@ impl Runtime for RealRuntime {
             started: state.started,
             is_monitored: state.monitor.is_alive(),
             is_systemd: state.is_systemd,
+            is_application: state.is_application,
         })
     }
 
@@ -149,6 +176,7 @@ impl Runtime for RealRuntime {
             init: start.init.clone(),
             stop_signal: start.stop_signal,
             is_systemd: start.is_systemd,
+            application: start.application.clone(),
             is_probation: start.is_probation,
         };
         let launched = monitor.launch(&wanted, &clones[0], &old).map_err(|error| {
@@ -157,9 +185,13 @@ impl Runtime for RealRuntime {
             monitor_error(error)
         });
         let (session, warnings) = launched?;
-        if !start.is_systemd
-            && let Some((how, console)) = self.died_at_once(&start.id, &session)
-        {
+        let ended = match start.application {
+            // Process 1 rests while its program works.
+            Some(_) => session.ended_within(FIRST_LOOK),
+            None if start.is_systemd => None,
+            None => self.died_at_once(&start.id, &session),
+        };
+        if let Some((how, console)) = ended {
             return Err(RuntimeError { because: how.to_string(), console, kind: RuntimeErrorKind::Other });
         }
         self.sessions.borrow_mut().insert(start.id, session);
@@ -179,6 +211,9 @@ impl Runtime for RealRuntime {
             })?;
             let signals = self.signals.borrow();
             return session.wait_until_up(limit, signals.as_ref().map(AsFd::as_fd)).map_err(monitor_error);
+        }
+        if run.is_application {
+            return self.goes_on(id, limit.min(GOING_ON));
         }
         // A plain init is alive and executes: the shell is what every script needs.
         let null = exec::null().map_err(|error| other(&error))?;

@@ -10,7 +10,7 @@ use linux::Exit;
 use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 use runtime::mounts::Layers;
-use store::{ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Application, ContainerId, GenerationNumber, IdRange, Limits};
 
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Run {
     pub is_monitored: bool,
     /// Its init is a systemd.
     pub is_systemd: bool,
+    /// Its init is the small one, and runs an application.
+    pub is_application: bool,
 }
 
 /// One generation and what it is made of.
@@ -57,6 +59,8 @@ pub struct Start {
     pub stop_signal: i32,
     /// Init is a systemd.
     pub is_systemd: bool,
+    /// What the small init runs, which then is PID 1.
+    pub application: Option<Application>,
     /// On probation: what is at `/old` is read-only, nothing is restarted, and if this process dies recovery is run.
     pub is_probation: bool,
 }
@@ -134,7 +138,7 @@ pub trait Runtime {
     fn running(&self, id: &ContainerId) -> Option<Run>;
     /// Mounts the roots and starts it; returns when init has been executed, with what is not as it should be.
     fn start(&self, start: &Start) -> RuntimeResult<Vec<String>>;
-    /// Waits until it is up: a systemd says so, a plain init is alive and executes.
+    /// Waits until it is up: a systemd says so, a plain init is alive and executes, an application goes on for a while.
     fn wait_until_up(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()>;
     /// Its probation is over.
     fn settle(&self, id: &ContainerId) -> RuntimeResult<()>;

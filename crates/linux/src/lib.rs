@@ -20,11 +20,11 @@ pub use ids::{on_a_thread_of_its_own, take_filesystem_ids, with_filesystem_ids};
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
 pub use process::{
-    CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, exit_now, fork, idle_io,
-    inherited_descriptor, lift_limits, reap_any, spawn,
+    CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, close_others, exit_now, fork,
+    idle_io, inherited_descriptor, lift_limits, reap_any, spawn,
 };
 pub use signal::{
-    SignalReader, count_signals, counted_signals, default_signals, end_at, end_silently, is_ignored,
+    Sent, SignalReader, count_signals, counted_signals, default_signals, end_at, end_silently, is_ignored,
     signal_by_number, signal_number, unblock_signals, with_signals_unblocked,
 };
 pub use trace::{

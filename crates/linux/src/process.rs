@@ -296,6 +296,23 @@ pub fn close_all_but(kept: i32) {
     }
 }
 
+/// Closes every descriptor from 3 up but `kept`, whoever in this process believes to have it: for one that goes on with those alone, and ends with
+/// [`exit_now`].
+pub fn close_others(kept: &[BorrowedFd<'_>]) {
+    let mut kept: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for number in kept.into_iter().chain([u32::MAX]) {
+        if number > first {
+            let last = if number == u32::MAX { number } else { number - 1 };
+            // SAFETY: takes numbers. The owners of what is closed are never used or dropped again, since whoever calls this goes on with `kept`
+            // and ends without destructors.
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+        }
+        first = first.max(number.saturating_add(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

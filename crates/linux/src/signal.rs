@@ -11,6 +11,15 @@ pub struct SignalReader {
     descriptor: OwnedFd,
 }
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Which.
+    pub number: i32,
+    /// A process has sent it, and not the kernel of its own accord (a child's end, a terminal that is hung up).
+    pub is_by_process: bool,
+}
+
 impl SignalReader {
     /// Blocks `signals` for the calling thread (make no other before) and opens a descriptor that tells of them.
     ///
@@ -37,6 +46,14 @@ impl SignalReader {
     /// # Errors
     /// As in read(2).
     pub fn try_next(&self) -> io::Result<Option<i32>> {
+        Ok(self.try_next_sent()?.map(|sent| sent.number))
+    }
+
+    /// As [`SignalReader::try_next`], with who has sent it.
+    ///
+    /// # Errors
+    /// As in read(2).
+    pub fn try_next_sent(&self) -> io::Result<Option<Sent>> {
         let mut record = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         // SAFETY: the buffer is as large as said, and a signalfd fills whole records.
         let read = unsafe {
@@ -54,7 +71,9 @@ impl SignalReader {
             };
         }
         // SAFETY: a successful read of a signalfd has filled one whole record.
-        Ok(Some(unsafe { record.assume_init() }.ssi_signo as i32))
+        let record = unsafe { record.assume_init() };
+        // sigaction(2): what a process sends has a code of 0 or less, what the kernel sends one above.
+        Ok(Some(Sent { number: record.ssi_signo as i32, is_by_process: record.ssi_code <= 0 }))
     }
 }
 

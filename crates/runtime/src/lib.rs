@@ -4,6 +4,7 @@
 //! mounts      one superblock a generation, and views of it
 //! spec        what a container is, in the words of the OCI runtime specification
 //! monitor     one process a container, that starts it and sees it end
+//! small_init  process 1 of a container whose root has no init, but an application
 //! exec        a process of the host becomes one of the container
 //! going_down  whether a script has told its container to end
 //! script      a script of the host, with a mount namespace and a control group of its own
@@ -29,5 +30,6 @@ pub mod mounts;
 pub mod mounts_of_container;
 pub mod script;
 pub mod shut_in;
+mod small_init;
 pub mod spec;
 pub mod state;

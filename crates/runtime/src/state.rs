@@ -84,6 +84,9 @@ pub struct RuntimeState {
     pub stop_signal: i32,
     /// Its init is a systemd, and tells when it is up.
     pub is_systemd: bool,
+    /// Its init is the small one, and runs an application.
+    #[serde(default)]
+    pub is_application: bool,
     /// When init was started.
     pub started: jiff::Timestamp,
 }

@@ -8,6 +8,7 @@
 //! This crate mounts nothing, runs nothing, prints nothing, and never looks inside a container's root: that is
 //! the business of `runtime` and `tree`.
 
+mod application;
 pub mod area;
 pub mod atomic;
 pub mod conf;
@@ -30,6 +31,7 @@ pub mod shell_word;
 pub mod template;
 pub mod trash;
 
+pub use application::Application;
 pub use area::{Area, AreaError, AreaRecord};
 pub use atomic::AtomicError;
 pub use conf::{Conf, ConfError, Damage};

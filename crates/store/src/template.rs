@@ -23,6 +23,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::application::Application;
 use crate::area::AreaError;
 use crate::atomic::{self, AtomicError};
 use crate::identity::{ContainerId, GenerationNumber, TemplateName};
@@ -99,6 +100,9 @@ pub struct TemplateRecord {
     pub size_bytes: u64,
     pub entries: u64,
     pub systemd: bool,
+    /// Process 1 is the small init, which runs this; `init` is where its program was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<Application>,
     /// What it can be made of again; `None`: an earlier program made it, which did not write it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<TemplateOrigin>,
@@ -123,6 +127,9 @@ pub enum TemplateOrigin {
         /// What stops it, likewise.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_signal: Option<String>,
+        /// What the image says is to be run, where there was an init, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        entry_point: bool,
     },
 }
 

@@ -25,6 +25,7 @@ fn record(digest: &str) -> TemplateRecord {
         size_bytes: 1,
         entries: 1,
         systemd: true,
+        application: None,
         origin: Some(TemplateOrigin::Recipe),
     }
 }
@@ -253,4 +254,27 @@ fn the_latest_version_stays_where_all_others_are_damaged() {
     let error = remove_version(&prefix, &format!("{}@{SECOND}", name()).parse().unwrap()).unwrap_err();
     assert!(matches!(error, TemplateError::Damaged { .. }), "{error}");
     assert_eq!(latest(&prefix, &name()).unwrap().record.digest, SECOND);
+}
+
+#[test]
+fn a_record_tells_what_to_run_or_nothing_and_old_ones_are_read() {
+    let plain = record(FIRST);
+    let bytes = record::encode(&plain).unwrap();
+    assert!(
+        !String::from_utf8_lossy(&bytes).contains("application"),
+        "as it was written before there were any"
+    );
+    assert_eq!(record::decode::<TemplateRecord>(&bytes).unwrap(), plain);
+    let application = Application {
+        arguments: vec!["app".into(), "-v".into()],
+        environment: vec!["KEY=value".into()],
+        user: Some("app:1000".into()),
+        directory: Some("/srv".into()),
+    };
+    for application in
+        [application.clone(), Application { arguments: application.arguments, ..Application::default() }]
+    {
+        let with = TemplateRecord { application: Some(application), ..record(FIRST) };
+        assert_eq!(record::decode::<TemplateRecord>(&record::encode(&with).unwrap()).unwrap(), with);
+    }
 }

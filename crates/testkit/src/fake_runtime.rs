@@ -310,6 +310,7 @@ impl Runtime for FakeRuntime {
             started: running.started,
             is_monitored: true,
             is_systemd: false,
+            is_application: false,
         })
     }
 

@@ -150,6 +150,7 @@ impl TestHost {
             size_bytes: 1,
             entries: 1,
             systemd: is_systemd,
+            application: None,
             origin: None,
             name,
         };

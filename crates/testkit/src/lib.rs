@@ -8,6 +8,8 @@
 //! judge          whether a container there is as it was or as it should be
 //! machine        a whole computer in an emulator, whose power can be cut
 //! hostile        roots that were made to harm whoever looks into them, and what of the host is watched meanwhile
+//! tar_maker      archives that are put together by hand, and can be put together wrong
+//! image_maker    images likewise
 //! attack         what was tried on us, for a table
 //! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
@@ -20,6 +22,7 @@ pub mod fake_runtime;
 pub mod fake_script;
 pub mod host;
 pub mod hostile;
+pub mod image_maker;
 pub mod judge;
 pub mod machine;
 pub mod real_host;
@@ -28,6 +31,7 @@ pub mod terminal;
 
 pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};
+pub use image_maker::ImageMaker;
 pub use machine::VirtualMachine;
 pub use real_host::{Ran, RealHost};
 pub use tar_maker::{TarHeader, TarMaker};

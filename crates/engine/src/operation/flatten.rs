@@ -50,6 +50,14 @@ fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Ch
         return Err(Failure::new(Code::BadValue, format!("generation {from} needs no template as it is"))
             .hint("`prlctl generation-list` tells what each is made from"));
     }
+    if container.entry_point(from)?.is_some() {
+        return Err(Failure::new(Code::BadValue, "only its template tells what is to be run in it")
+            .because("it has no init: it runs an image's entry point")
+            .hint(format!(
+                "`vzpkg create cache NEW --from container:{}` makes a template of it as it is",
+                container.name
+            )));
+    }
     // Without its template there is no whole root to be had: better told than made from half of it.
     let root = build::layers(container, from)?;
     if container.is_running() {

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use store::{Lock, LockName, Staging, Template, TemplateName, TemplateOrigin, TemplateRecord, template};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
@@ -71,9 +72,9 @@ pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updat
     let recorded = match (&origin.from, before.record.origin) {
         (Some(_), _) => origin.clone(),
         (None, Some(TemplateOrigin::Recipe)) => Origin::default(),
-        (None, Some(TemplateOrigin::From { source, image, init, stop_signal })) => Origin {
+        (None, Some(TemplateOrigin::From { source, image, init, stop_signal, entry_point })) => Origin {
             from: Some(source.into()),
-            wanted: Wanted { init, stop_signal, image },
+            wanted: Wanted { init, stop_signal, entry_point, image },
             built_root: None,
         },
         (None, None) => {
@@ -109,6 +110,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
     let staging = template::staging(&host.prefix, name).map_err(|error| within(error.into()))?;
     let log_path = host.prefix.log_dir().join(format!("template-{name}.log"));
     let has_log = matches!(making, Making::Mmdebstrap(_));
+    let wanted = making.wanted();
     let built = fill(host, &staging, making, name, &log_path).map_err(|error| {
         let code = if error.is_said_to_be_full() {
             Code::NoSpace
@@ -151,7 +153,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
     let record = TemplateRecord {
         format: TemplateRecord::FORMAT,
         name: name.clone(),
-        digest: digest.hex,
+        digest: version_of(&digest.hex, &built, &wanted),
         source: built.source,
         created: jiff::Timestamp::now(),
         distribution: built.distribution,
@@ -162,19 +164,23 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         size_bytes: digest.bytes,
         entries: digest.entries,
         systemd: built.systemd,
+        application: built.application,
         origin: remembered,
     };
-    let (init, stop_signal) = (record.init.clone(), record.stop_signal.clone());
     let template = staging.publish(record).map_err(|error| within(error.into()))?;
     drop(golden);
-    // The same tree is the same version, with the record that it has.
-    if (&template.record.init, &template.record.stop_signal) != (&init, &stop_signal) {
-        host.warning(&format!(
-            "this version was there already, and starts with `{}` and stops with {} as before: a version is its files; remove it first to have it otherwise",
-            template.record.init, template.record.stop_signal
-        ));
-    }
     Ok(template)
+}
+
+/// What a version is called: the digest of its tree, and, where the tree alone does not tell how it is run, 32 digits more. Else an image of the same
+/// files with another entry point would be taken for the version that is there.
+fn version_of(tree: &str, built: &BuiltTemplate, wanted: &Wanted) -> String {
+    if built.application.is_none() && wanted.init.is_none() && wanted.stop_signal.is_none() {
+        return tree.to_owned();
+    }
+    let how = (&built.init, &built.stop_signal, &built.application);
+    let digest = Sha256::digest(serde_json::to_vec(&how).unwrap_or_default());
+    digest[..16].iter().fold(tree.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 
 /// What a script is told: that what was named cannot be a template, or that a recipe has failed.
@@ -183,6 +189,7 @@ fn code_of(error: &RecipeError) -> Code {
         error,
         RecipeError::Archive(_)
             | RecipeError::NoInit { .. }
+            | RecipeError::EntryPoint { .. }
             | RecipeError::OtherMachine { .. }
             | RecipeError::Source { .. }
     );

@@ -86,9 +86,10 @@ pub fn switch(
         .runtime()
         .look(container.id(), &root)
         .map_err(|error| Failure::new(Code::System, what).because(error.because).unchanged())?;
-    if !look.has_executable(Path::new("/sbin/init")).unwrap_or(false) {
+    let init = container.init_of(to).map_err(|failure| failure.within(what).unchanged())?;
+    if !look.has_executable(Path::new(&init)).unwrap_or(false) {
         return Err(refused(
-            format!("generation {to} has no /sbin/init: it would not start"),
+            format!("generation {to} has no {init}: it would not start"),
             format!("its files are at /old, or through `prlctl mount {}`", container.name),
         ));
     }

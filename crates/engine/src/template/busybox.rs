@@ -178,6 +178,7 @@ pub fn build_busybox(rootfs: &Path, busybox: &Path) -> Result<BuiltTemplate, Rec
         init: "/sbin/init".to_owned(),
         stop_signal: BUSYBOX_STOP_SIGNAL.to_owned(),
         systemd: false,
+        application: None,
     })
 }
 

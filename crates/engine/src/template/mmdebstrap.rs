@@ -102,7 +102,7 @@ pub fn adopt(
     }
     let mut told = Told { goes_on: &mut |_| true, note: progress };
     let source = format!("mmdebstrap {}", recipe.suite);
-    let built = judge(rootfs, source, &Wanted::default(), &mut told)?;
+    let built = judge(rootfs, source, None, &Wanted::default(), &mut told)?;
     let is_as_said = recipe.distribution.as_ref().is_none_or(|wanted| *wanted == built.distribution)
         && (recipe.release.is_none() || recipe.release == built.release);
     if !is_as_said {

@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 
 use archive::ArchiveError;
 use runtime::confined::ConfinedError;
-use store::{Base, Prefix};
+use store::{Application, Base, Prefix};
 use tree::{BuiltRootError, Root, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
-pub use import::{Init, Source, Told, Wanted, init_of, undo_compression};
+pub use import::{EntryPoint, Init, Source, Told, Wanted, init_of, undo_compression};
 pub use mmdebstrap::{Prepared, adopt, build};
 
 /// Whether a text can be the path of an init; why not.
@@ -83,6 +83,8 @@ pub struct BuiltTemplate {
     pub stop_signal: String,
     /// Process 1 is a systemd.
     pub systemd: bool,
+    /// Process 1 is the small init, which runs this.
+    pub application: Option<Application>,
 }
 
 /// Why there is no new root.
@@ -129,6 +131,8 @@ pub enum RecipeError {
         /// Where it was looked for.
         tried: String,
     },
+    #[error("{because}")]
+    EntryPoint { because: String },
     #[error("its programs are for {is}, and this host is {here}")]
     OtherMachine { is: String, here: &'static str },
     #[error(transparent)]

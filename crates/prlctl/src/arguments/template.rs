@@ -95,6 +95,9 @@ pub struct SourceOptions {
     /// What is started in a container, instead of the init that is found
     #[arg(long, value_name = "PATH", requires = "from", value_parser = init)]
     pub init: Option<String>,
+    /// Run what an image says is to be run, though it has an init
+    #[arg(long, requires = "from", conflicts_with = "init")]
+    pub entry_point: bool,
     /// What asks it to stop, instead of what is known of it: SIGTERM and the like
     #[arg(long, value_name = "SIGNAL", requires = "from", value_parser = stop_signal)]
     pub stop_signal: Option<String>,

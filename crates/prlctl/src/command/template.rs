@@ -39,6 +39,7 @@ fn origin_of(source: &SourceOptions, built_root: Option<PathBuf>) -> Origin {
     let wanted = Wanted {
         init: source.init.clone(),
         stop_signal: source.stop_signal.clone(),
+        entry_point: source.entry_point,
         image: source.image.clone(),
     };
     Origin { from: source.from.clone(), wanted, built_root }

@@ -23,6 +23,7 @@ use super::old::OldRoots;
 use super::protocol::{Channel, Launch};
 use crate::cgroup::Cgroups;
 use crate::confined::{Reach, confined};
+use crate::small_init::SmallInit;
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
 
@@ -123,16 +124,18 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
         cgroups.enter_container().map_err(words("enter the control group"))?;
     }
     cgroups.hold_legacy().map_err(words("make the control groups"))?;
-    let built = ContainerBuilder::new(id, SyscallType::default())
-        .with_root_path(runtime.path.join("state"))
-        .and_then(|builder| {
-            builder
-                .with_console_socket(Some(&console_path))
-                .as_init(&bundle)
-                .with_systemd(false)
-                .with_detach(true)
-                .build()
-        });
+    let mut builder = ContainerBuilder::new(id, SyscallType::default());
+    if let Some(application) = &launch.application {
+        builder = builder.with_executor(SmallInit { application: application.clone() });
+    }
+    let built = builder.with_root_path(runtime.path.join("state")).and_then(|builder| {
+        builder
+            .with_console_socket(Some(&console_path))
+            .as_init(&bundle)
+            .with_systemd(false)
+            .with_detach(true)
+            .build()
+    });
     if cgroups.is_hybrid() {
         cgroups.enter_monitor().map_err(words("leave the control group"))?;
     }

@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Application, ContainerId, GenerationNumber, IdRange, Limits};
 
 /// The longest packet; a console's tail is the longest thing in one.
 const LONGEST: usize = 64 * 1024;
@@ -46,6 +46,8 @@ pub struct Launch {
     pub stop_signal: i32,
     /// Init is a systemd.
     pub is_systemd: bool,
+    /// What the small init runs, which then is PID 1; `init` is only where its program was found.
+    pub application: Option<Application>,
     /// On probation: no restarts, and when the starting command dies, recovery is run.
     pub is_probation: bool,
 }
@@ -117,6 +119,8 @@ pub enum End {
     Rebooted,
     /// Init exited.
     Exited(i32),
+    /// The small init's program ended, with the code that a shell would give.
+    Finished(i32),
     /// Init was killed by a signal.
     Killed(i32),
 }
@@ -127,6 +131,7 @@ impl std::fmt::Display for End {
             End::Halted => write!(f, "it was powered off"),
             End::Rebooted => write!(f, "it rebooted"),
             End::Exited(code) => write!(f, "its init exited with {code}"),
+            End::Finished(code) => write!(f, "its program ended with exit code {code}"),
             End::Killed(signal) => write!(f, "its init was killed by signal {signal}"),
         }
     }

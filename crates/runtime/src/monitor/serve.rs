@@ -207,6 +207,7 @@ impl Monitor {
             monitor,
             stop_signal: self.launch.stop_signal,
             is_systemd: self.launch.is_systemd,
+            is_application: self.launch.application.is_some(),
             started: jiff::Timestamp::now(),
         };
         state::record(&self.prefix, &self.launch.id, &state)
@@ -403,6 +404,7 @@ impl Monitor {
             Some(Exit::Signal(1)) => End::Rebooted,
             Some(Exit::Signal(2)) => End::Halted,
             Some(Exit::Signal(signal)) => End::Killed(signal),
+            Some(Exit::Code(code)) if self.launch.application.is_some() => End::Finished(code),
             Some(Exit::Code(0)) => End::Halted,
             Some(Exit::Code(code)) => End::Exited(code),
             None => End::Halted,

@@ -118,7 +118,8 @@ impl Making {
         if let Some(container) = golden {
             let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
             let said = format!("container {}", container.name);
-            let source = Source::Root { said, root: layers(container, live)? };
+            let root = layers(container, live)?;
+            let source = Source::Root { said, root, entry_point: container.entry_point(live)? };
             // By what it is called another one may be called the next time.
             let path = PathBuf::from(format!("container:{}", container.id()));
             return Ok(Making::Import { path, source, wanted });
@@ -134,18 +135,27 @@ impl Making {
         }
     }
 
+    /// What was said of it, beside what it is.
+    pub(super) fn wanted(&self) -> Wanted {
+        match self {
+            Making::Import { wanted, .. } => wanted.clone(),
+            Making::Busybox | Making::Mmdebstrap(_) | Making::TakeOver(..) => Wanted::default(),
+        }
+    }
+
     /// What can be written down, so that it can be made of the same again; `None`: its path is no text.
     pub(super) fn origin(&self) -> Option<TemplateOrigin> {
         let Making::Import { path, wanted, .. } = self else { return Some(TemplateOrigin::Recipe) };
         let is_container = path.to_str().is_some_and(|text| text.starts_with("container:"));
         // As it is found from anywhere.
         let path = if is_container { path.clone() } else { std::path::absolute(path).ok()? };
-        let Wanted { init, stop_signal, image } = wanted.clone();
+        let Wanted { init, stop_signal, entry_point, image } = wanted.clone();
         Some(TemplateOrigin::From {
             source: path.into_os_string().into_string().ok()?,
             image,
             init,
             stop_signal,
+            entry_point,
         })
     }
 
@@ -166,7 +176,7 @@ impl Making {
 /// What to do about it, where that is not to read what the recipe has said; `recipe` is where that stands.
 pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
     let hint = match error {
-        RecipeError::NoInit { .. } => {
+        RecipeError::NoInit { .. } | RecipeError::EntryPoint { .. } => {
             "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
         }
         RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use tree::{Root, Unpack, Unpacked};
 
 use super::archive::{Stream, limits, tell_left};
-use super::{Told, Wanted};
+use super::{EntryPoint, Told, Wanted};
 use crate::template::{RecipeError, architecture};
 
 /// Bytes after which a signal is heeded.
@@ -61,15 +61,16 @@ pub fn undone(
     Ok(whole)
 }
 
-/// Unpacks the layers into `rootfs`, one over the other; returns how the image names itself.
+/// Unpacks the layers into `rootfs`, one over the other; returns how the image names itself, and what it says is to be run.
 pub fn fill(
     blobs: &Blobs,
     wanted: &Wanted,
     rootfs: &Path,
     told: &mut Told<'_>,
-) -> Result<String, RecipeError> {
+) -> Result<(String, Option<EntryPoint>), RecipeError> {
     let wish = Wish { image: wanted.image.clone(), architecture: machine().to_owned() };
-    let Image { name, layers, .. } = read(blobs, &wish, &mut || (told.goes_on)(Unpacked::default()))?;
+    let Image { name, configuration, layers, .. } =
+        read(blobs, &wish, &mut || (told.goes_on)(Unpacked::default()))?;
     let held =
         |flags: OFlags| rustix::fs::open(rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let failed = |error: rustix::io::Errno| RecipeError::write("open", rootfs, error.into());
@@ -107,7 +108,7 @@ pub fn fill(
         tree.finish().map_err(|source| ArchiveError::Unpack { path: b".".to_vec(), source })
     })??;
     tell_left(&left, told);
-    Ok(tree::escaped(name.as_bytes()))
+    Ok((tree::escaped(name.as_bytes()), EntryPoint::of(configuration)))
 }
 
 fn stream_of(layer: &Layer) -> Result<(Stream, &str), RecipeError> {

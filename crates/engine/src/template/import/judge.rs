@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
+use store::Application;
 use tree::{LayeredRoot, Root, TreeError};
 
+use super::entry_point::EntryPoint;
 use super::{Told, Wanted};
 use crate::template::{BUSYBOX_STOP_SIGNAL, BuiltTemplate, RecipeError, architecture, is_busybox_init};
 
@@ -76,24 +78,12 @@ pub fn init_of(root: &LayeredRoot) -> Result<Option<Init>, TreeError> {
 pub fn judge(
     rootfs: &Path,
     source: String,
+    entry_point: Option<EntryPoint>,
     wanted: &Wanted,
     told: &mut Told<'_>,
 ) -> Result<BuiltTemplate, RecipeError> {
     let root = LayeredRoot::new(Root::open(rootfs)?, None);
-    let found = init_of(&root)?;
-    let init = match (&wanted.init, found) {
-        (None, None) => {
-            return Err(RecipeError::NoInit { tried: INITS.join(", ") });
-        }
-        (Some(path), _) if !root.has_executable(Path::new(path))? => {
-            return Err(RecipeError::NoInit { tried: tree::escaped(path.as_bytes()) });
-        }
-        (Some(path), Some(found)) => Init { path: path.clone(), ..found },
-        (Some(path), None) => {
-            Init { path: path.clone(), stop_signal: "SIGTERM".to_owned(), is_systemd: false }
-        }
-        (None, Some(found)) => found,
-    };
+    let (init, application) = process_one(&root, entry_point, wanted, told)?;
     let machine = machine_of(&root, &init.path)?.unwrap_or_else(|| architecture().to_owned());
     if machine != architecture() && !(machine == "i386" && architecture() == "amd64") {
         return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
@@ -113,7 +103,40 @@ pub fn judge(
         init: init.path,
         stop_signal: wanted.stop_signal.clone().unwrap_or(init.stop_signal),
         systemd: init.is_systemd,
+        application,
     })
+}
+
+/// What is started in a container: the init that somebody has named, or that is there, or the entry point under the small init.
+fn process_one(
+    root: &LayeredRoot,
+    entry_point: Option<EntryPoint>,
+    wanted: &Wanted,
+    told: &mut Told<'_>,
+) -> Result<(Init, Option<Application>), RecipeError> {
+    let found = init_of(root)?;
+    if let Some(path) = &wanted.init {
+        if !root.has_executable(Path::new(path))? {
+            return Err(RecipeError::NoInit { tried: tree::escaped(path.as_bytes()) });
+        }
+        let unknown = || Init { path: String::new(), stop_signal: "SIGTERM".to_owned(), is_systemd: false };
+        return Ok((Init { path: path.clone(), ..found.unwrap_or_else(unknown) }, None));
+    }
+    match (found, entry_point) {
+        (None, None) => Err(RecipeError::NoInit { tried: INITS.join(", ") }),
+        (Some(_), None) if wanted.entry_point => {
+            Err(RecipeError::EntryPoint { because: "it does not say what is to be run".to_owned() })
+        }
+        (Some(found), None) => Ok((found, None)),
+        (Some(found), Some(entry_point)) if !wanted.entry_point && !entry_point.is_chosen => {
+            entry_point.tell_unused(&found, told);
+            Ok((found, None))
+        }
+        (Some(_) | None, Some(entry_point)) => {
+            let init = entry_point.init(root, told)?;
+            Ok((init, Some(entry_point.application)))
+        }
+    }
 }
 
 /// For which machine its programs are, in Debian's words; `None`: that cannot be told.

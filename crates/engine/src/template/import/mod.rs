@@ -4,6 +4,7 @@
 
 mod archive;
 mod directory;
+mod entry_point;
 mod image;
 mod judge;
 
@@ -18,6 +19,7 @@ use tree::{LayeredRoot, Root, Unpacked};
 use super::{BuiltTemplate, RecipeError};
 
 pub use archive::undo_compression;
+pub use entry_point::EntryPoint;
 pub(super) use judge::judge;
 pub use judge::{Init, init_of};
 
@@ -51,6 +53,8 @@ pub enum Source {
         said: String,
         /// Its layers.
         root: LayeredRoot,
+        /// What the container runs, where that is not an init.
+        entry_point: Option<EntryPoint>,
     },
 }
 
@@ -61,6 +65,8 @@ pub struct Wanted {
     pub init: Option<String>,
     /// What stops that, instead of what is found.
     pub stop_signal: Option<String>,
+    /// What an image says is to be run is run, even where it has an init.
+    pub entry_point: bool,
     /// Which image, where there are several: a name with tag, or a digest.
     pub image: Option<String>,
 }
@@ -110,6 +116,7 @@ impl Source {
                 Source::Root {
                     said: format!("directory {}", tree::escaped_path(&path)),
                     root: LayeredRoot::new(Root::from_handle(opened), None),
+                    entry_point: None,
                 }
             });
         }
@@ -148,27 +155,28 @@ impl Source {
         wanted: &Wanted,
         told: &mut Told<'_>,
     ) -> Result<BuiltTemplate, RecipeError> {
-        let source = match self {
+        let (source, entry_point) = match self {
             Source::Archive { path, file } => {
                 let what = archive::fill(file, rootfs, told)?;
-                format!("{what} {}", tree::escaped_path(&path))
+                (format!("{what} {}", tree::escaped_path(&path)), None)
             }
             Source::ImageArchive { path, mut file } => {
                 let compression = archive::compression_of(&mut file)?;
                 let whole = image::undone(file, compression, rootfs, told)?;
                 let blobs = Blobs::of_archive(whole, &mut || (told.goes_on)(Unpacked::default()))?;
-                let name = image::fill(&blobs, wanted, rootfs, told)?;
-                format!("image {name} {}", tree::escaped_path(&path))
+                let (name, entry_point) = image::fill(&blobs, wanted, rootfs, told)?;
+                (format!("image {name} {}", tree::escaped_path(&path)), entry_point)
             }
             Source::Layout { path, handle } => {
-                let name = image::fill(&Blobs::Directory(handle.into()), wanted, rootfs, told)?;
-                format!("image {name} {}", tree::escaped_path(&path))
+                let blobs = Blobs::Directory(handle.into());
+                let (name, entry_point) = image::fill(&blobs, wanted, rootfs, told)?;
+                (format!("image {name} {}", tree::escaped_path(&path)), entry_point)
             }
-            Source::Root { said, root } => {
+            Source::Root { said, root, entry_point } => {
                 directory::fill(&root, rootfs, told)?;
-                said
+                (said, entry_point)
             }
         };
-        judge(rootfs, source, wanted, told)
+        judge(rootfs, source, entry_point, wanted, told)
     }
 }

@@ -146,7 +146,10 @@ impl<'text> Reader<'text> {
             self.missing("from", "what it is made from: an archive, a directory or an image");
             return None;
         };
-        Some(Import { from: PathBuf::from(from), wanted: Wanted { init, stop_signal, image } })
+        Some(Import {
+            from: PathBuf::from(from),
+            wanted: Wanted { init, stop_signal, image, ..Wanted::default() },
+        })
     }
 
     fn mmdebstrap(&mut self) -> Option<Mmdebstrap> {

@@ -57,8 +57,12 @@ fn every_key_is_read() {
     let recipe = read(
         "kind = \"import\"\nfrom = \"/a.tar\"\nimage = \"a:1\"\ninit = \"/i\"\nstop-signal = \"SIGPWR\"\n",
     );
-    let wanted =
-        Wanted { init: Some("/i".into()), stop_signal: Some("SIGPWR".into()), image: Some("a:1".into()) };
+    let wanted = Wanted {
+        init: Some("/i".into()),
+        stop_signal: Some("SIGPWR".into()),
+        image: Some("a:1".into()),
+        ..Wanted::default()
+    };
     assert_eq!(recipe.unwrap(), Recipe::Import(Import { from: "/a.tar".into(), wanted }));
     assert!(read("kind = \"import\"\nfrom = \"container:web01\"").is_ok());
 }
