@@ -3,9 +3,10 @@
 //! The libraries that undo it are C (zstd, xz), and whoever has made the archive waits for a mistake of theirs. So [`decompress`] is run by a process that can
 //! do nothing but read and write what it has open. Memory is bounded whatever the archive asks for.
 
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
 use crate::error::ArchiveError;
+use crate::tar::MOST_AFTER_THE_END;
 
 /// As much memory as undoing it may take, in bytes: `xz -9` wants 65 MiB, and `zstd --long` 128.
 const MEMORY: u64 = 160 * 1024 * 1024;
@@ -89,7 +90,7 @@ pub fn decompress(what: Compression, input: impl Read, output: impl Write) -> io
     let mut output = BufWriter::with_capacity(BUFFER, output);
     let copied = match what {
         Compression::Plain => io::copy(&mut { input }, &mut output),
-        Compression::Gzip => io::copy(&mut flate2::bufread::MultiGzDecoder::new(input), &mut output),
+        Compression::Gzip => gunzip(input, &mut output),
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY, liblzma::stream::CONCATENATED)?;
             io::copy(&mut liblzma::bufread::XzDecoder::new_stream(input, stream), &mut output)
@@ -104,6 +105,39 @@ pub fn decompress(what: Compression, input: impl Read, output: impl Write) -> io
     Ok(copied)
 }
 
+/// One member after the other, and zeros after the last one: what tapes and block devices fill up with, which gzip ignores, too.
+fn gunzip(mut input: impl BufRead, output: &mut impl Write) -> io::Result<u64> {
+    let mut copied = 0;
+    loop {
+        copied += io::copy(&mut flate2::bufread::GzDecoder::new(&mut input), output)?;
+        match input.fill_buf()? {
+            [] => return Ok(copied),
+            [0, ..] => break,
+            [_, ..] => {}
+        }
+    }
+    let mut zeros = 0;
+    loop {
+        let more = input.fill_buf()?;
+        if more.is_empty() {
+            return Ok(copied);
+        }
+        if more.iter().any(|&byte| byte != 0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "there is something else after zeros at its end",
+            ));
+        }
+        let length = more.len();
+        input.consume(length);
+        zeros += length as u64;
+        // Nobody sees a signal meanwhile, and a file of holes has terabytes of them.
+        if zeros > MOST_AFTER_THE_END {
+            return Err(io::Error::other("it goes on after its end"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +150,37 @@ mod tests {
         assert!(of(b"hello").unwrap_err().contains("too short"));
         assert!(of(b"BZh91AY&SY").unwrap_err().contains("bzip2"));
         assert_eq!(of(&[b'x'; 512]), Ok(Compression::Plain), "the first header tells");
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn zeros_after_the_last_member_of_gzip_are_ignored_and_nothing_else_is() {
+        let undone = |parts: &[&[u8]]| {
+            let mut output = Vec::new();
+            decompress(Compression::Gzip, &parts.concat()[..], &mut output).map(|_| output)
+        };
+        let (one, two, zeros) = (gzip(b"one"), gzip(b"two"), vec![0; 300_000]);
+        assert_eq!(undone(&[&one, &two]).unwrap(), b"onetwo");
+        assert_eq!(undone(&[&one, b"\0"]).unwrap(), b"one");
+        assert_eq!(undone(&[&one, &two, &zeros]).unwrap(), b"onetwo");
+        assert!(undone(&[&one, &zeros, b"x"]).unwrap_err().to_string().contains("after zeros"));
+        for wrong in
+            [&[&one[..], b"x"][..], &[&one, &zeros, &two], &[&one, &two[..9]], &[&one[..9]], &[&zeros]]
+        {
+            assert!(undone(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn zeros_without_end_are_refused() {
+        let one = gzip(b"one");
+        let endless = (&one[..]).chain(io::repeat(0));
+        let error = decompress(Compression::Gzip, endless, io::sink()).unwrap_err();
+        assert_eq!(error.to_string(), "it goes on after its end");
     }
 }

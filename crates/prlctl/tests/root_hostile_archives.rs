@@ -219,6 +219,7 @@ refused! {
         gzip(&gzip(&TarMaker::root().file("noise", &noise).finish()))
     }, 21, ["the archive is damaged at byte 512: it is no tar archive"];
     root_gzip_that_goes_on_as_nonsense: |_| [gzip(&TarMaker::root().finish()), vec![b'x'; 600]].concat(), 21, ["the archive cannot be read"];
+    root_gzip_that_goes_on_after_zeros: |_| [gzip(&TarMaker::root().finish()), vec![0; 600], b"x".to_vec()].concat(), 21, ["the archive cannot be read", "something else after zeros"];
     root_no_archive_at_all: |_| b"#!/bin/sh\n".repeat(100), 21, ["it is no tar archive"];
     root_empty_file: |_| Vec::new(), 21, ["it is an empty file"];
     root_zip: |_| b"PK\x03\x04".repeat(200), 21, ["it is a zip archive"];
@@ -324,6 +325,9 @@ contained! {
             if number % 2 == 0 { maker.directory("x").file("x/y", b"x") } else { maker.file("x", b"x") }
         }).finish()
     }, |_, root| assert!(root.join("x").is_file());
+    root_gzip_filled_up_with_zeros: |_| [gzip(&TarMaker::root().finish()), vec![0; 9999]].concat(), |_, root| {
+        assert_eq!(names(&root), ["sbin"]);
+    };
     root_tar_nonsense_after_its_end: |_| [TarMaker::root().finish(), b"\xff".repeat(9999)].concat(), |_, root| {
         assert_eq!(names(&root), ["sbin"]);
     };
