@@ -1,11 +1,11 @@
 //! The entries of one archive, or of one layer of an image, into a tree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::Path;
 
 use rustix::io::Errno;
-use tree::{NewNode, Root, Unpack, UnpackError, Unpacked};
+use tree::{NewNode, Properties, Root, Unpack, UnpackError, Unpacked};
 
 use crate::acl::{self, Who};
 use crate::entry::{Entry, Kind};
@@ -22,8 +22,12 @@ const LONGEST_USER: usize = 256;
 const LONGEST_LIST: usize = 256 * 1024;
 /// `/etc/passwd`.
 const LONGEST_ACCOUNTS: u64 = 4 * 1024 * 1024;
-/// Device nodes that are named in what is told.
+/// Device nodes, and attributes, that are named in what is told.
 const NAMED: usize = 100;
+/// The kernel takes no longer name of an attribute.
+const LONGEST_ATTRIBUTE_NAME: usize = 255;
+/// Where Linux has attributes; see xattr(7).
+const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."];
 
 /// What was in the archive and is not in the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub struct Left {
     pub devices: Vec<Vec<u8>>,
     /// More of them than are named.
     pub more_devices: u64,
+    /// Names of attributes in no namespace that Linux knows, such as macOS gives: some of them, each once.
+    pub attributes: BTreeSet<Vec<u8>>,
+    /// Entries that had any.
+    pub with_attributes: u64,
 }
 
 /// Access lists that have still to be given, since they name users; see [`Lists::give`].
@@ -84,6 +92,22 @@ pub fn unpack<R: Read>(
     Ok(())
 }
 
+impl Left {
+    /// Those that no Linux would take: they say nothing to anybody here, and are no reason to do without the archive.
+    fn take_attributes(&mut self, properties: &mut Properties) {
+        let before = properties.attributes.len();
+        properties.attributes.retain(|name, _| {
+            let name = name.to_bytes();
+            let is_known = NAMESPACES.iter().any(|namespace| name.starts_with(namespace));
+            if !is_known && self.attributes.len() < NAMED {
+                self.attributes.insert(name[..name.len().min(LONGEST_ATTRIBUTE_NAME)].to_owned());
+            }
+            is_known
+        });
+        self.with_attributes += u64::from(properties.attributes.len() < before);
+    }
+}
+
 impl Target<'_> {
     fn make<R: Read>(
         &mut self,
@@ -105,6 +129,7 @@ impl Target<'_> {
             self.lists.waiting.remove(&(own_path.clone(), index));
         }
         let mut properties = entry.properties.clone();
+        self.left.take_attributes(&mut properties);
         let mut waiting = Vec::new();
         let has_lists = !matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_) | Kind::Device);
         for (index, list) in entry.lists.iter().enumerate().filter(|_| has_lists) {

@@ -189,7 +189,7 @@ refused! {
     root_tar_redirect_mark: |_| pax_file(&[("SCHILY.xattr.trusted.overlay.redirect", b"/")]), 21, ["`trusted.overlay.redirect`"];
     root_tar_redirect_mark_of_libarchive: |_| pax_file(&[("LIBARCHIVE.xattr.trusted.overlay.redirect", b"Lw")]), 21, ["`trusted.overlay.redirect`"];
     root_tar_attribute_of_a_hundred_kilobytes: |_| pax_file(&[("SCHILY.xattr.user.x", &vec![b'v'; 100_000])]), 21, ["its attribute `user.x` has 100000 bytes"];
-    root_tar_attribute_that_cannot_be: |_| pax_file(&[("SCHILY.xattr.nonsense", b"v")]), 21, ["`file`", "cannot give its attributes to it"];
+    root_tar_attribute_that_cannot_be: |_| pax_file(&[("SCHILY.xattr.user.", b"v")]), 21, ["`file`", "cannot give its attributes to it"];
     root_tar_access_list_that_is_none: |_| pax_file(&[("SCHILY.acl.access", b"user::rwx,cat::r")]), 21, ["an access list with `cat::r`"];
     root_tar_access_list_for_a_stranger: |_| pax_file(&[("SCHILY.acl.access", b"user::rwx,user:eve:rwx,group::r--,mask::rwx,other::---")]), 21, ["an access list for `eve`, of whom nothing is known"];
     root_tar_sparse_map_that_overlaps: |_| sparse(b"0,3,2,1", b"9", b"data"), 21, ["`file`", "a map of holes that cannot be"];
@@ -278,6 +278,19 @@ contained! {
         assert_eq!(names(&root), ["sbin"]);
         let ran = attacked.import(&TarMaker::root().header(TarHeader::new(b'4', b"dev/sda").number(329, 8, 8)).finish());
         assert!(ran.stderr.contains("1 device nodes are left out (`dev/sda`)"), "{ran}");
+    };
+    root_tar_attributes_of_another_system: |_| {
+        let raw = "SCHILY.xattr.\x1b[2J";
+        pax_file(&[("SCHILY.xattr.com.apple.quarantine", b"x"), ("LIBARCHIVE.xattr.nonsense", b"eA"), (raw, b"x"), ("SCHILY.xattr.user.x", b"kept")])
+    }, |attacked, root| {
+        let mut names = [0; 256];
+        let length = rustix::fs::listxattr(root.join("file"), &mut names[..]).unwrap();
+        assert_eq!(&names[..length], b"user.x\0");
+        let ran = attacked.import(&(0..9).fold(TarMaker::root(), |maker, number| {
+            maker.pax(&[(&format!("SCHILY.xattr.com.apple.{number}"), &b"x"[..])]).file("file", b"")
+        }).finish());
+        let told = "attributes of 9 entries are left out (`com.apple.0`, `com.apple.1`, `com.apple.2`, `com.apple.3`, `com.apple.4` and others): Linux has none of such names";
+        assert_eq!(ran.stderr.matches(told).count(), 1, "{ran}");
     };
     root_tar_headers_in_the_data_of_a_directory: |_| {
         let hidden = TarHeader::new(b'0', b"hidden").finished();

@@ -130,19 +130,26 @@ pub fn limits(rootfs: &Path) -> Result<UnpackLimits, RecipeError> {
     })
 }
 
-/// Says which device nodes were in it.
+/// Says which device nodes were in it, and which attributes.
 pub fn tell_left(left: &Left, told: &mut Told<'_>) {
-    if left.devices.is_empty() {
-        return;
-    }
-    let names: Vec<String> =
-        left.devices.iter().take(5).map(|path| format!("`{}`", tree::escaped(path))).collect();
     let count = left.devices.len() as u64 + left.more_devices;
-    let more = if count > 5 { " and others" } else { "" };
-    (told.note)(&format!(
-        "{count} device nodes are left out ({}{more}): a container gets its own",
-        names.join(", ")
-    ));
+    if count > 0 {
+        let names = some_of(left.devices.iter());
+        (told.note)(&format!("{count} device nodes are left out ({names}): a container gets its own"));
+    }
+    if left.with_attributes > 0 {
+        let (count, names) = (left.with_attributes, some_of(left.attributes.iter()));
+        (told.note)(&format!(
+            "attributes of {count} entries are left out ({names}): Linux has none of such names"
+        ));
+    }
+}
+
+/// The first few, and whether there are more.
+fn some_of<'a>(names: impl ExactSizeIterator<Item = &'a Vec<u8>>) -> String {
+    let more = if names.len() > 5 { " and others" } else { "" };
+    let first: Vec<String> = names.take(5).map(|name| format!("`{}`", tree::escaped(name))).collect();
+    first.join(", ") + more
 }
 
 /// The bytes of an archive, with its compression undone.
