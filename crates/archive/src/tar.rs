@@ -177,7 +177,7 @@ impl<R: Read> Reader<R> {
                 .ok_or_else(|| wrong(format!("its {what} cannot be {number}")))
         };
         let properties = Properties {
-            mode: header.mode().map_err(|_| wrong("its mode is no number".to_owned()))? & 0o7777,
+            mode: mode(header).ok_or_else(|| wrong("its mode is no number".to_owned()))? & 0o7777,
             uid: id("uid", header.uid(), "owner")?,
             gid: id("gid", header.gid(), "group")?,
             modified: match pax.moment("mtime").map_err(wrong)? {
@@ -353,6 +353,15 @@ fn until_nul(mut name: Vec<u8>) -> Vec<u8> {
         name.truncate(nul);
     }
     name
+}
+
+/// Octal digits. One that somebody has left empty is 0, as it is for GNU tar: NULs, or blanks and a NUL; blanks alone are no number to it.
+fn mode(header: &Header) -> Option<u32> {
+    let field: &[u8] = &header.as_old().mode;
+    if field.contains(&0) && field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        return Some(0);
+    }
+    header.mode().ok()
 }
 
 /// Octal digits, or since GNU a number in two's complement, which may be before 1970.

@@ -185,6 +185,8 @@ refused! {
     root_tar_with_a_size_below_zero: |_| TarMaker::root().header(TarHeader::new(b'0', b"x").put(124, &[0xff; 12])).finish(), 46, ["with it there are more than"];
     root_tar_that_breaks_off: |_| TarMaker::root().file("x", b"x").unfinished(), 21, ["it breaks off, without the mark of its end"];
     root_tar_that_breaks_off_in_a_file: |_| TarMaker::root().header(TarHeader::new(b'0', b"x").size(9999)).raw(b"few").unfinished(), 21, ["`x`", "the archive breaks off"];
+    root_tar_mode_of_blanks: |_| TarMaker::root().header(TarHeader::new(b'0', b"x").put(100, b"        ")).finish(), 21, ["`x`", "its mode is no number"];
+    root_tar_mode_of_letters: |_| TarMaker::root().header(TarHeader::new(b'0', b"x").put(100, b"rwxr-xr\0")).finish(), 21, ["`x`", "its mode is no number"];
     root_tar_opaque_mark: |_| pax_file(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")]), 21, ["`file`", "`trusted.overlay.opaque`, which only overlayfs may set"];
     root_tar_redirect_mark: |_| pax_file(&[("SCHILY.xattr.trusted.overlay.redirect", b"/")]), 21, ["`trusted.overlay.redirect`"];
     root_tar_redirect_mark_of_libarchive: |_| pax_file(&[("LIBARCHIVE.xattr.trusted.overlay.redirect", b"Lw")]), 21, ["`trusted.overlay.redirect`"];
@@ -318,6 +320,14 @@ contained! {
         assert_eq!(root.join("su").metadata().unwrap().mode() & 0o7777, 0o6755);
         // Nobody but root gets as far as to it.
         assert_eq!(attacked.host.path("vz/template").metadata().unwrap().mode() & 0o7777, 0o700);
+    };
+    root_tar_without_a_mode: |_| {
+        let empty = |name: &str, field: &[u8; 8]| TarHeader::new(b'0', name.as_bytes()).put(100, field).clone();
+        TarMaker::root().header(&mut empty("nuls", &[0; 8])).header(&mut empty("blanks", b"      \0 ")).finish()
+    }, |_, root| {
+        for name in ["nuls", "blanks"] {
+            assert_eq!(root.join(name).metadata().unwrap().mode() & 0o7777, 0, "{name}");
+        }
     };
     root_tar_sparse_file_of_a_terabyte: |_| sparse(b"0,4", b"1099511627776", b"data"), |_, root| {
         let file = root.join("file").metadata().unwrap();
