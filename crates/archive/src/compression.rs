@@ -36,14 +36,20 @@ impl Compression {
     /// # Errors
     /// What it is, when that is nothing that can be undone.
     pub fn of(bytes: &[u8]) -> Result<Compression, ArchiveError> {
-        let known: [(&[u8], Result<Compression, &'static str>); 8] = [
+        // Its programs are on no list of what we need: whoever has such an image has them, or gets them.
+        if bytes.starts_with(b"hsqs") {
+            return Err(ArchiveError::NoArchive {
+                is: "a squashfs image",
+                instead: "unpack it with `unsquashfs -d DIR FILE`, and name what it makes with `--from DIR`",
+            });
+        }
+        let known: [(&[u8], Result<Compression, &'static str>); 7] = [
             (b"\x1f\x8b", Ok(Compression::Gzip)),
             (b"\xfd7zXZ\0", Ok(Compression::Xz)),
             (b"\x28\xb5\x2f\xfd", Ok(Compression::Zstd)),
             (b"BZh", Err("compressed with bzip2: recompress it with zstd, xz or gzip")),
             (b"\x04\x22\x4d\x18", Err("compressed with lz4: recompress it with zstd, xz or gzip")),
             (b"PK\x03\x04", Err("a zip archive: make a tar archive of what is in it")),
-            (b"hsqs", Err("a squashfs image: unpack it with `unsquashfs`, and name the directory")),
             (b"QFI\xfb", Err("a disk image: mount it, and name the directory")),
         ];
         for (sign, what) in known {
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!(of(b""), Err("it is an empty file".to_owned()));
         assert!(of(b"hello").unwrap_err().contains("too short"));
         assert!(of(b"BZh91AY&SY").unwrap_err().contains("bzip2"));
+        assert_eq!(of(b"hsqs\x05\0\0\0"), Err("it is a squashfs image".to_owned()));
         assert_eq!(of(&[b'x'; 512]), Ok(Compression::Plain), "the first header tells");
     }
 

@@ -13,6 +13,14 @@ pub enum ArchiveError {
     /// It is none, or none of a kind that is known.
     #[error("it is {0}")]
     Unknown(&'static str),
+    /// It is something else, of which a root can be had.
+    #[error("it is {is}")]
+    NoArchive {
+        /// "a squashfs image".
+        is: &'static str,
+        /// What to do with it; a hint.
+        instead: &'static str,
+    },
     /// It breaks off, or has been changed.
     #[error("the archive is damaged at byte {at}: {because}")]
     Damaged {

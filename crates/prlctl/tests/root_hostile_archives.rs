@@ -224,6 +224,7 @@ refused! {
     root_gzip_that_goes_on_after_zeros: |_| [gzip(&TarMaker::root().finish()), vec![0; 600], b"x".to_vec()].concat(), 21, ["the archive cannot be read", "something else after zeros"];
     root_no_archive_at_all: |_| b"#!/bin/sh\n".repeat(100), 21, ["it is no tar archive"];
     root_empty_file: |_| Vec::new(), 21, ["it is an empty file"];
+    root_squashfs: |_| b"hsqs".repeat(200), 21, ["it is a squashfs image", "hint: unpack it with `unsquashfs -d DIR FILE`, and name what it makes with `--from DIR`"];
     root_zip: |_| b"PK\x03\x04".repeat(200), 21, ["it is a zip archive"];
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use archive::ArchiveError;
 use store::{TemplateName, TemplateOrigin};
 
 use super::Origin;
@@ -180,6 +181,7 @@ pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
             "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
         }
         RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),
+        RecipeError::Archive(ArchiveError::NoArchive { instead, .. }) => (*instead).to_owned(),
         RecipeError::Archive(_) => {
             "`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again".to_owned()
         }
