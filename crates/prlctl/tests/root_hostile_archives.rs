@@ -103,6 +103,11 @@ fn pax_file(records: &[(&str, &[u8])]) -> Vec<u8> {
     TarMaker::root().pax(records).file("file", b"data").finish()
 }
 
+/// An image as Incus writes them.
+fn unified() -> TarMaker {
+    TarMaker::new().file("metadata.yaml", b"").executable("rootfs/sbin/init", b"#!/bin/sh\n")
+}
+
 fn sparse(map: &[u8], size: &[u8], data: &[u8]) -> Vec<u8> {
     TarMaker::root()
         .pax(&[
@@ -225,6 +230,19 @@ refused! {
     root_no_archive_at_all: |_| b"#!/bin/sh\n".repeat(100), 21, ["it is no tar archive"];
     root_empty_file: |_| Vec::new(), 21, ["it is an empty file"];
     root_squashfs: |_| b"hsqs".repeat(200), 21, ["it is a squashfs image", "hint: unpack it with `unsquashfs -d DIR FILE`, and name what it makes with `--from DIR`"];
+    root_unified_path_upwards: |_| unified().file("rootfs/../evil", b"x").finish(), 21, ["`rootfs/../evil`", "leads upwards"];
+    root_unified_path_upwards_beside_its_root: |_| unified().file("../evil", b"x").finish(), 21, ["`../evil`", "leads upwards"];
+    root_unified_with_a_root_beside_it: |_| unified().file("etc/passwd", b"").finish(), 21, ["`etc/passwd`", "there is another one in `rootfs/`"];
+    root_unified_hard_link_to_what_is_beside: |_| unified().link(b'1', "rootfs/mine", "metadata.yaml").finish(), 21, ["`rootfs/mine`", "which is not there"];
+    root_unified_root_that_is_a_link: |_| TarMaker::new().file("metadata.yaml", b"").link(b'2', "rootfs", "/").file("rootfs/x", b"").finish(), 21, ["`rootfs`", "its path is that of the top"];
+    root_unified_for_another_machine: |_| {
+        let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+        elf.resize(64, 0);
+        elf[18] = 8;
+        TarMaker::new().file("metadata.yaml", b"architecture: mips\n").executable("rootfs/sbin/init", &elf).finish()
+    }, 21, ["its programs are for mips, and this host is"];
+    root_incus_backup: |_| TarMaker::new().directory("backup").file("backup/index.yaml", b"name: web01\n").executable("backup/container/rootfs/sbin/init", b"#!/bin/sh\n").finish(), 21, ["it is a backup of Incus or LXD", "hint: make an image", "incus publish"];
+    root_rootfs_without_metadata: |_| TarMaker::new().executable("rootfs/sbin/init", b"#!/bin/sh\n").finish(), 21, ["it has no init"];
     root_zip: |_| b"PK\x03\x04".repeat(200), 21, ["it is a zip archive"];
 }
 
@@ -351,6 +369,15 @@ contained! {
     }, |_, root| assert!(root.join("x").is_file());
     root_gzip_filled_up_with_zeros: |_| [gzip(&TarMaker::root().finish()), vec![0; 9999]].concat(), |_, root| {
         assert_eq!(names(&root), ["sbin"]);
+    };
+    root_unified_link_out: |attacked| {
+        unified().link(b'2', "rootfs/out", &attacked.at("@/file")).file("rootfs/out", b"mine").link(b'2', "rootfs/up", "../../..").file("rootfs/up/x", b"x").finish()
+    }, |_, root| assert_eq!((read(root.join("out")), read(root.join("x"))), ("mine".into(), "x".into()));
+    root_tar_with_a_directory_rootfs: |_| TarMaker::new().directory("rootfs").file("rootfs/x", b"x").executable("sbin/init", b"#!/bin/sh\n").finish(), |_, root| {
+        assert_eq!(read(root.join("rootfs/x")), "x");
+    };
+    root_tar_with_a_backup_in_it: |_| TarMaker::root().file("backup/index.yaml", b"x").file("metadata.yaml", b"").file("rootfs/x", b"").finish(), |_, root| {
+        assert!(root.join("backup/index.yaml").exists() && root.join("rootfs/x").exists());
     };
     root_tar_nonsense_after_its_end: |_| [TarMaker::root().finish(), b"\xff".repeat(9999)].concat(), |_, root| {
         assert_eq!(names(&root), ["sbin"]);

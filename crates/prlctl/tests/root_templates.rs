@@ -259,6 +259,53 @@ fn root_versions_that_nobody_uses_are_collected_and_others_stay() {
     assert!(!one.exists() && three.exists());
 }
 
+/// A root with two names of one file, a named access list, and a device node, packed by GNU tar.
+fn packed(host: &RealHost, line: &str) {
+    let make = "mkdir -p root/sbin root/etc root/dev && cd root && printf '#!/bin/sh\\n' >sbin/init && chmod 755 sbin/init && ln sbin/init sbin/again && chmod 750 . && \
+                printf 'ID=centos\\nVERSION_ID=7\\n' >etc/os-release && chown 7:8 etc/os-release && mknod dev/null c 1 3 && \
+                echo anna:x:1000:1000::/:/bin/sh >etc/passwd && ln -s /etc/passwd etc/link && cd .. && ";
+    let ran = std::process::Command::new("sh")
+        .args(["-ec", &format!("{make}{line}")])
+        .current_dir(host.prefix())
+        .status();
+    assert!(ran.unwrap().success(), "{line}");
+}
+
+fn is_packed(root: &std::path::Path) {
+    let look = |path: &str| std::fs::symlink_metadata(root.join(path)).unwrap();
+    assert_eq!(look(".").mode() & 0o7777, 0o750);
+    assert_eq!((look("sbin/init").ino(), look("sbin/init").nlink()), (look("sbin/again").ino(), 2));
+    assert_eq!((look("etc/os-release").uid(), look("etc/os-release").gid()), (7, 8));
+    assert_eq!(std::fs::read_link(root.join("etc/link")).unwrap(), PathBuf::from("/etc/passwd"));
+    no_devices(root);
+    let mut names: Vec<_> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["dev", "etc", "sbin"]);
+}
+
+/// However it was packed: `metadata.yaml` before or after all of the root, which has thousands of entries.
+#[test]
+fn root_an_image_of_incus_is_a_template() {
+    let Some(host) = new_host() else { return };
+    let pack = "echo architecture: x86_64 >metadata.yaml; mkdir templates; echo x >templates/hostname.tpl; mv root rootfs; \
+                tar -czf first.tar.gz metadata.yaml rootfs templates; (cd rootfs/etc && seq -f 'n%g' 3000 | xargs touch); \
+                tar -cf last.tar ./rootfs ./templates ./metadata.yaml";
+    packed(&host, pack);
+    for (name, what) in [("first.tar.gz", "unified image tar.gz "), ("last.tar", "unified image tar ")] {
+        let path = host.path(name).display().to_string();
+        let ran = vzpkg(&host, &["create", "cache", "mine", "--from", &path]);
+        assert_eq!(ran.code, 0, "{ran}");
+        assert!(ran.stderr.contains("its `rootfs` is taken, and its templates of files are not"), "{ran}");
+        is_packed(&host.path("vz/template/mine/latest/rootfs"));
+        let json: serde_json::Value = serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap();
+        let of = |source: &serde_json::Value| source.as_str().is_some_and(|source| source.starts_with(what));
+        assert!(json.as_array().unwrap().iter().any(|version| of(&version["source"])), "{json}");
+    }
+}
+
 #[test]
 fn root_a_containers_root_is_a_template_for_others() {
     let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };

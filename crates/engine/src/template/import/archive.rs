@@ -7,12 +7,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use ::archive::{ArchiveError, Compression, Left, Lists, MOST_AFTER_THE_END, Reader, Target};
+use ::archive::{ArchiveError, Compression, Left, Lists, MOST_AFTER_THE_END, Place, Reader, Target};
 use runtime::confined::{Reach, confined};
 use rustix::fs::{Mode, OFlags};
 use tree::{Root, Unpack, UnpackLimits};
 
-use super::Told;
+use super::{Told, unified};
 use crate::template::RecipeError;
 
 /// The command, which nobody types.
@@ -26,17 +26,32 @@ const MOST_ENTRIES: u64 = 20_000_000;
 /// Of what the process that undoes compression says when it fails.
 const LONGEST_WORDS: u64 = 4096;
 
-/// Unpacks the archive into `rootfs`; returns what it was.
-pub fn fill(mut file: File, rootfs: &Path, told: &mut Told<'_>) -> Result<&'static str, RecipeError> {
+/// Unpacks the archive into `rootfs`, or what is in `rootfs/` of one that `is_perhaps_unified`; returns what it was.
+pub fn fill(
+    mut file: File,
+    is_perhaps_unified: bool,
+    rootfs: &Path,
+    told: &mut Told<'_>,
+) -> Result<String, RecipeError> {
     let compression = compression_of(&mut file)?;
+    let is_unified =
+        is_perhaps_unified && unified::is_unified(&file, compression, limits(rootfs)?.bytes, told)?;
     let mut stream = Stream::open(file, compression, 0, u64::MAX)?;
-    unpack_root(&mut stream, rootfs, told)?;
-    Ok(match compression {
+    if is_unified {
+        unpack_root(&mut stream, rootfs, told, &mut unified::place)?;
+        (told.note)(
+            "it is an image of Incus or LXD: its `rootfs` is taken, and its templates of files are not",
+        );
+    } else {
+        unpack_root(&mut stream, rootfs, told, &mut |entry| Ok(Some(entry.path.clone())))?;
+    }
+    let what = match compression {
         Compression::Plain => "tar",
         Compression::Gzip => "tar.gz",
         Compression::Xz => "tar.xz",
         Compression::Zstd => "tar.zst",
-    })
+    };
+    Ok(if is_unified { format!("unified image {what}") } else { what.to_owned() })
 }
 
 /// Told by what it begins with; the file is at its beginning then.
@@ -55,10 +70,12 @@ pub enum Holds {
     Root,
     /// An image: `index.json`, `manifest.json`, `blobs`.
     Image,
+    /// A root in `rootfs/`, perhaps: see [`unified`].
+    PerhapsUnified,
 }
 
 /// Names at the top of an archive that tell what it is of; most often the first does.
-const OF_A_ROOT: [&[u8]; 15] = [
+pub const OF_A_ROOT: [&[u8]; 15] = [
     b"bin", b"boot", b"dev", b"etc", b"home", b"lib", b"lib64", b"opt", b"proc", b"root", b"run", b"sbin",
     b"srv", b"usr", b"var",
 ];
@@ -71,10 +88,10 @@ const MOST_BYTES_LOOKED_AT: u64 = 256 * 1024 * 1024;
 pub fn holds(file: &File, compression: Compression) -> Result<Holds, RecipeError> {
     let stream = Stream::open(file.try_clone().map_err(ArchiveError::Read)?, compression, 0, u64::MAX)?;
     let mut reader = Reader::new(stream.take(MOST_BYTES_LOOKED_AT), u64::MAX);
+    let (mut has_rootfs, mut has_metadata, mut is_all_backup) = (false, false, true);
     for _ in 0..MOST_LOOKED_AT {
         let Ok(Some(entry)) = reader.next_entry() else { break };
-        let mut names =
-            entry.path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".");
+        let mut names = unified::names(&entry.path);
         let Some(top) = names.next() else { continue };
         if OF_A_ROOT.contains(&top) {
             return Ok(Holds::Root);
@@ -84,12 +101,30 @@ pub fn holds(file: &File, compression: Compression) -> Result<Holds, RecipeError
         if OF_AN_IMAGE.contains(&top) || is_layer {
             return Ok(Holds::Image);
         }
+        is_all_backup &= top == b"backup";
+        if is_all_backup && names.eq([b"index.yaml"]) {
+            return Err(ArchiveError::NoArchive {
+                is: "a backup of Incus or LXD, not an image",
+                instead: "make an image of the container there with `incus publish`, and take what `incus image export` writes",
+            }
+            .into());
+        }
+        has_rootfs |= top == unified::ROOT;
+        has_metadata |= top == unified::METADATA;
+        if has_rootfs && has_metadata {
+            break;
+        }
     }
-    Ok(Holds::Root)
+    Ok(if has_rootfs { Holds::PerhapsUnified } else { Holds::Root })
 }
 
 /// All entries of a stream into `rootfs`, by a thread that can reach nothing else.
-fn unpack_root(stream: &mut Stream, rootfs: &Path, told: &mut Told<'_>) -> Result<(), RecipeError> {
+fn unpack_root(
+    stream: &mut Stream,
+    rootfs: &Path,
+    told: &mut Told<'_>,
+    place: Place<'_>,
+) -> Result<(), RecipeError> {
     let held =
         |flags: OFlags| rustix::fs::open(rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let failed = |error: rustix::io::Errno| RecipeError::write("open", rootfs, error.into());
@@ -103,9 +138,7 @@ fn unpack_root(stream: &mut Stream, rootfs: &Path, told: &mut Told<'_>) -> Resul
         let mut lists = Lists::default();
         let mut target =
             Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
-        ::archive::unpack(&mut Reader::new(&mut *stream, limits.bytes), &mut target, &mut |entry| {
-            Ok(Some(entry.path.clone()))
-        })?;
+        ::archive::unpack(&mut Reader::new(&mut *stream, limits.bytes), &mut target, place)?;
         lists.give(&mut tree, &root)?;
         tree.finish().map_err(|source| ArchiveError::Unpack { path: b".".to_vec(), source })?;
         Ok(())

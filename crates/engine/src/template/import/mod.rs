@@ -7,6 +7,7 @@ mod directory;
 mod entry_point;
 mod image;
 mod judge;
+mod unified;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -32,6 +33,8 @@ pub enum Source {
         path: PathBuf,
         /// From its first byte.
         file: File,
+        /// Its root is in `rootfs/`, perhaps: what is read tells.
+        is_perhaps_unified: bool,
     },
     /// An image of layers in an archive.
     ImageArchive {
@@ -102,7 +105,8 @@ impl Source {
             let mut file = File::from(opened);
             let compression = archive::compression_of(&mut file)?;
             return Ok(match archive::holds(&file, compression)? {
-                archive::Holds::Root => Source::Archive { path, file },
+                archive::Holds::Root => Source::Archive { path, file, is_perhaps_unified: false },
+                archive::Holds::PerhapsUnified => Source::Archive { path, file, is_perhaps_unified: true },
                 archive::Holds::Image => Source::ImageArchive { path, file },
             });
         }
@@ -156,8 +160,8 @@ impl Source {
         told: &mut Told<'_>,
     ) -> Result<BuiltTemplate, RecipeError> {
         let (source, entry_point) = match self {
-            Source::Archive { path, file } => {
-                let what = archive::fill(file, rootfs, told)?;
+            Source::Archive { path, file, is_perhaps_unified } => {
+                let what = archive::fill(file, is_perhaps_unified, rootfs, told)?;
                 (format!("{what} {}", tree::escaped_path(&path)), None)
             }
             Source::ImageArchive { path, mut file } => {
