@@ -286,6 +286,21 @@ fn is_packed(root: &std::path::Path) {
     assert_eq!(names, ["dev", "etc", "sbin"]);
 }
 
+/// What lies in `/vz/template/cache` of an OpenVZ host: a root from its top, with `./` before each name.
+#[test]
+fn root_a_cache_of_openvz_is_a_template() {
+    let Some(host) = new_host() else { return };
+    packed(&host, "tar --numeric-owner -C root -czf centos-7-x86_64.tar.gz .");
+    let path = host.path("centos-7-x86_64.tar.gz").display().to_string();
+    let ran = vzpkg(&host, &["create", "cache", "centos-7-x86_64", "--from", &path]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("1 device nodes are left out (`./dev/null`)"), "{ran}");
+    is_packed(&host.path("vz/template/centos-7-x86_64/latest/rootfs"));
+    let json: serde_json::Value = serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap();
+    assert!(json[0]["source"].as_str().unwrap().starts_with("tar.gz "), "{json}");
+    host.ok(["create", "web01", "--ostemplate", "centos-7-x86_64"]);
+}
+
 /// However it was packed: `metadata.yaml` before or after all of the root, which has thousands of entries.
 #[test]
 fn root_an_image_of_incus_is_a_template() {
