@@ -256,6 +256,8 @@ fn root_configuration_of_packages_is_marked_in_debian() {
         lines,
         [
             "Mc /etc/adduser.conf  contents",
+            // Whose minutes are this container's.
+            "Mc /etc/crontab  contents",
             &format!("Dc /etc/deluser.conf  ({})", deleted_size(&host)),
             "M  /etc/fstab  contents",
             "Mc /etc/host.conf  mode",
