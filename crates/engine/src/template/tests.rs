@@ -156,8 +156,8 @@ fn recipe_is_ended_with_all_of_its_processes_when_somebody_wants_it() {
     let directory = tempfile::tempdir().unwrap();
     let (interrupt, told) = std::io::pipe().unwrap();
     let mut told = Some(told);
-    // Half a line, too: what is waited for is its end.
-    let script = "echo 'I: begun'; printf half; sleep 1000 & echo $! >\"$2/pid\"; sleep 1000";
+    // It has said who is to end before it is ended. Half a line, too: what is waited for is its end.
+    let script = "sleep 1000 & echo $! >\"$2/pid\"; echo 'I: begun'; printf half; sleep 1000";
     let pid = directory.path().join("pid");
     let mut progress = |_: &str| drop(told.take());
     let began = Instant::now();
@@ -166,11 +166,11 @@ fn recipe_is_ended_with_all_of_its_processes_when_somebody_wants_it() {
     let result = run(script, directory, &bookworm(), interrupt, &mut progress, &mut Vec::new());
     assert!(matches!(result, Err(RecipeError::Interrupted)), "{result:?}");
     assert!(began.elapsed() < Duration::from_secs(20));
-    if let Ok(pid) = fs::read_to_string(pid) {
-        while Path::new("/proc").join(pid.trim()).exists() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{pid} goes on");
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
+    let pid = fs::read_to_string(pid).unwrap();
+    assert!(!pid.trim().is_empty());
+    while Path::new("/proc").join(pid.trim()).exists() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{pid} goes on");
+        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
 
