@@ -47,6 +47,8 @@ pub enum Code {
     NoSpace,
     /// 50: a mount failed.
     MountFailed,
+    /// 70: the package manager of a container failed.
+    PackageManager,
     /// 82: a sample of a configuration that is not there, or cannot be used.
     BadSample,
     /// 85: a record of the container cannot be read.
@@ -83,6 +85,7 @@ impl Code {
             Code::Exists => 44,
             Code::NoSpace => 46,
             Code::MountFailed => 50,
+            Code::PackageManager => 70,
             Code::BadSample => 82,
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
@@ -112,6 +115,7 @@ impl Code {
             Code::Exists => "exists",
             Code::NoSpace => "no-space",
             Code::MountFailed => "mount-failed",
+            Code::PackageManager => "package-manager",
             Code::BadSample => "bad-sample",
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",

@@ -19,6 +19,8 @@ pub enum Second<'a> {
     Container(&'a str),
     /// A copy beside its place in this container.
     Copy(&'a str),
+    /// What the package manager of this container was doing.
+    Packages(&'a str),
     /// Several of these.
     Containers,
 }
@@ -116,6 +118,9 @@ impl Host {
                 format!("nothing of `{name}` was changed, but `.reroot-restore-…` may lie beside the target"),
                 format!("{}, and takes that away", self.begins_again()),
             ),
+            Second::Packages(name) => {
+                (format!("the package manager of `{name}` may still be at work"), self.begins_again())
+            }
             Second::Containers => (
                 "each CT runs, is stopping or is stopped; nothing in them was changed".to_owned(),
                 "`prlctl list -a` tells which".to_owned(),

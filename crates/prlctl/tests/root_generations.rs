@@ -110,8 +110,19 @@ fn root_templates_in_ve_conf_follow_the_live_root() {
     };
     let text = std::fs::read_to_string(&conf).unwrap();
     host.write(&below, &(text + "TEMPLATES=\"apache php\"\n"), 0o600);
-    host.ok(["reinstall", "web01"]);
-    assert_eq!(templates(), "TEMPLATES=\"\"", "nothing is installed in a new root");
+    host.run(["reinstall", "web01"]).failed(
+        21,
+        &[
+            "TEMPLATES names apache, php, and the template has no package manager that is known",
+            "nothing was changed",
+            "--skip-app-templates` does without",
+        ],
+    );
+    assert_eq!(templates(), "TEMPLATES=\"apache php\"");
+    let ran = host.run(["reinstall", "web01", "--skip-app-templates"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("`vzpkg install web01 apache php` does"), "{ran}");
+    assert_eq!(templates(), "TEMPLATES=\"\"", "nothing is installed in the new root");
     host.ok(["reinstall", "web01", "--undo"]);
     assert_eq!(templates(), "TEMPLATES=\"apache php\"");
     host.ok(["generation-switch", "web01", "2"]);

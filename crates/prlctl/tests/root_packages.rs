@@ -1,9 +1,10 @@
 //! `prlctl reinstall --keep packages` where packages are really installed, and of the records of rpm.
 
 use std::process::Command;
+use std::time::Duration;
 
 use testkit::RealHost;
-use testkit::real_host::not_run_here;
+use testkit::real_host::{Ran, not_run_here};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
 
@@ -27,8 +28,8 @@ fn repository(host: &RealHost, name: &str, after: &str) {
     assert!(made.success());
 }
 
-/// A running Debian that has installed a package by hand from a repository of its own, and has a route: what the script takes for a network.
-fn with_packages(after: &str) -> Option<RealHost> {
+/// A running Debian that has a repository with the package `by-hand`, and nothing else.
+fn with_repository(after: &str) -> Option<RealHost> {
     let host = RealHost::with_debian(PROGRAM)?;
     if Command::new("dpkg-deb").arg("--version").output().is_err() {
         not_run_here(PROGRAM.as_ref(), "there is no dpkg-deb");
@@ -45,8 +46,17 @@ fn with_packages(after: &str) -> Option<RealHost> {
     host.ok(["start", "web01", "--wait"]);
     host.exec(
         "web01",
-        "echo 'deb [trusted=yes] file:/srv/repository ./' > /etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*; \
-         printf '[Unit]\\nBefore=multi-user.target\\n[Service]\\nType=oneshot\\nExecStart=/sbin/ip route add default dev lo\\n\
+        "echo 'deb [trusted=yes] file:/srv/repository ./' > /etc/apt/sources.list; rm -f /etc/apt/sources.list.d/*",
+    );
+    Some(host)
+}
+
+/// The same when it has installed the package by hand, and has a route: what the script takes for a network.
+fn with_packages(after: &str) -> Option<RealHost> {
+    let host = with_repository(after)?;
+    host.exec(
+        "web01",
+        "printf '[Unit]\\nBefore=multi-user.target\\n[Service]\\nType=oneshot\\nExecStart=/sbin/ip route add default dev lo\\n\
          [Install]\\nWantedBy=multi-user.target\\n' > /etc/systemd/system/route.service; systemctl --quiet enable --now route; \
          apt-get -q update; apt-get -q -y install by-hand; cat /opt/by-hand",
     );
@@ -97,6 +107,121 @@ fn root_packages_that_cannot_be_installed_are_told_and_undo_nothing() {
         host.exec("web01", "systemctl is-system-running --wait || :; ls /old/opt/by-hand"),
         "running\n/old/opt/by-hand"
     );
+}
+
+/// What keeps the repository in a new root.
+const KEEP_REPOSITORY: [&str; 6] = ["reinstall", "web01", "--keep", "/srv/repository", "--keep", "/etc/apt"];
+
+/// `TEMPLATES` of the container.
+fn templates(host: &RealHost) -> String {
+    let text = std::fs::read_to_string(host.area("web01").join("ve.conf")).expect("it can be read");
+    let line = text.lines().find_map(|line| line.strip_prefix("TEMPLATES="));
+    line.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// Runs `vzpkg`.
+fn vzpkg(host: &RealHost, words: &[&str]) -> Ran {
+    Ran::within(host.vzpkg().args(words), Duration::from_secs(120)).expect("it ends")
+}
+
+#[test]
+fn root_applications_are_installed_remembered_and_brought_back() {
+    let Some(host) = with_repository("exit 0") else { return };
+    let ran = vzpkg(&host, &["install", "web01", "by-hand"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(templates(&host), "by-hand");
+    assert_eq!(vzpkg(&host, &["list", "web01"]).stdout, "PACKAGE\nby-hand\n");
+    // One that is there is no mistake, and is not named twice.
+    assert_eq!(vzpkg(&host, &["install", "web01", "by-hand", "by-hand"]).code, 0);
+    assert_eq!(templates(&host), "by-hand");
+
+    let plan = host.ok(["reinstall", "web01", "--dry-run"]);
+    assert!(plan.contains("install by-hand: TEMPLATES"), "{plan}");
+    host.script("etc/vz/conf/vps.configure", "#!/bin/sh\ncp /opt/by-hand /srv/seen-by-the-script\n");
+    let ran = host.run(KEEP_REPOSITORY);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("applications: by-hand have been installed"), "{ran}");
+    assert_eq!(host.exec("web01", "cat /opt/by-hand /srv/seen-by-the-script"), "installed\ninstalled");
+    assert_eq!(templates(&host), "by-hand");
+
+    // Each root has its own.
+    let ran = vzpkg(&host, &["remove", "web01", "by-hand", "never-was"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(templates(&host), "");
+    assert_eq!(host.exec("web01", "ls /opt 2>/dev/null || :"), "");
+    host.ok(["reinstall", "web01", "--undo"]);
+    assert_eq!(templates(&host), "by-hand");
+
+    // A stopped container is started for it, and stopped again.
+    host.ok(["stop", "web01"]);
+    let ran = host.run(KEEP_REPOSITORY);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(host.ok(["status", "web01"]).contains("stopped"));
+    assert_eq!(templates(&host), "by-hand");
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /opt/by-hand"), "installed");
+}
+
+#[test]
+fn root_applications_that_cannot_be_installed_lose_no_list() {
+    // It can be installed in the old root, and in the new one it cannot.
+    let Some(host) = with_repository("[ ! -e /old/etc ] || { echo not here; exit 7; }") else { return };
+    vzpkg(&host, &["install", "web01", "no-such-package"])
+        .failed(70, &["no-such-package", "TEMPLATES names what it named before"]);
+    assert_eq!(templates(&host), "");
+    assert_eq!(vzpkg(&host, &["install", "web01", "by-hand"]).code, 0);
+    vzpkg(&host, &["install", "web01", "no-such-package"]).failed(70, &["no-such-package"]);
+    assert_eq!(templates(&host), "by-hand");
+    vzpkg(&host, &["install", "web01", "$(reboot)"])
+        .failed(21, &["`$(reboot)` is not the name of a package"]);
+
+    host.run(KEEP_REPOSITORY).failed(
+        94,
+        &[
+            "by-hand could not be installed in the new root",
+            "not here",
+            "runs on its old root",
+            "--skip-app-templates",
+        ],
+    );
+    assert_eq!(templates(&host), "by-hand");
+    assert_eq!(host.exec("web01", "cat /opt/by-hand"), "installed");
+
+    let ran = host.run([&KEEP_REPOSITORY[..], &["--skip-app-templates"]].concat());
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("`vzpkg install web01 by-hand` does"), "{ran}");
+    assert_eq!(templates(&host), "");
+    host.ok(["reinstall", "web01", "--undo"]);
+    assert_eq!(templates(&host), "by-hand");
+    // What was ended half-way is brought to its end.
+    host.exec("web01", "dpkg --unpack /srv/repository/by-hand.deb");
+    assert_eq!(vzpkg(&host, &["install", "web01"]).code, 0);
+    assert_eq!(host.exec("web01", "dpkg-query -W -f '${Status}' by-hand"), "install ok installed");
+
+    host.ok(["stop", "web01"]);
+    vzpkg(&host, &["install", "web01", "by-hand"]).failed(31, &["does not run", "prlctl start web01"]);
+}
+
+/// A root that `vps.reinstall` has made is its own; where it declines, the one from the template gets what the old one had.
+#[test]
+fn root_applications_are_not_put_into_a_root_of_vps_reinstall() {
+    let Some(host) = with_repository("exit 0") else { return };
+    assert_eq!(vzpkg(&host, &["install", "web01", "by-hand"]).code, 0);
+    let script = "etc/vz/conf/vps.reinstall";
+    host.script(
+        script,
+        "#!/bin/sh\nmkdir -p \"$VE_PRIVATE_TMP\"; cp -a \"$OSTEMPLATE_ROOT\"/. \"$VE_PRIVATE_TMP\"\n",
+    );
+    let ran = host.run(KEEP_REPOSITORY);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("applications of the old root that were not installed: by-hand"), "{ran}");
+    assert_eq!(templates(&host), "");
+    host.ok(["reinstall", "web01", "--undo"]);
+    host.script(script, "#!/bin/sh\nexit 128\n");
+    let ran = host.run(KEEP_REPOSITORY);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert_eq!(templates(&host), "by-hand");
+    assert_eq!(host.exec("web01", "cat /opt/by-hand"), "installed");
 }
 
 /// A busybox in which a shell has made something as root of the host: `$1` is its root, `$2` the test data.

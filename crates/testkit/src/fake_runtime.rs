@@ -7,8 +7,9 @@
 //!
 //! What no caller may do (start what runs, unmount what is seen) is a *violation*, kept in the world for the test to find.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -502,10 +503,14 @@ impl Runtime for FakeRuntime {
         let exit = self.call(id, "run_inside", "", |world| {
             let known = container(world, id);
             let running = known.running.clone().ok_or_else(not_running)?;
-            let environment = script.environment.iter().cloned().collect();
+            let environment: HashMap<String, String> = script.environment.iter().cloned().collect();
             let directory = self.prefix.area_dir(id).join("generations");
             let place = Place::Inside { generations: &directory, running: &running, mounts: &known.mounts };
-            let text = String::from_utf8_lossy(script.text);
+            let text: Cow<'_, str> = match environment.get("PACKAGES") {
+                // What it executes then is a package manager.
+                Some(names) => names.split(' ').map(|name| format!("write /opt/{name} yes\n")).collect(),
+                None => String::from_utf8_lossy(script.text),
+            };
             match fake_script::run(&text, &environment, &place, sink)? {
                 Ended::Exit(exit) => Ok(Some(exit)),
                 Ended::OutOfTime => Ok(None),

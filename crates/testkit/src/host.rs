@@ -71,7 +71,7 @@ impl Default for TestHost {
 }
 
 impl TestHost {
-    /// With the templates `mini` and `maxi` (another distribution, with a machine-id), and no container.
+    /// With the templates `mini` and `maxi` (another distribution, with a machine-id and a package manager), and no container.
     pub fn new() -> TestHost {
         assert!(
             rustix::process::geteuid().is_root(),
@@ -86,7 +86,7 @@ impl TestHost {
         prefix.ensure().expect("an empty prefix can be prepared");
         let host = TestHost { prefix, _directory: Some(directory), told: Rc::default() };
         host.publish("mini", 1, false, &[]);
-        host.publish("maxi", 1, true, &[("etc/machine-id", "0123\n")]);
+        host.publish("maxi", 1, true, &[("etc/machine-id", "0123\n"), ("usr/bin/apt-get", "apt-get\n")]);
         host
     }
 
@@ -305,6 +305,7 @@ pub fn reinstall_options() -> reinstall::Options {
         password: None,
         health: None,
         allow_degraded: false,
+        skip_applications: false,
         drop_failed: false,
         template: None,
         timeout: 10,

@@ -346,7 +346,14 @@ impl Scene<'_> {
             return Ok(());
         }
         let before = Before::of(self.prefix, self.name)?;
-        let ran = (self.prlctl)(&["reinstall", self.name, "--skipscripts", "--lock-wait", "60"]);
+        let ran = (self.prlctl)(&[
+            "reinstall",
+            self.name,
+            "--skipscripts",
+            "--skip-app-templates",
+            "--lock-wait",
+            "60",
+        ]);
         if ran.code != 0 {
             return Err(unusable(ran.to_string()));
         }

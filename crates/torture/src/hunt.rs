@@ -368,6 +368,7 @@ impl Field<'_> {
         store::atomic::replace(&conf, text.as_bytes(), 0o600).map_err(std::io::Error::other)?;
         let before = Before::of(&world.prefix, &name)?;
         let mut command = world.command(scenario, &name);
+        command.arg("--skip-app-templates");
         let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
             let text = seen.describe();
             let is_live = !seen.is_after && text.starts_with("rename") && text.ends_with(", live)");

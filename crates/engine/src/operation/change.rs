@@ -132,6 +132,9 @@ pub struct Making {
     /// What else is kept.
     #[serde(default)]
     pub keep: Vec<Keep>,
+    /// Packages to install in it, of which the new root's record then tells.
+    #[serde(default)]
+    pub applications: Vec<String>,
     /// `vps.configure` is run.
     pub is_configured: bool,
     /// What says whether the new root does what it is for: a shell line that exits with 0 then.

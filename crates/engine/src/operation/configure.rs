@@ -19,6 +19,7 @@ use crate::scripts::HostScript;
 /// # Errors
 /// [`Code::ReinstallFailed`] when one of them fails.
 pub fn configure(work: &mut ChangeWork<'_>) -> Result<()> {
+    super::applications::install(work)?;
     install_packages(work)?;
     let is_configured = work.plan.making.as_ref().is_some_and(|making| making.is_configured);
     if is_configured && let Some(script) = work.plan.scripts.configure.take() {

@@ -231,6 +231,9 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     if change.is_tried {
         steps.push(("probation", verdict(making, is_running)));
     }
+    if !making.applications.is_empty() {
+        steps.push(("configure", format!("install {}: TEMPLATES", making.applications.join(", "))));
+    }
     let mut scripts: Vec<&str> = if making.is_configured { vec!["vps.configure"] } else { Vec::new() };
     scripts.extend(making.scripts.iter().chain(&making.old_scripts).map(String::as_str));
     steps.push((

@@ -87,6 +87,7 @@ fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Ch
             base: record.base,
             is_by_script: false,
             is_flattened: true,
+            applications: Vec::new(),
             carries_users: false,
             keep: Vec::new(),
             is_configured: false,

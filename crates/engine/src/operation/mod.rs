@@ -11,6 +11,7 @@
 //! before the first step. Whether the commit happened is asked of the disk. Recovery is this same code, run by whatever command next opens the
 //! container, by the monitor of a root on probation when its command dies, and at boot.
 
+pub mod applications;
 mod build;
 mod carry;
 pub mod change;

@@ -8,7 +8,7 @@ use tree::{Kind as EntryKind, LayeredRoot, Root as TreeRoot};
 use super::change::{Change, Making, REINSTALL, REINSTALL_BY_SCRIPT};
 use super::keep::measure;
 use super::report::Report;
-use super::{Outcome, Passwords, expire, health, password, run};
+use super::{Outcome, Passwords, applications, expire, health, password, run};
 use crate::accounts::GivenPassword;
 use crate::cloud_init::{self, UserData};
 use crate::error::{Code, Failure, Result};
@@ -41,6 +41,8 @@ pub struct Options {
     pub password: Option<GivenPassword>,
     /// What says whether the new root does what it is for; empty: nothing does, whatever the configuration says.
     pub health: Option<String>,
+    /// What `TEMPLATES` names is not installed in the new root.
+    pub skip_applications: bool,
     /// A systemd some of whose units have failed is taken as it is.
     pub allow_degraded: bool,
     /// A root that ran and is given up is deleted at once.
@@ -134,6 +136,12 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
     let was_running = container.is_running();
     let needs_start = scripts.configure.is_some() || !scripts.extra.is_empty() || !scripts.old.is_empty();
     let parent = if options.skip_backup { record.parent } else { Some(from) };
+    let templates = super::settle::installed_templates(container)?;
+    let applications = if options.skip_applications {
+        Vec::new()
+    } else {
+        applications::plan(container, templates.as_deref(), &TreeRoot::open(&template.rootfs())?)?
+    };
     let expires = expire::plan(container, retention, from, parent)?;
     let change = Change {
         from,
@@ -145,7 +153,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         discards: options.skip_backup,
         is_trial: false,
         // A root made by a script is always started, also to see that it lives.
-        is_tried: was_running || is_by_script || needs_start || health.is_some(),
+        is_tried: was_running || is_by_script || needs_start || health.is_some() || !applications.is_empty(),
         making: Some(Making {
             parent,
             base: Base::Template { name: choice.name, digest: template.record.digest.clone() },
@@ -154,6 +162,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             is_flattened: false,
             carries_users: !options.reset_passwords,
             keep,
+            applications,
             is_configured: scripts.configure.is_some(),
             health,
             allows_degraded: options.allow_degraded,
@@ -162,7 +171,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
             distribution: Some(template.record.distribution.clone()),
             has_machine_id: template.record.systemd,
         }),
-        templates: super::settle::installed_templates(container)?,
+        templates,
         drops_failed: options.drop_failed,
         expires,
         failed_before: Vec::new(),

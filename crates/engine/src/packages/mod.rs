@@ -233,7 +233,7 @@ fn apk_world(world: &str) -> BTreeSet<String> {
 }
 
 /// What stands in a script must be a name and nothing else, whoever wrote the records.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte);
     name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && name.len() <= 128

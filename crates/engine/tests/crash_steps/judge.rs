@@ -142,9 +142,14 @@ pub fn judge(
     }
     let now = host.live(id);
     for (number, templates) in remembered(host, id) {
-        // Nothing is installed in a new root.
-        let was =
-            if scenario.effect == Effect::Flatten && number == before.next { before.live } else { number };
+        // In a new root nothing is installed but what this installs.
+        let is_installed = scenario.applications && scenario.operation == "reinstall";
+        // One that was given up says what had been installed in it by then.
+        if is_installed && number == before.next && verdict != Verdict::New {
+            continue;
+        }
+        let has_the_same = is_installed || scenario.effect == Effect::Flatten;
+        let was = if has_the_same && number == before.next { before.live } else { number };
         let wanted = before.templates.get(&was).cloned().flatten();
         if number == now {
             let templates = area.conf().unwrap().get("TEMPLATES").filter(|templates| !templates.is_empty());
@@ -161,6 +166,9 @@ pub fn judge(
                 assert!(host.delta(id, live, mark).exists(), "{case}: `{script}` has not written /{mark}");
             }
         }
+    }
+    if verdict == Verdict::New && scenario.applications && scenario.operation == "reinstall" {
+        assert!(host.delta(id, live, "opt/postfix").exists(), "{case}: named, and not installed");
     }
     if verdict == Verdict::New && scenario.effect == Effect::Flatten {
         let record = area.generation(GenerationNumber::new(live)).unwrap();

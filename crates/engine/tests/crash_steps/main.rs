@@ -156,8 +156,12 @@ fn aftermath(
     recovery_is_idle(host, id, case);
     host.without_scripts();
     host.fake().change(|world| world.fault = None);
-    let next =
-        host.reinstall(id, &reinstall_options()).unwrap_or_else(|error| panic!("{case}: the next: {error}"));
+    let next = host
+        .reinstall(
+            id,
+            &engine::operation::reinstall::Options { skip_applications: true, ..reinstall_options() },
+        )
+        .unwrap_or_else(|error| panic!("{case}: the next: {error}"));
     assert_eq!((next.unfinished, next.report.new.get()), (None, host.live(id)), "{case}: the next reinstall");
     whole(host, id, runs, &format!("{case}, after the next reinstall"));
 }

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub retain: Option<(&'static str, &'static [u32])>,
     /// `--keep`.
     pub keep: &'static [&'static str],
+    /// `TEMPLATES` of the old root is installed in the new one.
+    pub applications: bool,
     /// What goes wrong in it without any fault of the test's.
     pub breaks: Option<(&'static str, How)>,
     /// It ends with the old root.
@@ -55,6 +57,7 @@ const PLAIN: Scenario = Scenario {
     health: None,
     retain: None,
     keep: &[],
+    applications: false,
     breaks: None,
     fails: false,
 };
@@ -95,6 +98,16 @@ pub const SCENARIOS: &[Scenario] = &[
         effect: DISCARDS,
         ..PLAIN
     },
+    Scenario { name: "with applications, running", applications: true, ..PLAIN },
+    Scenario { name: "with applications, stopped", applications: true, is_running: false, ..PLAIN },
+    Scenario { name: "with applications, discarding", applications: true, effect: DISCARDS, ..PLAIN },
+    Scenario {
+        name: "with applications that cannot be installed",
+        applications: true,
+        breaks: Some(("run_inside", How::ErrorBefore)),
+        fails: true,
+        ..PLAIN
+    },
     Scenario { name: "keeping, running", keep: KEEP, ..PLAIN },
     Scenario {
         name: "keeping, discarding, stopped",
@@ -116,6 +129,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "discarding what has a root after it", effect: DISCARDS, has_gone_back: true, ..PLAIN },
     Scenario { name: "built, running", scripts: &[BUILD, CONFIGURE], ..BY_SCRIPT },
     Scenario { name: "built, stopped", scripts: &[BUILD], is_running: false, ..BY_SCRIPT },
+    Scenario { name: "built, without the applications", scripts: &[BUILD], applications: true, ..BY_SCRIPT },
     Scenario { name: "built, healthy", scripts: &[BUILD, CONFIGURE], health: HEALTHY, ..BY_SCRIPT },
     Scenario { name: "built, keeping", scripts: &[BUILD], keep: KEEP, ..BY_SCRIPT },
     Scenario { name: "built, discarding", scripts: &[BUILD], effect: DISCARDS, ..BY_SCRIPT },
@@ -212,7 +226,8 @@ impl Scenario {
         let id = host.create_running("web01");
         for templates in ["apache php", "mysql"] {
             install(&host, &id, templates);
-            host.reinstall(&id, &reinstall_options()).expect("a plain reinstall");
+            let options = reinstall::Options { skip_applications: true, ..reinstall_options() };
+            host.reinstall(&id, &options).expect("a plain reinstall");
         }
         install(&host, &id, "postfix");
         if !self.keep.is_empty() {
@@ -255,6 +270,7 @@ impl Scenario {
             Effect::Reinstall { discards } => {
                 let mut options = reinstall_options();
                 options.skip_backup = discards;
+                options.skip_applications = !self.applications;
                 options.health = self.health.map(str::to_owned);
                 options.keep = self.keep.iter().map(|word| (*word).to_owned()).collect();
                 options.template = Some("maxi".parse().expect("a template's name"));

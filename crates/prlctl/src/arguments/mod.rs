@@ -17,8 +17,8 @@ pub use generation::{
 pub use log::{Events, Log, ReinstallReport};
 pub use reinstall::{Reinstall, ScriptRun};
 pub use template::{
-    CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, SourceOptions, UpdateTemplate,
-    VerifyTemplates, VzpkgCommand,
+    CollectTemplates, CreateTemplate, InstallPackages, ListTemplates, RemoveTemplate, SourceOptions,
+    UpdateTemplate, VerifyTemplates, VzpkgCommand,
 };
 
 /// Linux system containers whose broken root can be replaced without losing a file

@@ -68,6 +68,9 @@ pub struct Reinstall {
     /// Take a new root also when units of its systemd have failed that had not in the old one
     #[arg(long)]
     pub allow_degraded: bool,
+    /// Do not install what TEMPLATES of ve.conf names
+    #[arg(long, alias = "skip_app_templates")]
+    pub skip_app_templates: bool,
     /// Delete a new root that ran and was given up, instead of keeping it for a look
     #[arg(long)]
     pub drop_failed: bool,
@@ -75,7 +78,7 @@ pub struct Reinstall {
     #[arg(short = 't', long, visible_alias = "ostemplates", value_name = "TEMPLATE")]
     pub ostemplate: Option<String>,
     /// Go back to the root before
-    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "keep_changed", "health", "allow_degraded", "drop_failed", "ostemplate", "listscripts"])]
+    #[arg(long, conflicts_with_all = ["skipbackup", "skipscripts", "scripts", "resetpwdb", "keep", "keep_changed", "health", "allow_degraded", "skip_app_templates", "drop_failed", "ostemplate", "listscripts"])]
     pub undo: bool,
     /// Print the plan and change nothing
     #[arg(long, conflicts_with_all = ["undo", "listscripts"])]

@@ -24,13 +24,20 @@ pub enum VzpkgCommand {
         Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
     )]
     Create(CreateTemplate),
-    /// Make a new version of a template, of what it was made of
+    /// Install packages in a container, and at every reinstall of it
     #[command(
-        after_help = "Containers keep the version that they are on; the next reinstall takes the new one.\n\nExamples:\n  vzpkg update cache debian-12\n  vzpkg update cache golden --from /srv/roots/golden"
+        after_help = "The container runs, and its own package manager does it: apt, apk, dnf, yum or zypper. What was installed is named by TEMPLATES of its ve.conf, and a reinstall installs it in the new root; without packages, that is what is installed. Exit code 70 when the package manager fails; TEMPLATES stays as it was.\n\nExamples:\n  vzpkg install web01 nginx php-fpm\n  vzpkg install web01"
+    )]
+    Install(InstallPackages),
+    /// Make a new version of a template, of what it was made of; or update the packages of a container
+    #[command(
+        after_help = "Containers keep the version of a template that they are on; the next reinstall takes the new one. Of a container, without packages, all that is installed is updated.\n\nExamples:\n  vzpkg update cache debian-12\n  vzpkg update cache golden --from /srv/roots/golden\n  vzpkg update web01\n  vzpkg update web01 nginx"
     )]
     Update(UpdateTemplate),
-    /// List the templates of this host
-    #[command(after_help = "Examples:\n  vzpkg list\n  vzpkg list -j\n  vzpkg list --recipes")]
+    /// List the templates of this host, or what was installed in a container
+    #[command(
+        after_help = "Examples:\n  vzpkg list\n  vzpkg list -j\n  vzpkg list --recipes\n  vzpkg list web01"
+    )]
     List(ListTemplates),
     /// Look whether templates are what they were when they were made
     #[command(
@@ -40,9 +47,9 @@ pub enum VzpkgCommand {
     /// Remove old versions of templates that no root is made from
     #[command(after_help = "The latest version of each template stays.\n\nExample:\n  vzpkg gc")]
     Gc(CollectTemplates),
-    /// Remove a template, or one version of it
+    /// Remove a template, or one version of it; or packages from a container
     #[command(
-        after_help = "Refused while a root is made from it, which is named. Where a version was the latest, the newest of the others is it then.\n\nExamples:\n  vzpkg remove cache busybox\n  vzpkg remove cache debian-12@5b1c9f0e3a12"
+        after_help = "A template: refused while a root is made from it, which is named. Where a version was the latest, the newest of the others is it then. Packages are taken out of TEMPLATES, too; one that is not installed is no mistake.\n\nExamples:\n  vzpkg remove cache busybox\n  vzpkg remove cache debian-12@5b1c9f0e3a12\n  vzpkg remove web01 php-fpm"
     )]
     Remove(RemoveTemplate),
 }
@@ -66,14 +73,37 @@ pub struct CreateTemplate {
     pub common: Common,
 }
 
-/// `vzpkg update cache`
+/// `vzpkg install`
+#[derive(Debug, Args)]
+pub struct InstallPackages {
+    /// The container
+    pub container: String,
+    /// The packages; without any, those that TEMPLATES names
+    #[arg(value_name = "PACKAGE")]
+    pub packages: Vec<String>,
+    /// Seconds for the package manager
+    #[arg(long, value_name = "SECONDS", default_value_t = PACKAGES_TIMEOUT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Some distributions' updates take as long, on a slow line.
+const PACKAGES_TIMEOUT: u64 = 3600;
+
+/// `vzpkg update cache`, and `vzpkg update CONTAINER`
 #[derive(Debug, Args)]
 pub struct UpdateTemplate {
-    /// The word `cache`
-    #[arg(value_parser = ["cache"])]
-    pub cache: String,
-    /// The template
-    pub name: String,
+    /// The word `cache`, or a container (one that is called `cache`: by its UUID)
+    #[arg(value_name = "cache|CONTAINER")]
+    pub of: String,
+    /// The template, or packages of the container
+    #[arg(value_name = "NAME|PACKAGE")]
+    pub names: Vec<String>,
+    /// Seconds for the package manager of a container
+    #[arg(long, value_name = "SECONDS", default_value_t = PACKAGES_TIMEOUT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
     /// What it is made of from now on, instead of what it was made of
     #[command(flatten)]
     pub source: SourceOptions,
@@ -114,6 +144,9 @@ fn stop_signal(text: &str) -> Result<String, &'static str> {
 /// `vzpkg list`
 #[derive(Debug, Args)]
 pub struct ListTemplates {
+    /// What was installed in this container, instead: TEMPLATES of its ve.conf
+    #[arg(conflicts_with = "recipes")]
+    pub container: Option<String>,
     /// What templates can be made of, instead: the recipes in /etc/vz/templates.d, and those that are built in
     #[arg(long)]
     pub recipes: bool,
@@ -143,14 +176,18 @@ pub struct CollectTemplates {
     pub common: Common,
 }
 
-/// `vzpkg remove cache`
+/// `vzpkg remove cache`, and `vzpkg remove CONTAINER`
 #[derive(Debug, Args)]
 pub struct RemoveTemplate {
-    /// The word `cache`
-    #[arg(value_parser = ["cache"])]
-    pub cache: String,
-    /// The template, all versions of it; or NAME@VERSION
-    pub name: String,
+    /// The word `cache`, or a container (one that is called `cache`: by its UUID)
+    #[arg(value_name = "cache|CONTAINER")]
+    pub of: String,
+    /// The template, all versions of it, or NAME@VERSION; or packages of the container
+    #[arg(value_name = "NAME|PACKAGE", required = true)]
+    pub names: Vec<String>,
+    /// Seconds for the package manager of a container
+    #[arg(long, value_name = "SECONDS", default_value_t = PACKAGES_TIMEOUT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

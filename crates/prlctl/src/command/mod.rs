@@ -11,6 +11,7 @@ mod info;
 mod list;
 mod log;
 mod mount;
+mod packages;
 mod recover;
 mod reinstall;
 mod reinstall_many;
@@ -114,6 +115,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
 fn vzpkg(command: VzpkgCommand) -> Result<u8> {
     match command {
         VzpkgCommand::Create(arguments) => template::create(&arguments),
+        VzpkgCommand::Install(arguments) => packages::install(&arguments),
         VzpkgCommand::Update(arguments) => template::update(&arguments),
         VzpkgCommand::List(arguments) => template::list(&arguments),
         VzpkgCommand::Verify(arguments) => template::verify(&arguments),

@@ -80,6 +80,7 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         password,
         health: arguments.health.clone(),
         allow_degraded: arguments.allow_degraded,
+        skip_applications: arguments.skip_app_templates,
         drop_failed: arguments.drop_failed,
         template: arguments.ostemplate.as_deref().map(parse_choice).transpose()?,
         timeout: arguments.timeout,

@@ -313,6 +313,7 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
         health,
         allow_degraded,
         drop_failed,
+        skip_app_templates,
         listscripts: _,
         desc: _,
         resetpwdb,
@@ -334,6 +335,7 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
         ("--scripts-from-old", scripts_from_old),
         ("--allow-degraded", allow_degraded),
         ("--drop-failed", drop_failed),
+        ("--skip-app-templates", skip_app_templates),
         ("--undo", undo),
         ("--dry-run", dry_run),
     ];

@@ -32,6 +32,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         keep_changed: Vec::new(),
         user_data: None,
         password: None,
+        skip_applications: true,
         allow_degraded: false,
         // That script alone.
         health: Some(String::new()),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use engine::operation::applications::Action;
 use engine::operation::make_template::{self, Origin};
 use engine::operation::template_store;
 use engine::template::{Wanted, recipe};
@@ -11,12 +12,15 @@ use serde_json::{Value, json};
 use store::{TemplateRecord, template};
 
 use super::create::{parse_choice, parse_template};
-use super::{done, generation::age, host};
+use super::{done, generation::age, host, packages};
 use crate::arguments::{
     CollectTemplates, CreateTemplate, ListTemplates, RemoveTemplate, SourceOptions, UpdateTemplate,
     VerifyTemplates,
 };
 use crate::output;
+
+/// What templates are called on the command line.
+const CACHE: &str = "cache";
 
 /// Makes a template.
 ///
@@ -45,12 +49,35 @@ fn origin_of(source: &SourceOptions, built_root: Option<PathBuf>) -> Origin {
     Origin { from: source.from.clone(), wanted, built_root }
 }
 
+/// The template in `vzpkg update cache NAME` and `vzpkg remove cache NAME`.
+fn only_one(names: &[String]) -> Result<&String> {
+    match names {
+        [name] => Ok(name),
+        _ => Err(Failure::new(Code::BadOption, "cannot tell which template is meant")
+            .because(format!("{} are named, and one is done at a time", names.len()))
+            .unchanged()
+            .hint("`vzpkg list` shows the templates of this host")),
+    }
+}
+
 /// Makes a new version of a template.
 ///
 /// # Errors
 /// [`engine::Failure`].
 pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
-    let name = parse_template(&arguments.name)?;
+    let UpdateTemplate { of, names, timeout, source, common } = arguments;
+    if of != CACHE {
+        if source.from.is_some() {
+            return Err(Failure::new(
+                Code::BadOption,
+                format!("cannot update packages in `{}`", tree::escaped(of.as_bytes())),
+            )
+            .because("--from is for templates: `vzpkg update cache NAME --from SOURCE`")
+            .unchanged());
+        }
+        return packages::change(Action::Update, of, names, *timeout, common);
+    }
+    let name = parse_template(only_one(names)?)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let updated = make_template::update(&host, &name, &origin_of(&arguments.source, None))?;
     let record = &updated.template.record;
@@ -98,6 +125,9 @@ pub fn short_choice(ostemplate: &str) -> String {
 /// # Errors
 /// [`engine::Failure`].
 pub fn list(arguments: &ListTemplates) -> Result<u8> {
+    if let Some(container) = &arguments.container {
+        return packages::list(container, arguments.json, !arguments.no_header);
+    }
     let host = host(0, arguments.json)?;
     if arguments.recipes {
         return list_recipes(&host, arguments);
@@ -265,7 +295,11 @@ pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
 /// # Errors
 /// [`engine::Failure`].
 pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
-    let choice = parse_choice(&arguments.name)?;
+    let RemoveTemplate { of, names, timeout, common } = arguments;
+    if of != CACHE {
+        return packages::change(Action::Remove, of, names, *timeout, common);
+    }
+    let choice = parse_choice(only_one(names)?)?;
     let name = &choice.name;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let removed = template_store::remove(&host, &choice)?;
