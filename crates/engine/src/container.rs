@@ -180,6 +180,15 @@ impl Container<'_> {
     /// [`Code::BadValue`], [`Code::Damaged`].
     pub fn check_configuration(&self) -> Result<(Conf, Limits, String)> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
+        let (limits, hostname) = self.check(&conf)?;
+        Ok((conf, limits, hostname))
+    }
+
+    /// What a start with this configuration would be with.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`].
+    pub fn check(&self, conf: &Conf) -> Result<(Limits, String)> {
         let host = self.host.configuration()?;
         let refused = |because: String| {
             Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
@@ -187,7 +196,7 @@ impl Container<'_> {
                 .unchanged()
                 .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
         };
-        let limits = self.host.limits(&conf, &host).map_err(|error| refused(error.to_string()))?;
+        let limits = self.host.limits(conf, &host).map_err(|error| refused(error.to_string()))?;
         if limits.processes.is_some_and(|count| count < LEAST_PROCESSES) {
             return Err(refused(format!(
                 "`NUMPROC` is less than {LEAST_PROCESSES}: not even an init and a shell could run"
@@ -201,15 +210,11 @@ impl Container<'_> {
         }
         let hostname =
             conf.get("HOSTNAME").filter(|name| !name.is_empty()).unwrap_or_else(|| host_name(&self.name));
-        let is_plain =
-            |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
-        if hostname.len() > LONGEST_HOST_NAME || !hostname.bytes().all(is_plain) {
-            return Err(refused(format!(
-                "`HOSTNAME` has up to {LONGEST_HOST_NAME} letters, digits, dots and hyphens, not `{}`",
-                tree::escaped(&hostname.as_bytes()[..hostname.len().min(80)])
-            )));
-        }
-        Ok((conf, limits, hostname))
+        check_host_name(&hostname).map_err(|wanted| {
+            let is = tree::escaped(&hostname.as_bytes()[..hostname.len().min(80)]);
+            refused(format!("`HOSTNAME` is `{is}`, not {wanted}"))
+        })?;
+        Ok((limits, hostname))
     }
 
     /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
@@ -406,6 +411,18 @@ pub fn host_name(name: &str) -> String {
 }
 
 /// The text of a container's `resolv.conf`; `None`: it has its own.
+/// What a container may call itself; else what is wanted.
+///
+/// # Errors
+/// What is wanted.
+pub fn check_host_name(name: &str) -> std::result::Result<(), &'static str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_';
+    if name.is_empty() || name.len() > LONGEST_HOST_NAME || !name.bytes().all(is_plain) {
+        return Err("up to 64 letters, digits, dots and hyphens");
+    }
+    Ok(())
+}
+
 fn resolver(conf: &Conf) -> Option<String> {
     resolver_of(conf, &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }

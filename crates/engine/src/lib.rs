@@ -42,6 +42,7 @@ pub mod recover;
 pub mod retention;
 pub mod runtime;
 pub mod scripts;
+pub mod settings;
 pub mod space;
 pub mod systemd;
 pub mod template;

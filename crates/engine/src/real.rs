@@ -1,6 +1,7 @@
 //! Containers that really run: [`Runtime`] by way of the crate `runtime`.
 
 mod errors;
+mod settings;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -12,11 +13,12 @@ use runtime::confined::{Reach, confined};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::going_down::{self, Pulse};
 use runtime::keeper::Keeper;
+use runtime::limits::{Disk, lacking};
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
 use runtime::mounts;
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use store::{ContainerId, GenerationNumber, IdRange, Prefix};
+use store::{ContainerId, GenerationNumber, IdRange, Limits, Prefix};
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, wait_error};
 use crate::runtime::{
@@ -170,7 +172,7 @@ impl Runtime for RealRuntime {
             id: start.id,
             generation: start.roots[0].number,
             ids: start.ids,
-            limits: start.limits,
+            limits: start.limits.clone(),
             hostname: start.hostname.clone(),
             resolver: start.resolver.clone(),
             init: start.init.clone(),
@@ -348,6 +350,14 @@ impl Runtime for RealRuntime {
         wait_for_former(&self.prefix, id, LEAVING, signals.as_ref().map(AsFd::as_fd))
             .map_err(monitor_error)?;
         self.wait_until_gone(id)
+    }
+
+    fn change(&self, id: &ContainerId, limits: &Limits, hostname: &str) -> RuntimeResult<Vec<String>> {
+        settings::change(&self.prefix, id, limits, hostname)
+    }
+
+    fn lacks(&self, limits: &Limits) -> Vec<(&'static str, String)> {
+        lacking(limits, Disk::of(&self.prefix))
     }
 
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {

@@ -153,6 +153,14 @@ pub trait Runtime {
     fn wait_until_gone_unless_interrupted(&self, id: &ContainerId) -> RuntimeResult<()> {
         self.wait_until_gone(id)
     }
+    /// Gives a container that runs other limits, all or, with an error, none; and another name. Returns what of it this host cannot do.
+    fn change(&self, _id: &ContainerId, _limits: &Limits, _hostname: &str) -> RuntimeResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Which of the limits this host has nothing to enforce with: keys of `ve.conf`, each with what is lacking.
+    fn lacks(&self, _limits: &Limits) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
     /// Has other roots at `/old` of a running container.
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>>;
     /// Makes the superblock of a mounted generation read-only or writable; not mounted is fine.

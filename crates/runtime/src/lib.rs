@@ -10,8 +10,10 @@
 //! script      a script of the host, with a mount namespace and a control group of its own
 //! keeper      a killed command's container is recovered
 //! cgroup      counting, limiting, killing
+//! limits      how much of the host it may use
 //! defaults    limits of whoever has none
 //! state       what dies with the host
+//! uts         what a container calls itself
 //! kernel      what this host can do
 //! ```
 //!
@@ -24,6 +26,7 @@ pub mod exec;
 pub mod going_down;
 pub mod keeper;
 pub mod kernel;
+pub mod limits;
 pub mod monitor;
 pub mod mountinfo;
 pub mod mounts;
@@ -33,3 +36,4 @@ pub mod shut_in;
 mod small_init;
 pub mod spec;
 pub mod state;
+pub mod uts;

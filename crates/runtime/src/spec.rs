@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Arch, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder,
-    LinuxDeviceType, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, LinuxSeccompAction,
-    LinuxSeccompBuilder, LinuxSyscallBuilder, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder,
+    Arch, Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDeviceCgroupBuilder, LinuxDeviceType,
+    LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, LinuxSeccomp,
+    LinuxSeccompAction, LinuxSeccompBuilder, LinuxSyscallBuilder, Mount, MountBuilder, ProcessBuilder,
+    RootBuilder, Spec, SpecBuilder,
 };
-use store::{IdRange, Limits};
+use store::IdRange;
 
 /// The search path of everything that is started in a container, as the original has it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,8 +28,6 @@ pub struct Wanted<'a> {
     pub cgroup: PathBuf,
     /// Its ids on the host.
     pub ids: IdRange,
-    /// Limits to set.
-    pub limits: &'a Limits,
     /// PID 1.
     pub init: &'a str,
     /// `container=` in init's environment tells a systemd where it is; this is the container's id.
@@ -67,7 +64,7 @@ pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
         .uid_mappings(vec![mapping])
         .gid_mappings(vec![mapping])
         .cgroups_path(wanted.cgroup.clone())
-        .resources(resources(wanted.limits)?)
+        .resources(LinuxResourcesBuilder::default().devices(devices()?).build()?)
         .seccomp(seccomp()?)
         // `/old` comes and goes by propagation from the monitor's namespace.
         .rootfs_propagation("slave")
@@ -155,36 +152,6 @@ fn mounts(wanted: &Wanted<'_>) -> Result<Vec<Mount>, OciSpecError> {
         );
     }
     Ok(mounts)
-}
-
-fn resources(limits: &Limits) -> Result<LinuxResources, OciSpecError> {
-    let mut resources = LinuxResourcesBuilder::default().devices(devices()?);
-    if let Some(memory) = limits.memory {
-        let memory = i64::try_from(memory).unwrap_or(i64::MAX);
-        let mut builder = LinuxMemoryBuilder::default().limit(memory);
-        if let Some(swap) = limits.swap {
-            // In the specification swap is the sum of both.
-            builder = builder.swap(memory.saturating_add(i64::try_from(swap).unwrap_or(i64::MAX)));
-        }
-        resources = resources.memory(builder.build()?);
-    }
-    if limits.cpus.is_some() || limits.cpu_units.is_some() {
-        let mut builder = LinuxCpuBuilder::default();
-        if let Some(hundredths) = limits.cpus {
-            let period: u64 = 100_000;
-            builder = builder.period(period).quota(i64::from(hundredths) * period as i64 / 100);
-        }
-        if let Some(units) = limits.cpu_units {
-            // CPUUNITS has 1000 where shares have 1024; shares end at 262144.
-            builder = builder.shares((units * 1024 / 1000).clamp(2, 262_144));
-        }
-        resources = resources.cpu(builder.build()?);
-    }
-    if let Some(processes) = limits.processes {
-        resources = resources
-            .pids(LinuxPidsBuilder::default().limit(i64::try_from(processes).unwrap_or(i64::MAX)).build()?);
-    }
-    resources.build()
 }
 
 /// Nothing but the pseudo-devices that every container has; terminals are of the container's own devpts.

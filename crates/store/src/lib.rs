@@ -39,7 +39,7 @@ pub use generation::{Base, GenerationRecord, GenerationState, Reason};
 pub use id_range::IdRange;
 pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, TemplateChoice, TemplateName};
 pub use journal::Journal;
-pub use limits::{Limits, LimitsError};
+pub use limits::{Limits, LimitsError, USUAL_IO_PRIORITY};
 pub use lock::{Lock, LockError, LockName};
 pub use nearest::nearest;
 pub use prefix::{Prefix, PrefixError, file_system_of};

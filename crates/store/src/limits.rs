@@ -23,18 +23,34 @@ pub struct LimitsError {
 }
 
 /// `None`: as much as there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Bytes.
     pub memory: Option<u64>,
     /// Bytes, beside the memory.
     pub swap: Option<u64>,
+    /// Bytes that are taken from it only when nobody else has any left.
+    pub memory_guarantee: Option<u64>,
     /// Hundredths of a core.
     pub cpus: Option<u32>,
     /// Weight against others, 1000 being usual.
     pub cpu_units: Option<u64>,
     pub processes: Option<u64>,
+    /// Which processors, as the kernel lists them: `0-3,8`.
+    pub cpu_mask: Option<String>,
+    /// Which nodes of memory.
+    pub node_mask: Option<String>,
+    /// 0 to 7, the most; 4 is usual.
+    pub io_priority: Option<u8>,
+    /// Bytes a second that are read from the disk, and as many that are written.
+    pub io_bytes: Option<u64>,
+    /// Operations a second, likewise.
+    pub io_operations: Option<u64>,
 }
+
+/// `IOPRIO` where nobody has said.
+pub const USUAL_IO_PRIORITY: u8 = 4;
 
 impl Limits {
     /// Of each key the first one of `sources` that says anything counts.
@@ -46,12 +62,28 @@ impl Limits {
         };
         let cores = look_up("CPUS").map(parse_cores).transpose()?.flatten();
         let percent = look_up("CPULIMIT").map(parse_percent).transpose()?.flatten();
+        let memory = look_up("PHYSPAGES").map(parse_memory).transpose()?.flatten();
+        let guarantee = match look_up("MEMGUARANTEE_BYTES").map(parse_bytes).transpose()? {
+            Some(bytes) => Some(bytes),
+            // A share of nothing that is known is nothing.
+            None => look_up("MEMGUARANTEE")
+                .map(parse_guarantee)
+                .transpose()?
+                .flatten()
+                .and_then(|percent| Some(memory? / 100 * percent)),
+        };
         Ok(Self {
-            memory: look_up("PHYSPAGES").map(parse_memory).transpose()?.flatten(),
+            memory,
+            memory_guarantee: guarantee,
             swap: look_up("SWAPPAGES").map(parse_swap).transpose()?.flatten(),
             cpus: cores.into_iter().chain(percent).min(),
             cpu_units: look_up("CPUUNITS").map(parse_units).transpose()?,
             processes: look_up("NUMPROC").map(parse_processes).transpose()?.flatten(),
+            cpu_mask: look_up("CPUMASK").map(parse_mask).transpose()?.flatten(),
+            node_mask: look_up("NODEMASK").map(parse_mask).transpose()?.flatten(),
+            io_priority: look_up("IOPRIO").map(parse_priority).transpose()?,
+            io_bytes: look_up("IOLIMIT").map(parse_bytes).transpose()?.filter(|&bytes| bytes > 0),
+            io_operations: look_up("IOPSLIMIT").map(parse_operations).transpose()?.filter(|&count| count > 0),
         })
     }
 }
@@ -173,6 +205,64 @@ fn parse_units(entry: Entry) -> Result<u64, LimitsError> {
     }
 }
 
+/// A number, or one with a suffix, in bytes.
+fn parse_bytes(entry: Entry) -> Result<u64, LimitsError> {
+    let wanted = "bytes, or a number with K, M or G";
+    let (digits, factor) = match entry.1.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&entry.1[..entry.1.len() - 1], 1 << 10),
+        Some(b'M') => (&entry.1[..entry.1.len() - 1], 1 << 20),
+        Some(b'G') => (&entry.1[..entry.1.len() - 1], 1 << 30),
+        _ => (entry.1.as_str(), 1),
+    };
+    match parse_digits(digits).and_then(|count| count.checked_mul(factor)) {
+        Some(bytes) if bytes <= LARGEST => Ok(bytes),
+        Some(_) | None => Err(refuse(entry, wanted)),
+    }
+}
+
+fn parse_operations(entry: Entry) -> Result<u64, LimitsError> {
+    match parse_digits(&entry.1) {
+        Some(count) if count <= u64::from(u32::MAX) => Ok(count),
+        Some(_) | None => Err(refuse(entry, "operations a second, up to 4294967295, or 0 for no limit")),
+    }
+}
+
+fn parse_priority(entry: Entry) -> Result<u8, LimitsError> {
+    match parse_digits(&entry.1) {
+        Some(priority @ 0..=7) => Ok(priority as u8),
+        Some(_) | None => Err(refuse(entry, "a priority from 0 to 7")),
+    }
+}
+
+/// Percent of the memory; `auto` is none.
+fn parse_guarantee(entry: Entry) -> Result<Option<u64>, LimitsError> {
+    match entry.1.trim_end_matches('%') {
+        "auto" => Ok(None),
+        text => match parse_digits(text) {
+            Some(percent @ 0..=100) => Ok(Some(percent)),
+            Some(_) | None => Err(refuse(entry, "percent of the memory from 0 to 100, or `auto`")),
+        },
+    }
+}
+
+/// As the kernel's lists are (cpuset(7)), up to 4095; `all` is none.
+fn parse_mask(entry: Entry) -> Result<Option<String>, LimitsError> {
+    if entry.1 == "all" {
+        return Ok(None);
+    }
+    let is_number = |text: &str| parse_digits(text).filter(|&number| number < 4096);
+    let is_part = |part: &str| match part.split_once('-') {
+        Some((first, last)) => {
+            is_number(first).zip(is_number(last)).is_some_and(|(first, last)| first <= last)
+        }
+        None => is_number(part).is_some(),
+    };
+    if entry.1.split(',').all(is_part) {
+        return Ok(Some(entry.1));
+    }
+    Err(refuse(entry, "numbers and ranges from 0 to 4095, `0-3,8`, or `all`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,9 +278,9 @@ mod tests {
         let wanted = Limits {
             memory: Some(512 << 20),
             swap: Some(0),
-            cpus: None,
             cpu_units: Some(1000),
             processes: Some(500),
+            ..Limits::default()
         };
         assert_eq!(limits.unwrap(), wanted);
     }
@@ -213,6 +303,25 @@ mod tests {
         ] {
             assert_eq!(limits(text).unwrap().memory, memory, "{text}");
         }
+    }
+
+    #[test]
+    fn reads_what_concerns_disks_and_processors() {
+        let text = "PHYSPAGES=1G\nMEMGUARANTEE=25%\nCPUMASK=0-1,3\nNODEMASK=all\nIOPRIO=7\nIOLIMIT=10M\nIOPSLIMIT=300\n";
+        let wanted = Limits {
+            memory: Some(1 << 30),
+            memory_guarantee: Some((1 << 30) / 100 * 25),
+            cpu_mask: Some("0-1,3".to_owned()),
+            io_priority: Some(7),
+            io_bytes: Some(10 << 20),
+            io_operations: Some(300),
+            ..Limits::default()
+        };
+        assert_eq!(limits(text).unwrap(), wanted);
+        let none = limits("MEMGUARANTEE=50\nIOLIMIT=0\nIOPSLIMIT=0\nCPUMASK=all\n").unwrap();
+        assert_eq!(none, Limits::default());
+        let bytes = limits("MEMGUARANTEE=auto\nMEMGUARANTEE_BYTES=64M\n").unwrap();
+        assert_eq!(bytes.memory_guarantee, Some(64 << 20));
     }
 
     #[test]
@@ -248,6 +357,15 @@ mod tests {
             "CPULIMIT=fast",
             "CPUUNITS=7",
             "CPUUNITS=500001",
+            "CPUMASK=1-0",
+            "CPUMASK=0,,1",
+            "CPUMASK=4096",
+            "NODEMASK=none",
+            "IOPRIO=8",
+            "IOLIMIT=1.5M",
+            "IOPSLIMIT=-1",
+            "MEMGUARANTEE=101",
+            "MEMGUARANTEE_BYTES=M",
         ] {
             let error = limits(text).unwrap_err();
             assert_eq!(format!("{}={}", error.key, error.value), text);

@@ -288,6 +288,7 @@ pub fn create_options(name: &str) -> create::Options {
         user_data: None,
         template: Some("mini".parse().expect("a template's name")),
         sample: None,
+        changes: Vec::new(),
     }
 }
 

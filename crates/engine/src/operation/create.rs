@@ -15,6 +15,7 @@ use tree::{LayeredRoot, Root};
 
 use super::change::ostemplate;
 use super::reinstall::check_user_data;
+use super::set;
 use crate::cloud_init::{self, UserData};
 use crate::container::host_name;
 use crate::error::{Code, Failure, Result, system};
@@ -22,6 +23,7 @@ use crate::fault::{self, Place};
 use crate::host::{Container, Host};
 use crate::identity::make_own;
 use crate::interrupt::Second;
+use crate::settings::Change;
 
 /// What the user has asked for.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct Options {
     pub template: Option<TemplateChoice>,
     /// `ve-NAME.conf-sample`; else `CONFIGFILE`.
     pub sample: Option<String>,
+    /// Settings on top of it.
+    pub changes: Vec<Change>,
 }
 
 /// Keys that a sample never brings: they are the container's own.
@@ -89,24 +93,28 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         check_user_data(&template)?;
     }
     let is_pinned = choice.version.is_some();
-    let sample = load_sample(host, options, &configuration)?;
+    let mut sample = load_sample(host, options.sample.as_ref(), &configuration)?;
     host.limits(&sample, &configuration).map_err(|error| {
         Failure::new(Code::BadSample, "the sample cannot be used").caused_by(&error).hint(format!(
             "correct that value in {}, or name another sample with --config",
             host.prefix.conf_dir().display()
         ))
     })?;
+    // The name is the first word of the command.
+    set::apply(&mut sample, &options.changes)?;
+    let limits = host
+        .limits(&sample, &configuration)
+        .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
+    for warning in set::lacking(host, &limits, &options.changes)? {
+        host.warning(&warning);
+    }
 
     let lock = host.lock_host()?;
     let taken = |failure: Failure| failure.unchanged();
     // Also one that is not linked yet: somebody has edited NAME.
     let linked = registry::linked(&host.prefix, &options.name)?;
     if let Some(holder) = linked.or_else(|| registry::named(&host.prefix, &options.name).into_iter().next()) {
-        return Err(taken(
-            Failure::new(Code::BadName, format!("the name `{}` is taken", options.name))
-                .because(format!("container {} has it", holder.braced()))
-                .hint("choose another name"),
-        ));
+        return Err(name_is_taken(&options.name, &holder));
     }
     let id = options.id.unwrap_or_else(ContainerId::random);
     if host.prefix.area_dir(&id).exists() {
@@ -228,10 +236,22 @@ fn fill(
     Ok(())
 }
 
-fn load_sample(host: &Host, options: &Options, configuration: &Conf) -> Result<Conf> {
-    let is_named = options.sample.is_some();
+/// A name that somebody has.
+pub fn name_is_taken(name: &ContainerName, holder: &ContainerId) -> Failure {
+    Failure::new(Code::BadName, format!("the name `{name}` is taken"))
+        .because(format!("container {} has it", holder.braced()))
+        .unchanged()
+        .hint("choose another name")
+}
+
+/// The settings of the sample that is named, or that the host's configuration names, without what is a container's own.
+///
+/// # Errors
+/// [`Code::BadSample`], [`Code::BadValue`].
+pub fn load_sample(host: &Host, named: Option<&String>, configuration: &Conf) -> Result<Conf> {
+    let is_named = named.is_some();
     let Some(name) =
-        options.sample.clone().or_else(|| configuration.get("CONFIGFILE")).filter(|name| !name.is_empty())
+        named.cloned().or_else(|| configuration.get("CONFIGFILE")).filter(|name| !name.is_empty())
     else {
         return Ok(Conf::parse(b""));
     };

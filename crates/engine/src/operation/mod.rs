@@ -33,6 +33,7 @@ pub mod reinstall;
 pub mod report;
 pub mod restore;
 mod script_output;
+pub mod set;
 mod settle;
 pub mod switch;
 pub mod template_store;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Common;
+use super::{Common, Settings};
 
 /// `prlctl create`
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub struct Create {
     /// Begin with the settings of /etc/vz/conf/ve-SAMPLE.conf-sample
     #[arg(long, value_name = "SAMPLE")]
     pub config: Option<String>,
+    /// What is to be set on top of the sample
+    #[command(flatten)]
+    pub settings: Settings,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

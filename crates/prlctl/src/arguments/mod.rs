@@ -4,6 +4,7 @@ mod container;
 mod generation;
 mod log;
 mod reinstall;
+mod settings;
 mod template;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ pub use generation::{
 };
 pub use log::{Events, Log, ReinstallReport};
 pub use reinstall::{Reinstall, ScriptRun};
+pub use settings::{Set, Settings};
 pub use template::{
     CollectTemplates, CreateTemplate, InstallPackages, ListTemplates, RemoveTemplate, SourceOptions,
     UpdateTemplate, VerifyTemplates, VzpkgCommand,
@@ -67,6 +69,12 @@ pub enum PrlctlCommand {
         after_help = "Examples:\n  prlctl create web01 --ostemplate debian-12\n  prlctl create web02 --ostemplate debian-12@5b1c9f0e3a12"
     )]
     Create(Create),
+    /// Change what a container may use of the host, and what it is called
+    #[command(
+        after_help = "At once where it runs, and in its ve.conf; all that one command says, or none of it. `prlctl list -i` shows what holds.\n\n\
+        Examples:\n  prlctl set web01 --memsize 2G --swap 512M --cpus 2\n  prlctl set web01 --onboot yes --hostname web01.example.com\n  prlctl set web01 --applyconfig basic --numproc 800"
+    )]
+    Set(Set),
     /// Start a container
     #[command(after_help = "Example:\n  prlctl start web01 --wait")]
     Start(Start),
@@ -171,8 +179,8 @@ pub enum PrlctlCommand {
         after_help = "Examples:\n  prlctl recover\n  prlctl recover web01\n  prlctl recover --rebuild web01"
     )]
     Recover(Recover),
-    /// Tell what this host can do, feature by feature
-    #[command(after_help = "Example:\n  prlctl info")]
+    /// Tell what this host can do, feature by feature, or which of a container's settings are obeyed
+    #[command(after_help = "Examples:\n  prlctl info\n  prlctl info web01")]
     Info(Info),
     /// Make man pages and completions, or list what tests need to know
     #[command(hide = true)]
@@ -222,6 +230,8 @@ pub struct Recover {
 /// `prlctl info`
 #[derive(Debug, Args)]
 pub struct Info {
+    /// What of the ve.conf of this container is obeyed, instead
+    pub container: Option<String>,
     /// As JSON
     #[arg(short = 'j', long)]
     pub json: bool,

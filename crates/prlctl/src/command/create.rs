@@ -10,6 +10,7 @@ use engine::{Code, Failure, Result};
 use serde_json::json;
 use store::{ContainerId, ContainerName, NameError, TemplateChoice, TemplateName};
 
+use super::set::understood;
 use super::{done, host};
 use crate::arguments::Create;
 
@@ -27,10 +28,12 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
+    let changes = understood(&arguments.settings)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
     let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
-    let options = Options { name: name.clone(), id, user_data, template, sample: arguments.config.clone() };
+    let options =
+        Options { name: name.clone(), id, user_data, template, sample: arguments.config.clone(), changes };
     let id = create(&host, &options)?;
     // Before, there was nothing that a log could be of.
     host.recording(&id, name.as_str(), "create", None).end(Ended::Done, None, None);

@@ -1,11 +1,13 @@
 //! `prlctl info`
 
 use engine::Result;
+use engine::host::damaged;
 use runtime::kernel::{features, release};
 use serde_json::json;
+use store::Area;
 
 use crate::arguments::Info;
-use crate::command::prefix;
+use crate::command::{host, prefix};
 use crate::output;
 
 /// Tells what this host can do. Needs no root: without it, that is what is missing.
@@ -13,6 +15,9 @@ use crate::output;
 /// # Errors
 /// When the prefix is no directory.
 pub fn run(arguments: &Info) -> Result<u8> {
+    if let Some(container) = &arguments.container {
+        return of_container(container, arguments.json);
+    }
     let prefix = prefix()?;
     let directory =
         if prefix.private_dir().is_dir() { prefix.private_dir() } else { prefix.root().to_owned() };
@@ -43,3 +48,108 @@ pub fn run(arguments: &Info) -> Result<u8> {
     }
     Ok(if is_able { 0 } else { engine::Code::Unsupported.exit() })
 }
+
+/// Tells what of a container's `ve.conf` is obeyed. Nothing is dropped: what is not stays where it is.
+fn of_container(words: &str, is_json: bool) -> Result<u8> {
+    let host = host(0, is_json)?;
+    let id = host.find(words)?;
+    let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
+    let conf = area.conf().map_err(|error| damaged(error, words))?;
+    let set: Vec<&str> =
+        conf.keys().into_iter().filter(|key| conf.get(key).is_some_and(|value| !value.is_empty())).collect();
+    let (obeyed, others): (Vec<&str>, Vec<&str>) = set.iter().partition(|key| OBEYED.contains(key));
+    let (beancounters, others): (Vec<&str>, Vec<&str>) =
+        others.into_iter().filter(|key| !OF_ITSELF.contains(key)).partition(|key| BEANCOUNTERS.contains(key));
+    if is_json {
+        output::json(&json!({
+            "uuid": id.to_string(),
+            "obeyed": obeyed,
+            "beancounters": beancounters,
+            "not_obeyed": others,
+        }));
+        return Ok(0);
+    }
+    output::line(&format!("{}", area.path().join("ve.conf").display()));
+    let shown = |keys: &[&str]| if keys.is_empty() { "none".to_owned() } else { keys.join(" ") };
+    output::line(&format!("  obeyed                       {}", shown(&obeyed)));
+    output::line(&format!("  without meaning here         {}", shown(&beancounters)));
+    output::line(&format!("  not obeyed by this version   {}", shown(&others)));
+    if !beancounters.is_empty() {
+        output::line(
+            "Beancounters are of OpenVZ's kernel: PHYSPAGES, SWAPPAGES and NUMPROC are what limits a container.",
+        );
+    }
+    Ok(0)
+}
+
+/// What something is done with.
+const OBEYED: [&str; 27] = [
+    "NAME",
+    "OSTEMPLATE",
+    "TEMPLATES",
+    "DISTRIBUTION",
+    "TEMPLATE",
+    "DESCRIPTION",
+    "ONBOOT",
+    "BOOTORDER",
+    "HOSTNAME",
+    "NAMESERVER",
+    "SEARCHDOMAIN",
+    "PHYSPAGES",
+    "SWAPPAGES",
+    "MEMGUARANTEE",
+    "MEMGUARANTEE_BYTES",
+    "NUMPROC",
+    "CPUS",
+    "CPULIMIT",
+    "CPUUNITS",
+    "CPUMASK",
+    "NODEMASK",
+    "IOPRIO",
+    "IOLIMIT",
+    "IOPSLIMIT",
+    "REINSTALL_KEEP",
+    "REINSTALL_RETAIN",
+    "HEALTH",
+];
+/// What only says which container it is, and where.
+const OF_ITSELF: [&str; 9] = [
+    "VERSION",
+    "VEID",
+    "UUID",
+    "VE_ROOT",
+    "VE_PRIVATE",
+    "ORIGIN_SAMPLE",
+    "CONFIG_CUSTOMIZED",
+    "OSRELEASE",
+    "VE_TYPE",
+];
+/// Those of OpenVZ's kernel (user_beancounters), and of its quota of users.
+const BEANCOUNTERS: [&str; 26] = [
+    "KMEMSIZE",
+    "LOCKEDPAGES",
+    "PRIVVMPAGES",
+    "SHMPAGES",
+    "VMGUARPAGES",
+    "OOMGUARPAGES",
+    "NUMTCPSOCK",
+    "NUMFLOCK",
+    "NUMPTY",
+    "NUMSIGINFO",
+    "TCPSNDBUF",
+    "TCPRCVBUF",
+    "OTHERSOCKBUF",
+    "DGRAMRCVBUF",
+    "NUMOTHERSOCK",
+    "DCACHESIZE",
+    "NUMFILE",
+    "NUMIPTENT",
+    "AVNUMPROC",
+    "TOTVMPAGES",
+    "IPTENTRIES",
+    "PAGECACHE_ISOLATION",
+    "VM_OVERCOMMIT",
+    "QUOTATIME",
+    "QUOTAUGIDLIMIT",
+    "NUMNETIF",
+];

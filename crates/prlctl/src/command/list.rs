@@ -6,7 +6,7 @@ use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
 use store::{Area, Conf, ContainerId, registry};
 
-use super::{host, template::short_choice};
+use super::{host, list_info::inform, template::short_choice};
 use crate::arguments::List;
 use crate::output;
 
@@ -186,13 +186,13 @@ fn column(name: &str) -> Result<&'static Column> {
 }
 
 /// One container and what is known of it without a lock.
-struct Row {
-    id: ContainerId,
-    conf: Conf,
-    name: String,
-    state: &'static str,
-    damage: Option<String>,
-    home: String,
+pub struct Row {
+    pub id: ContainerId,
+    pub conf: Conf,
+    pub name: String,
+    pub state: &'static str,
+    pub damage: Option<String>,
+    pub home: String,
     processes: Option<usize>,
 }
 
@@ -242,15 +242,18 @@ impl Row {
         self.id.to_string()
     }
 
-    fn is_template(&self) -> bool {
+    /// Somebody has said that it is a model for others.
+    pub fn is_template(&self) -> bool {
         self.key("TEMPLATE") == "yes"
     }
 
-    fn key(&self, key: &str) -> String {
+    /// What its `ve.conf` says, or nothing.
+    pub fn key(&self, key: &str) -> String {
         self.conf.get(key).unwrap_or_default()
     }
 
-    fn value(&self, column: &str) -> String {
+    /// What stands in a column.
+    pub fn value(&self, column: &str) -> String {
         match column {
             "uuid" => self.id.braced(),
             "envid" => self.id.to_string().chars().take(8).collect(),
@@ -274,89 +277,4 @@ impl Row {
             _ => String::new(),
         }
     }
-}
-
-fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
-    let all: Vec<Vec<(String, Value)>> = rows.iter().map(|row| facts(host, row)).collect();
-    if arguments.json {
-        let objects = all.into_iter().map(|facts| Value::Object(facts.into_iter().collect())).collect();
-        output::json(&Value::Array(objects));
-        return 0;
-    }
-    for facts in all {
-        output::line("INFO");
-        for (key, value) in facts {
-            if let Value::Object(parts) = value {
-                output::line(&format!("{key}:"));
-                for (name, part) in parts {
-                    output::line(&format!("  {name} {}", plain(&part)));
-                }
-            } else {
-                output::line(&format!("{key}: {}", plain(&value)));
-            }
-        }
-        output::line("");
-    }
-    0
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| tree::escaped(text.as_bytes()))
-}
-
-fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
-    let run = host.runtime.running(&row.id);
-    let uptime =
-        run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
-    let limits = host
-        .limits(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
-        .unwrap_or_default();
-    let on_off = |is_on: bool| if is_on { "on" } else { "off" };
-    let mut facts: Vec<(String, Value)> = vec![
-        ("ID".into(), json!(row.id.braced())),
-        ("EnvID".into(), json!(row.value("envid"))),
-        ("Name".into(), json!(row.name)),
-        ("Description".into(), json!(row.key("DESCRIPTION"))),
-        ("Type".into(), json!("CT")),
-        ("State".into(), json!(row.state)),
-        ("OS".into(), json!(row.key("DISTRIBUTION"))),
-        ("Template".into(), json!(if row.is_template() { "yes" } else { "no" })),
-        ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
-        ("Home".into(), json!(row.home)),
-        ("Owner".into(), json!("root")),
-        ("Autostart".into(), json!(on_off(row.key("ONBOOT") == "yes"))),
-        ("Autostop".into(), json!("shutdown")),
-        ("Boot order".into(), json!(row.key("BOOTORDER"))),
-        ("OSTemplate".into(), json!(row.key("OSTEMPLATE"))),
-    ];
-    if let Ok(live) = Area::open(&host.prefix, &row.id).and_then(|area| area.live()) {
-        facts.push(("Generation".into(), json!(live.get())));
-    }
-    let unlimited = || json!("unlimited");
-    let hardware = json!({
-        "cpu": format!(
-            "cpus={} cpuunits={}",
-            limits.cpus.map_or("unlimited".to_owned(), |hundredths| format!("{}.{:02}", hundredths / 100, hundredths % 100)),
-            limits.cpu_units.unwrap_or(1000)
-        ),
-        "memory": limits.memory.map_or_else(unlimited, |bytes| json!(format!("{}Mb", bytes / 1024 / 1024))),
-        "processes": limits.processes.map_or_else(unlimited, |count| json!(count)),
-    });
-    facts.push(("Hardware".into(), hardware));
-    facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
-    facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
-    facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
-    if let Some(run) = run {
-        facts.push(("Init".into(), json!(run.init)));
-        if !run.is_monitored {
-            facts.push((
-                "Monitor".into(),
-                json!("killed: the container goes on, and its end will mean stopped"),
-            ));
-        }
-    }
-    if let Some(damage) = &row.damage {
-        facts.push(("Damage".into(), json!(damage)));
-    }
-    facts
 }

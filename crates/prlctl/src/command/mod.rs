@@ -9,6 +9,7 @@ mod generation_diff;
 mod generation_restore;
 mod info;
 mod list;
+mod list_info;
 mod log;
 mod mount;
 mod packages;
@@ -16,6 +17,7 @@ mod recover;
 mod reinstall;
 mod reinstall_many;
 mod script_run;
+mod set;
 mod start;
 mod status;
 mod stop;
@@ -92,6 +94,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Delete(arguments) => delete::run(&arguments),
         PrlctlCommand::Mount(arguments) => mount::mount(&arguments),
         PrlctlCommand::Umount(arguments) => mount::umount(&arguments),
+        PrlctlCommand::Set(arguments) => set::run(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),

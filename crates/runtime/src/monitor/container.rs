@@ -23,6 +23,7 @@ use super::old::OldRoots;
 use super::protocol::{Channel, Launch};
 use crate::cgroup::Cgroups;
 use crate::confined::{Reach, confined};
+use crate::limits;
 use crate::small_init::SmallInit;
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
@@ -103,7 +104,6 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
         hostname: &launch.hostname,
         cgroup: cgroups.path_in_hierarchy(),
         ids: launch.ids,
-        limits: &launch.limits,
         init: &launch.init,
         id: &id,
         notify: notify.as_ref().map(|_| notify_path.as_path()),
@@ -146,6 +146,11 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     let init = ProcessIdentity::of(pid).ok_or("init has ended before it was executed")?;
     let pidfd = init.open().map_err(words("watch init"))?.ok_or("init has ended before it was executed")?;
     console.listen(console_terminal(&console_socket).map_err(words("take the console"))?);
+    for (key, lacking) in
+        limits::set(cgroups, &launch.limits, limits::Disk::of(prefix)).map_err(|error| describe(&error))?
+    {
+        warnings.push(format!("`{key}` is not enforced: {lacking}"));
+    }
     cgroups.delegate(launch.ids.first).map_err(words("hand over the control group"))?;
     net::bring_up_loopback(pidfd.as_fd()).map_err(|error| describe(&error))?;
     warnings.extend(old.attach().map_err(words("attach the old root"))?);

@@ -64,6 +64,13 @@ pub enum Request {
         /// Leave its generations mounted: the next start is at hand, and unmounting flushes.
         keeps_mounts: bool,
     },
+    /// From its next reboot on it has these limits and this host name; those of now are not touched.
+    Change {
+        /// Its limits.
+        limits: Limits,
+        /// Its host name.
+        hostname: String,
+    },
     /// Take away what is at `/old`, and attach these descriptors there instead.
     Old,
     /// Tell when it is up: [`Event::Up`], at once if it is.

@@ -307,6 +307,10 @@ impl Monitor {
                 self.stop(running, Duration::from_millis(limit));
                 None
             }
+            Ok(Some((Request::Change { limits, hostname }, _))) => {
+                (self.launch.limits, self.launch.hostname) = (limits, hostname);
+                Some(Event::Done { warnings: Vec::new() })
+            }
             Ok(Some((Request::Old, chain))) => {
                 Some(match self.old.replace(chain).and_then(|()| self.old.attach()) {
                     Ok(warning) => Event::Done { warnings: warning.into_iter().collect() },

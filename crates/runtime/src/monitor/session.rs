@@ -11,7 +11,7 @@ use linux::{Child, close_on_exec_from, exit_now, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use store::{ContainerId, Prefix};
+use store::{ContainerId, Limits, Prefix};
 
 use super::container::short_path;
 use super::protocol::{Channel, End, Event, Launch, Request, deadline};
@@ -217,6 +217,14 @@ impl Session {
     /// [`MonitorError`].
     pub fn settle(&self) -> Result<(), MonitorError> {
         self.ask(&Request::Settled, &[]).map(drop)
+    }
+
+    /// Has it start with these limits and this host name when it reboots.
+    ///
+    /// # Errors
+    /// [`MonitorError`], also when it is one of an earlier version, which cannot.
+    pub fn change(&self, limits: &Limits, hostname: &str) -> Result<(), MonitorError> {
+        self.ask(&Request::Change { limits: limits.clone(), hostname: hostname.to_owned() }, &[]).map(drop)
     }
 
     /// Has other old roots at `/old`; these are detached mounts, newest first. Returns what is not as it should be.

@@ -11,6 +11,8 @@
 //! On a host with cgroup v2 that is all. On a hybrid host the limits are on the v1 hierarchies, in directories of the same name, and the v2 tree
 //! carries what systemd in a container needs, and `cgroup.kill`. A host without any v2 tree is refused.
 
+mod layout;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,13 +21,13 @@ use std::time::{Duration, Instant};
 
 use linux::{Child, close_all, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, chown, open, statfs};
+use rustix::fs::{CWD, Mode, OFlags, chown, open};
 use rustix::process::{Gid, Uid};
 use store::{ContainerId, Prefix};
 
+pub use layout::Layout;
+
 const ROOT: &str = "/sys/fs/cgroup";
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
-const CGROUP1_MAGIC: i64 = 0x0027_e0eb;
 /// Where `exec` puts what it starts.
 const EXEC: &str = ".reroot";
 
@@ -48,6 +50,14 @@ pub enum CgroupError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Less memory than is in use, and cannot be had back.
+    #[error("{} MiB of memory are in use, of which nothing can be taken away: that is more than {} MiB", .used >> 20, .limit >> 20)]
+    InUse {
+        /// Bytes.
+        used: u64,
+        /// Bytes.
+        limit: u64,
+    },
     /// Processes are left after the kill.
     #[error("processes in {} have not ended within {limit:?}", path.display())]
     NotEmpty {
@@ -56,54 +66,6 @@ pub enum CgroupError {
         /// How long they were waited for.
         limit: Duration,
     },
-}
-
-/// The trees of this host.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    unified: PathBuf,
-    legacy: Vec<PathBuf>,
-}
-
-impl Layout {
-    /// Looks at what is mounted below `/sys/fs/cgroup`.
-    ///
-    /// # Errors
-    /// [`CgroupError::NoUnifiedTree`].
-    pub fn detect() -> Result<Layout, CgroupError> {
-        let magic = |path: &Path| statfs(path).map_or(0, |found| found.f_type);
-        let root = Path::new(ROOT);
-        if magic(root) == CGROUP2_MAGIC {
-            return Ok(Layout { unified: root.to_owned(), legacy: Vec::new() });
-        }
-        let unified = root.join("unified");
-        if magic(&unified) != CGROUP2_MAGIC {
-            return Err(CgroupError::NoUnifiedTree);
-        }
-        let mut legacy: Vec<PathBuf> = std::fs::read_dir(root)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        // `cpu` and `cpu,cpuacct` may both be there, one a link to the other.
-        legacy.retain(|path| !path.is_symlink() && magic(path) == CGROUP1_MAGIC);
-        legacy.sort();
-        Ok(Layout { unified, legacy })
-    }
-
-    /// The limits are on v1 hierarchies.
-    pub fn is_hybrid(&self) -> bool {
-        !self.legacy.is_empty()
-    }
-
-    /// Some hierarchy of this host has that controller.
-    pub fn has_controller(&self, name: &str) -> bool {
-        let unified = std::fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();
-        unified.split_whitespace().any(|found| found == name)
-            || self.legacy.iter().any(|path| {
-                path.file_name()
-                    .and_then(|found| found.to_str())
-                    .is_some_and(|found| found.split(',').any(|one| one == name))
-            })
-    }
 }
 
 /// The control groups of one container.
@@ -135,6 +97,15 @@ impl Cgroups {
     /// See [`Layout::is_hybrid`].
     pub fn is_hybrid(&self) -> bool {
         self.layout.is_hybrid()
+    }
+
+    /// The container's group that has the files of a controller: the v2 group; on a hybrid host that of the v1 hierarchy, or none where this kernel
+    /// lacks the controller.
+    pub fn of_controller(&self, controller: &str) -> Option<PathBuf> {
+        if !self.is_hybrid() {
+            return Some(self.unified(""));
+        }
+        Some(self.layout.legacy_tree(controller)?.join(&self.group).join(&self.container))
     }
 
     fn unified(&self, suffix: &str) -> PathBuf {

@@ -1,0 +1,154 @@
+//! `prlctl set`: other settings of a container, at once where the kernel can, and in its `ve.conf`. All of one call, or none.
+//!
+//! First the kernel, then the file: what the kernel was told is taken back when the file cannot be written, and is gone with the next start when
+//! this process dies in between. The other way round a file would promise what does not hold.
+
+use std::collections::BTreeSet;
+
+use store::{Conf, ContainerName, registry};
+
+use super::create::{load_sample, name_is_taken};
+use crate::error::{Code, Failure, Result};
+use crate::host::{Container, Host, damaged};
+use crate::names;
+use crate::settings::Change;
+
+/// What the user has asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// A sample whose settings come first.
+    pub sample: Option<String>,
+    /// Each key once.
+    pub changes: Vec<Change>,
+}
+
+/// What has come of it.
+#[derive(Debug)]
+pub struct Report {
+    /// The keys whose values have become others, and what they are.
+    pub changed: Vec<(String, String)>,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
+}
+
+/// Sets them.
+///
+/// # Errors
+/// With nothing changed: [`Code::BadValue`], [`Code::BadName`]; [`Code::Unsupported`] where this kernel lacks what is needed for what was said by hand.
+pub fn set(container: &Container<'_>, options: &Options) -> Result<Report> {
+    let what = format!("cannot set `{}`", container.name);
+    try_set(container, options, &what).map_err(|failure| {
+        let failure = if failure.what == what { failure } else { failure.within(what) };
+        if failure.state.is_none() { failure.unchanged() } else { failure }
+    })
+}
+
+fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<Report> {
+    let old = container.area.conf().map_err(|error| damaged(error, &container.name))?;
+    let mut new = old.clone();
+    if let Some(sample) = &options.sample {
+        let sample = load_sample(container.host, Some(sample), &Conf::default())?;
+        for key in sample.keys() {
+            new.set(key, &sample.get(key).unwrap_or_default())?;
+        }
+        new.set("ORIGIN_SAMPLE", options.sample.as_deref().unwrap_or_default())?;
+    }
+    apply(&mut new, &options.changes)?;
+    let (limits, hostname) = container.check(&new)?;
+    let mut warnings = lacking(container.host, &limits, &options.changes)?;
+    let name = renamed(container, &old, &options.changes)?;
+
+    container.host.heed_signals(what)?;
+    let is_running = container.is_running();
+    let refused = |because: String| {
+        Failure::new(Code::BadValue, what)
+            .because(because)
+            .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
+    };
+    if is_running {
+        let told = container.runtime().change(container.id(), &limits, &hostname);
+        warnings.extend(told.map_err(|error| refused(error.because))?);
+    }
+    if let Err(error) = container.area.store_conf(&new) {
+        if is_running && let Ok((limits, hostname)) = container.check(&old) {
+            // What holds is what is written.
+            let _ = container.runtime().change(container.id(), &limits, &hostname);
+        }
+        return Err(error.into());
+    }
+    if name.is_some() {
+        // `NAME` is the truth; a link that cannot be made now is made by the next command.
+        if let Err(failure) = names::put_right(container, false) {
+            warnings.push(failure.reason());
+        }
+    }
+    warnings.sort();
+    warnings.dedup();
+    Ok(Report { changed: difference(&old, &new), warnings })
+}
+
+/// Writes changes into a configuration.
+///
+/// # Errors
+/// [`Code::BadOption`] for a key that is set twice.
+pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
+    let mut keys = BTreeSet::new();
+    for change in changes {
+        if !keys.insert(change.key) {
+            return Err(Failure::new(Code::BadOption, format!("`{}` cannot be used", change.option))
+                .because(format!("another option sets {} too", change.key))
+                .unchanged()
+                .hint("leave one of them out"));
+        }
+        conf.set(change.key, &change.value)?;
+    }
+    Ok(())
+}
+
+/// What was said by hand and cannot be had is refused; what a sample or the file says is told.
+///
+/// # Errors
+/// [`Code::Unsupported`].
+pub fn lacking(host: &Host, limits: &store::Limits, changes: &[Change]) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for (key, because) in host.runtime.lacks(limits) {
+        let by_hand =
+            changes.iter().find(|change| change.key == key || (change.key, key) == ("CPUS", "CPULIMIT"));
+        match by_hand {
+            Some(change) => {
+                return Err(Failure::new(
+                    Code::Unsupported,
+                    format!("`{}` cannot be enforced", change.option),
+                )
+                .because(because)
+                .unchanged()
+                .hint("`prlctl info` tells what this host can do"));
+            }
+            None => warnings.push(format!("`{key}` is not enforced: {because}")),
+        }
+    }
+    Ok(warnings)
+}
+
+/// The new name, if it is another; nobody else has it.
+fn renamed(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<Option<ContainerName>> {
+    let Some(change) = changes.iter().find(|change| change.key == "NAME") else { return Ok(None) };
+    if old.get("NAME").as_ref() == Some(&change.value) {
+        return Ok(None);
+    }
+    let name: ContainerName = change.value.parse().map_err(|error: store::NameError| {
+        Failure::new(Code::BadName, "that cannot be a container's name").caused_by(&error)
+    })?;
+    let _lock = container.host.lock_host()?;
+    let prefix = &container.host.prefix;
+    let holders = registry::linked(prefix, &name)?.into_iter().chain(registry::named(prefix, &name));
+    match holders.into_iter().find(|holder| holder != container.id()) {
+        Some(holder) => Err(name_is_taken(&name, &holder)),
+        None => Ok(Some(name)),
+    }
+}
+
+fn difference(old: &Conf, new: &Conf) -> Vec<(String, String)> {
+    let keys = new.keys().into_iter().filter(|key| old.get(key) != new.get(key));
+    keys.map(|key| (key.to_owned(), new.get(key).unwrap_or_default())).collect()
+}

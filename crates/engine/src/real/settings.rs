@@ -1,0 +1,42 @@
+//! Other settings for a container that runs.
+
+use std::os::fd::AsFd;
+
+use runtime::cgroup::Cgroups;
+use runtime::limits::{self, Disk};
+use runtime::monitor::Session;
+use runtime::{state, uts};
+use store::{ContainerId, Limits, Prefix};
+
+use super::errors::{monitor_error, other};
+use crate::runtime::RuntimeResult;
+
+/// See [`crate::runtime::Runtime::change`]. One that has ended meanwhile finds them in its `ve.conf`.
+pub fn change(
+    prefix: &Prefix,
+    id: &ContainerId,
+    limits: &Limits,
+    hostname: &str,
+) -> RuntimeResult<Vec<String>> {
+    let Some(state) = state::running(prefix, id) else { return Ok(Vec::new()) };
+    let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(Vec::new()) };
+    let groups = Cgroups::of(prefix, id).map_err(|error| other(&error))?;
+    let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;
+    let mut warnings: Vec<String> =
+        lacking.into_iter().map(|(key, because)| format!("`{key}` is not enforced: {because}")).collect();
+    if let Err(error) = uts::set_hostname(init.as_fd(), hostname) {
+        warnings.push(format!("its host name is another only from its next start on: {error}"));
+    }
+    let told = match Session::connect(prefix, id).map_err(monitor_error) {
+        Ok(Some(session)) => session.change(limits, hostname).map_err(monitor_error),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = told {
+        warnings.push(format!(
+            "its monitor, perhaps one of an earlier version, has not been told ({error}): a reboot from inside brings the old settings back, until \
+             `prlctl restart`"
+        ));
+    }
+    Ok(warnings)
+}

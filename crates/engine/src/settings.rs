@@ -1,0 +1,243 @@
+//! What `prlctl set` and `prlctl create` can say of a container: which key of `ve.conf` an option is, and what it takes.
+//!
+//! What a key may hold is known by whoever reads it, `store::Limits` above all: a value that is written here is one that is understood at the next
+//! start.
+
+use std::net::IpAddr;
+
+use store::{Conf, ContainerName, Limits};
+
+use crate::container::check_host_name;
+use crate::error::{Code, Failure, Result};
+
+const PAGE: u64 = 4096;
+/// A longer description is none.
+const LONGEST_DESCRIPTION: usize = 4096;
+
+/// An option.
+#[derive(Debug)]
+pub struct Setting {
+    /// As it is typed: `--memsize`.
+    pub option: &'static str,
+    /// What it sets in `ve.conf`.
+    pub key: &'static str,
+    read: fn(&str) -> std::result::Result<String, &'static str>,
+}
+
+const fn setting(
+    option: &'static str,
+    key: &'static str,
+    read: fn(&str) -> std::result::Result<String, &'static str>,
+) -> Setting {
+    Setting { option, key, read }
+}
+
+/// All there are.
+pub const SETTINGS: [Setting; 23] = [
+    setting("--name", "NAME", name),
+    setting("--description", "DESCRIPTION", description),
+    setting("--onboot", "ONBOOT", on_boot),
+    setting("--autostart", "ONBOOT", on_boot),
+    setting("--bootorder", "BOOTORDER", boot_order),
+    setting("--template", "TEMPLATE", yes_or_no),
+    setting("--hostname", "HOSTNAME", host_name),
+    setting("--nameserver", "NAMESERVER", name_servers),
+    setting("--searchdomain", "SEARCHDOMAIN", search_domains),
+    setting("--memsize", "PHYSPAGES", mebibytes_in_pages),
+    setting("--swap", "SWAPPAGES", mebibytes_in_pages),
+    setting("--physpages", "PHYSPAGES", as_it_is),
+    setting("--swappages", "SWAPPAGES", as_it_is),
+    setting("--memguarantee", "MEMGUARANTEE", as_it_is),
+    setting("--numproc", "NUMPROC", as_it_is),
+    setting("--cpus", "CPUS", as_it_is),
+    setting("--cpulimit", "CPULIMIT", as_it_is),
+    setting("--cpuunits", "CPUUNITS", as_it_is),
+    setting("--cpumask", "CPUMASK", as_it_is),
+    setting("--nodemask", "NODEMASK", as_it_is),
+    setting("--ioprio", "IOPRIO", as_it_is),
+    setting("--iolimit", "IOLIMIT", mebibytes_in_bytes),
+    setting("--iopslimit", "IOPSLIMIT", as_it_is),
+];
+
+/// What somebody has typed, understood: a key and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// As it was typed.
+    pub option: &'static str,
+    /// In `ve.conf`.
+    pub key: &'static str,
+    /// As it stands there.
+    pub value: String,
+}
+
+/// Understands an option of [`SETTINGS`] with what was typed after it.
+///
+/// # Errors
+/// [`Code::BadValue`], with what is wanted; [`Code::BadName`] for a name.
+pub fn read(option: &str, text: &str) -> Result<Change> {
+    let shown = tree::escaped(&text.as_bytes()[..text.len().min(200)]);
+    let refused = |wanted: &str| {
+        let code = if option == "--name" { Code::BadName } else { Code::BadValue };
+        Failure::new(code, format!("`{option} {shown}` cannot be used")).because(format!("wanted {wanted}"))
+    };
+    let Some(setting) = SETTINGS.iter().find(|setting| setting.option == option) else {
+        return Err(Failure::new(Code::BadOption, format!("there is no `{option}`")));
+    };
+    let value = (setting.read)(text.trim()).map_err(refused)?;
+    let mut conf = Conf::default();
+    conf.set(setting.key, &value)?;
+    Limits::from_conf(&[&conf]).map_err(|error| refused(error.wanted))?;
+    Ok(Change { option: setting.option, key: setting.key, value })
+}
+
+type Read = std::result::Result<String, &'static str>;
+
+/// Whoever reads the key says what it takes.
+fn as_it_is(text: &str) -> Read {
+    if text.is_empty() { Err("a value") } else { Ok(text.to_owned()) }
+}
+
+fn name(text: &str) -> Read {
+    let wanted = "a name: letters and digits of any script, spaces, `-`, `_` and `.`, beginning with a letter or digit";
+    text.parse::<ContainerName>().map(|name| name.as_str().to_owned()).map_err(|_| wanted)
+}
+
+fn description(text: &str) -> Read {
+    if text.len() <= LONGEST_DESCRIPTION && !text.contains(char::is_control) {
+        return Ok(text.to_owned());
+    }
+    Err("one line of up to 4096 bytes")
+}
+
+fn on_boot(text: &str) -> Read {
+    match text {
+        "yes" | "on" => Ok("yes".to_owned()),
+        "no" | "off" => Ok("no".to_owned()),
+        _ => Err("yes or no"),
+    }
+}
+
+fn yes_or_no(text: &str) -> Read {
+    match text {
+        "yes" | "no" => Ok(text.to_owned()),
+        _ => Err("yes or no"),
+    }
+}
+
+fn boot_order(text: &str) -> Read {
+    match text.parse::<u32>() {
+        Ok(order) => Ok(order.to_string()),
+        Err(_) => Err("a number from 0 to 4294967295, the highest is started first"),
+    }
+}
+
+fn host_name(text: &str) -> Read {
+    check_host_name(text).map(|()| text.to_owned())
+}
+
+/// `inherit`, or addresses.
+fn name_servers(text: &str) -> Read {
+    let is_address = |word: &str| word.parse::<IpAddr>().is_ok();
+    if text == "inherit" || text.split_whitespace().all(is_address) {
+        return Ok(text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    Err("addresses of name servers, or `inherit` for those of the host, or '' for none")
+}
+
+fn search_domains(text: &str) -> Read {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_domain = |word: &str| word.len() <= 253 && word.bytes().all(is_plain);
+    if text.split_whitespace().all(is_domain) {
+        return Ok(text.split_whitespace().collect::<Vec<_>>().join(" "));
+    }
+    Err("domains, or `inherit` for those of the host, or '' for none")
+}
+
+/// A number of MiB, or one with a suffix, in bytes.
+fn bytes(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.bytes().last()?.to_ascii_uppercase() {
+        b'B' => (text.get(..text.len() - 1)?, 1),
+        b'K' => (text.get(..text.len() - 1)?, 1 << 10),
+        b'M' => (text.get(..text.len() - 1)?, 1 << 20),
+        b'G' => (text.get(..text.len() - 1)?, 1 << 30),
+        b'T' => (text.get(..text.len() - 1)?, 1 << 40),
+        _ => (text, 1 << 20),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        .then(|| digits.parse::<u64>().ok()?.checked_mul(factor).filter(|&bytes| bytes <= i64::MAX as u64))?
+}
+
+/// As OpenVZ writes it: barrier and limit, in pages.
+fn mebibytes_in_pages(text: &str) -> Read {
+    if text.eq_ignore_ascii_case("unlimited") {
+        return Ok("unlimited".to_owned());
+    }
+    let bytes = bytes(text).ok_or("MiB, or a number with K, M, G or T, or `unlimited`")?;
+    let pages = bytes.div_ceil(PAGE);
+    Ok(format!("{pages}:{pages}"))
+}
+
+fn mebibytes_in_bytes(text: &str) -> Read {
+    let bytes = bytes(text).ok_or("MiB a second, or a number with B, K, M or G; 0 for no limit")?;
+    Ok(bytes.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(option: &str, text: &str) -> String {
+        read(option, text).unwrap().value
+    }
+
+    #[test]
+    fn options_are_written_as_openvz_writes_them() {
+        for (option, text, wanted) in [
+            ("--memsize", "512", "131072:131072"),
+            ("--memsize", "2G", "524288:524288"),
+            ("--memsize", "1048576K", "262144:262144"),
+            ("--memsize", "unlimited", "unlimited"),
+            ("--swap", "0", "0:0"),
+            ("--physpages", "100:200", "100:200"),
+            ("--iolimit", "10", "10485760"),
+            ("--iolimit", "512K", "524288"),
+            ("--iolimit", "0", "0"),
+            ("--cpulimit", "150%", "150%"),
+            ("--cpumask", "0-1", "0-1"),
+            ("--onboot", "on", "yes"),
+            ("--autostart", "off", "no"),
+            ("--nameserver", "192.0.2.1  2001:db8::1", "192.0.2.1 2001:db8::1"),
+            ("--nameserver", "", ""),
+            ("--searchdomain", "inherit", "inherit"),
+        ] {
+            assert_eq!(value(option, text), wanted, "{option} {text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_says_what_is_wanted() {
+        for (option, text, wanted) in [
+            ("--memsize", "much", "wanted MiB"),
+            ("--memsize", "0", "wanted pages of 4 KiB"),
+            ("--memsize", "99999999999999999999", "wanted MiB"),
+            ("--cpuunits", "7", "wanted a weight from 8 to 500000"),
+            ("--cpus", "two", "wanted a number of cores"),
+            ("--cpumask", "3-1", "wanted numbers and ranges"),
+            ("--ioprio", "9", "wanted a priority from 0 to 7"),
+            ("--iolimit", "fast", "wanted MiB a second"),
+            ("--numproc", "0", "wanted a number of processes"),
+            ("--hostname", "a b", "wanted"),
+            ("--nameserver", "ns1.example.com", "wanted addresses"),
+            ("--searchdomain", "a\nb;c", "wanted domains"),
+            ("--description", "a\nb", "wanted one line"),
+            ("--onboot", "maybe", "wanted yes or no"),
+            ("--name", "-x", "wanted a name"),
+            ("--bootorder", "-1", "wanted a number"),
+            ("--cpus", "", "wanted a value"),
+        ] {
+            let failure = read(option, text).unwrap_err();
+            assert!(failure.because[0].starts_with(wanted), "{option} {text}: {failure}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What can be said of a container, by `prlctl set` and `prlctl create`.
+
+use clap::Args;
+
+use super::Common;
+
+/// Settings of a container. A value that is none is refused by `engine::settings`, which knows what is wanted.
+#[derive(Debug, Default, Clone, Args)]
+pub struct Settings {
+    /// What it is for, one line
+    #[arg(long, value_name = "TEXT", help_heading = SETTINGS)]
+    pub description: Option<String>,
+    /// Start it when the host comes up: yes or no
+    #[arg(long, value_name = "yes|no", visible_alias = "autostart", help_heading = SETTINGS)]
+    pub onboot: Option<String>,
+    /// Which are started first: those with the highest number
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub bootorder: Option<String>,
+    /// It is meant as a model for others: yes or no
+    #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
+    pub template: Option<String>,
+    /// What it calls itself
+    #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
+    pub hostname: Option<String>,
+    /// Addresses of name servers; `inherit` for those of the host; at the next start
+    #[arg(long, value_name = "ADDRESS…", help_heading = SETTINGS)]
+    pub nameserver: Option<String>,
+    /// Domains to search; `inherit` for those of the host; at the next start
+    #[arg(long, value_name = "DOMAIN…", help_heading = SETTINGS)]
+    pub searchdomain: Option<String>,
+    /// Memory: MiB, or with K, M, G, T; or unlimited
+    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    pub memsize: Option<String>,
+    /// Memory as PHYSPAGES of ve.conf has it: pages of 4 KiB, or barrier:limit
+    #[arg(long, value_name = "PAGES", conflicts_with = "memsize", help_heading = SETTINGS)]
+    pub physpages: Option<String>,
+    /// Swap beside the memory: MiB, or with K, M, G, T; or unlimited
+    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    pub swap: Option<String>,
+    /// Swap as SWAPPAGES of ve.conf has it
+    #[arg(long, value_name = "PAGES", conflicts_with = "swap", help_heading = SETTINGS)]
+    pub swappages: Option<String>,
+    /// Percent of its memory that is taken from it last; or auto
+    #[arg(long, value_name = "PERCENT", help_heading = SETTINGS)]
+    pub memguarantee: Option<String>,
+    /// Processes and threads; or unlimited
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub numproc: Option<String>,
+    /// Cores; 0 for all
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub cpus: Option<String>,
+    /// Percent of one core; 0 for no limit
+    #[arg(long, value_name = "PERCENT", help_heading = SETTINGS)]
+    pub cpulimit: Option<String>,
+    /// Its share of the processors beside others, 8 to 500000; 1000 is usual
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub cpuunits: Option<String>,
+    /// On which processors it runs: 0-3,8; or all
+    #[arg(long, value_name = "LIST", help_heading = SETTINGS)]
+    pub cpumask: Option<String>,
+    /// Of which nodes its memory is; or all
+    #[arg(long, value_name = "LIST", help_heading = SETTINGS)]
+    pub nodemask: Option<String>,
+    /// Its share of the disk beside others, 0 to 7, the most; 4 is usual
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub ioprio: Option<String>,
+    /// What it reads, and what it writes, of the disk in a second: MiB, or with B, K, M, G; 0 for no limit
+    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    pub iolimit: Option<String>,
+    /// How often it reads, and writes, of the disk in a second; 0 for no limit
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub iopslimit: Option<String>,
+}
+
+/// What they are called in the help.
+const SETTINGS: &str = "Settings";
+
+impl Settings {
+    /// What was said: options and their values.
+    pub fn said(&self) -> Vec<(&'static str, &str)> {
+        let Settings {
+            description,
+            onboot,
+            bootorder,
+            template,
+            hostname,
+            nameserver,
+            searchdomain,
+            memsize,
+            physpages,
+            swap,
+            swappages,
+            memguarantee,
+            numproc,
+            cpus,
+            cpulimit,
+            cpuunits,
+            cpumask,
+            nodemask,
+            ioprio,
+            iolimit,
+            iopslimit,
+        } = self;
+        let all = [
+            ("--description", description),
+            ("--onboot", onboot),
+            ("--bootorder", bootorder),
+            ("--template", template),
+            ("--hostname", hostname),
+            ("--nameserver", nameserver),
+            ("--searchdomain", searchdomain),
+            ("--memsize", memsize),
+            ("--physpages", physpages),
+            ("--swap", swap),
+            ("--swappages", swappages),
+            ("--memguarantee", memguarantee),
+            ("--numproc", numproc),
+            ("--cpus", cpus),
+            ("--cpulimit", cpulimit),
+            ("--cpuunits", cpuunits),
+            ("--cpumask", cpumask),
+            ("--nodemask", nodemask),
+            ("--ioprio", ioprio),
+            ("--iolimit", iolimit),
+            ("--iopslimit", iopslimit),
+        ];
+        all.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?))).collect()
+    }
+}
+
+/// `prlctl set`
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The container
+    pub container: String,
+    /// Another name for it
+    #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
+    pub name: Option<String>,
+    /// Take the settings of /etc/vz/conf/ve-SAMPLE.conf-sample; what else is said comes on top
+    #[arg(long, value_name = "SAMPLE")]
+    pub applyconfig: Option<String>,
+    /// Accepted: it is always written to ve.conf
+    #[arg(long)]
+    pub save: bool,
+    /// What is to be set
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}

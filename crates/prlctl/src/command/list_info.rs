@@ -1,0 +1,146 @@
+//! `prlctl list -i`: all that is known of a container, what is configured and, where it runs, what holds.
+
+use engine::Host;
+use runtime::cgroup::Cgroups;
+use runtime::limits::{Disk, Now, now};
+use serde_json::{Value, json};
+use store::{Area, Conf, Limits, USUAL_IO_PRIORITY};
+
+use super::list::Row;
+use crate::arguments::List;
+use crate::output;
+
+/// Prints all that is known of some containers.
+pub fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
+    let all: Vec<Vec<(String, Value)>> = rows.iter().map(|row| facts(host, row)).collect();
+    if arguments.json {
+        let objects = all.into_iter().map(|facts| Value::Object(facts.into_iter().collect())).collect();
+        output::json(&Value::Array(objects));
+        return 0;
+    }
+    for facts in all {
+        output::line("INFO");
+        for (key, value) in facts {
+            if let Value::Object(parts) = value {
+                output::line(&format!("{key}:"));
+                for (name, part) in parts {
+                    output::line(&format!("  {name} {}", plain(&part)));
+                }
+            } else {
+                output::line(&format!("{key}: {}", plain(&value)));
+            }
+        }
+        output::line("");
+    }
+    0
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| tree::escaped(text.as_bytes()))
+}
+
+fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
+    let run = host.runtime.running(&row.id);
+    let uptime =
+        run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
+    let limits = host
+        .limits(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
+        .unwrap_or_default();
+    let on_off = |is_on: bool| if is_on { "on" } else { "off" };
+    let mut facts: Vec<(String, Value)> = vec![
+        ("ID".into(), json!(row.id.braced())),
+        ("EnvID".into(), json!(row.value("envid"))),
+        ("Name".into(), json!(row.name)),
+        ("Description".into(), json!(row.key("DESCRIPTION"))),
+        ("Type".into(), json!("CT")),
+        ("State".into(), json!(row.state)),
+        ("OS".into(), json!(row.key("DISTRIBUTION"))),
+        ("Template".into(), json!(if row.is_template() { "yes" } else { "no" })),
+        ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
+        ("Home".into(), json!(row.home)),
+        ("Owner".into(), json!("root")),
+        ("Autostart".into(), json!(on_off(row.key("ONBOOT") == "yes"))),
+        ("Autostop".into(), json!("shutdown")),
+        ("Boot order".into(), json!(row.key("BOOTORDER"))),
+        ("OSTemplate".into(), json!(row.key("OSTEMPLATE"))),
+    ];
+    if let Ok(live) = Area::open(&host.prefix, &row.id).and_then(|area| area.live()) {
+        facts.push(("Generation".into(), json!(live.get())));
+    }
+    let hardware = json!({
+        "cpu": processors(&limits),
+        "memory": or_unlimited(limits.memory.map(mebibytes)),
+        "swap": or_unlimited(limits.swap.map(mebibytes)),
+        "memory_guarantee": limits.memory_guarantee.map_or_else(|| "auto".to_owned(), mebibytes),
+        "processes": limits.processes.map_or_else(|| json!("unlimited"), |count| json!(count)),
+        "disk": disk(&limits),
+    });
+    facts.push(("Hardware".into(), hardware));
+    facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
+    facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
+    facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
+    if run.is_some()
+        && let Ok(groups) = Cgroups::of(&host.prefix, &row.id)
+    {
+        facts.push(("Now".into(), holding(&now(&groups, Disk::of(&host.prefix)))));
+    }
+    if let Some(run) = run {
+        facts.push(("Init".into(), json!(run.init)));
+        if !run.is_monitored {
+            facts.push((
+                "Monitor".into(),
+                json!("killed: the container goes on, and its end will mean stopped"),
+            ));
+        }
+    }
+    if let Some(damage) = &row.damage {
+        facts.push(("Damage".into(), json!(damage)));
+    }
+    facts
+}
+
+/// What the kernel says, which is what holds.
+fn holding(now: &Now) -> Value {
+    let used = |amount: Option<String>| amount.unwrap_or_else(|| "unknown".to_owned());
+    let limits = &now.limits;
+    json!({
+        "cpu": processors(limits),
+        "memory": or_unlimited(limits.memory.map(mebibytes)),
+        "memory_used": used(now.memory_used.map(mebibytes)),
+        "swap": or_unlimited(limits.swap.map(mebibytes)),
+        "processes": limits.processes.map_or_else(|| json!("unlimited"), |count| json!(count)),
+        "processes_used": now.processes,
+        "disk": disk(limits),
+        "out_of_memory_kills": now.out_of_memory_kills,
+    })
+}
+
+fn or_unlimited(amount: Option<String>) -> String {
+    amount.unwrap_or_else(|| "unlimited".to_owned())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}Mb", bytes / 1024 / 1024)
+}
+
+fn processors(limits: &Limits) -> String {
+    let cores = limits.cpus.map(|hundredths| format!("{}.{:02}", hundredths / 100, hundredths % 100));
+    let mask = limits.cpu_mask.as_ref().map(|mask| format!(" mask={mask}"));
+    let nodes = limits.node_mask.as_ref().map(|mask| format!(" nodemask={mask}"));
+    format!(
+        "cpus={} cpuunits={}{}{}",
+        or_unlimited(cores),
+        limits.cpu_units.unwrap_or(1000),
+        mask.unwrap_or_default(),
+        nodes.unwrap_or_default()
+    )
+}
+
+fn disk(limits: &Limits) -> String {
+    format!(
+        "ioprio={} iolimit={} iopslimit={}",
+        limits.io_priority.unwrap_or(USUAL_IO_PRIORITY),
+        or_unlimited(limits.io_bytes.map(|bytes| bytes.to_string())),
+        or_unlimited(limits.io_operations.map(|count| count.to_string()))
+    )
+}
