@@ -3,16 +3,17 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use net::Probation;
 use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{
-    Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits, Lock,
-    TemplateRecord,
+    ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits,
+    Lock, TemplateRecord,
 };
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::host::{Host, damaged};
-use crate::runtime::{Root, Runtime, Start};
+use crate::runtime::{Root, Runtime, Settings, Start};
 use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
@@ -20,6 +21,8 @@ use tree::LayeredRoot;
 const LEAST_PROCESSES: u64 = 4;
 /// What a static shell needs, and the kernel for it.
 const LEAST_MEMORY: u64 = 1 << 20;
+/// Whether private addresses are translated on their way outside, in `ve.conf` or `vz.conf`: anything but `no`.
+const NAT: &str = "NAT";
 /// HOST_NAME_MAX of limits.h.
 const LONGEST_HOST_NAME: usize = 64;
 
@@ -180,7 +183,7 @@ impl Container<'_> {
     /// [`Code::BadValue`], [`Code::Damaged`].
     pub fn check_configuration(&self) -> Result<(Conf, Limits, String)> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let (limits, hostname) = self.check(&conf)?;
+        let Settings { limits, hostname, .. } = self.check(&conf)?;
         Ok((conf, limits, hostname))
     }
 
@@ -188,7 +191,7 @@ impl Container<'_> {
     ///
     /// # Errors
     /// [`Code::BadValue`].
-    pub fn check(&self, conf: &Conf) -> Result<(Limits, String)> {
+    pub fn check(&self, conf: &Conf) -> Result<Settings> {
         let host = self.host.configuration()?;
         let refused = |because: String| {
             Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
@@ -214,7 +217,15 @@ impl Container<'_> {
             let is = tree::escaped(&hostname.as_bytes()[..hostname.len().min(80)]);
             refused(format!("`HOSTNAME` is `{is}`, not {wanted}"))
         })?;
-        Ok((limits, hostname))
+        let addresses = Address::all(conf).map_err(|error| refused(format!("`{ADDRESSES}`: {error}")))?;
+        if !addresses.is_empty() && !net::has_filter() {
+            let error = net::NetworkError::NoFilter;
+            return Err(Failure { code: Code::Unsupported, ..refused(error.to_string()) }.hint(
+                "`apt-get install nftables`, or take its addresses away: `prlctl set NAME --ipdel all`",
+            ));
+        }
+        let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
+        Ok(Settings { limits, hostname, addresses, translates })
     }
 
     /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
@@ -244,7 +255,8 @@ impl Container<'_> {
         old: Option<GenerationNumber>,
         is_probation: bool,
     ) -> Result<Start> {
-        let (conf, limits, hostname) = self.check_configuration()?;
+        let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
+        let Settings { limits, hostname, addresses, translates } = self.check(&conf)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
@@ -269,6 +281,9 @@ impl Container<'_> {
             roots: self.roots(first, old)?,
             ids: area.id_range,
             limits,
+            addresses,
+            translates,
+            probation_network: Probation::default(),
             hostname,
             resolver: resolver(&conf),
             init: init.path,

@@ -49,6 +49,10 @@ pub enum Code {
     MountFailed,
     /// 70: the package manager of a container failed.
     PackageManager,
+    /// 71: what is no address.
+    BadAddress,
+    /// 78: an address that is somebody else's.
+    AddressInUse,
     /// 82: a sample of a configuration that is not there, or cannot be used.
     BadSample,
     /// 85: a record of the container cannot be read.
@@ -86,6 +90,8 @@ impl Code {
             Code::NoSpace => 46,
             Code::MountFailed => 50,
             Code::PackageManager => 70,
+            Code::BadAddress => 71,
+            Code::AddressInUse => 78,
             Code::BadSample => 82,
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
@@ -116,6 +122,8 @@ impl Code {
             Code::NoSpace => "no-space",
             Code::MountFailed => "mount-failed",
             Code::PackageManager => "package-manager",
+            Code::BadAddress => "bad-address",
+            Code::AddressInUse => "address-in-use",
             Code::BadSample => "bad-sample",
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",

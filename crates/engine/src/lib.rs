@@ -21,6 +21,7 @@
 //! ```
 
 pub mod accounts;
+pub mod addresses;
 pub mod cloud_init;
 pub mod conffiles;
 mod container;
@@ -50,8 +51,9 @@ pub mod trust;
 pub mod view;
 pub mod words;
 
-#[doc(hidden)]
 pub use container::resolver_of;
 pub use error::{Code, Failure, Result};
 pub use host::{Container, Host, Observer, Silent};
+#[doc(hidden)]
+pub use net::Probation;
 pub use real::RealRuntime;

@@ -22,7 +22,8 @@ use store::{ContainerId, GenerationNumber, IdRange, Limits, Prefix};
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, wait_error};
 use crate::runtime::{
-    InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink, Start,
+    InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Settings,
+    Sink, Start,
 };
 
 /// How long processes may take to die of SIGKILL.
@@ -173,6 +174,9 @@ impl Runtime for RealRuntime {
             generation: start.roots[0].number,
             ids: start.ids,
             limits: start.limits.clone(),
+            addresses: start.addresses.clone(),
+            translates: start.translates,
+            probation_network: start.probation_network,
             hostname: start.hostname.clone(),
             resolver: start.resolver.clone(),
             init: start.init.clone(),
@@ -327,6 +331,7 @@ impl Runtime for RealRuntime {
         wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
         let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| other(&error))?;
         cgroups.kill_container(KILLING).map_err(|error| other(&error))?;
+        net::detach(&self.prefix, id).map_err(|error| other(&error))?;
         cgroups.remove_container().map_err(|error| other(&error))?;
         state::forget(&self.prefix, id);
         Ok(())
@@ -352,8 +357,8 @@ impl Runtime for RealRuntime {
         self.wait_until_gone(id)
     }
 
-    fn change(&self, id: &ContainerId, limits: &Limits, hostname: &str) -> RuntimeResult<Vec<String>> {
-        settings::change(&self.prefix, id, limits, hostname)
+    fn change(&self, id: &ContainerId, wanted: &Settings) -> RuntimeResult<Vec<String>> {
+        settings::change(&self.prefix, id, wanted)
     }
 
     fn lacks(&self, limits: &Limits) -> Vec<(&'static str, String)> {
@@ -422,7 +427,9 @@ impl Runtime for RealRuntime {
             let timeout = Timespec { tv_sec: 0, tv_nsec: BETWEEN_LOOKS.as_nanos() as i64 };
             let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
         }
-        // It does not run, and nobody watches it: what is alive of it is the rest of a start.
+        // It does not run, and nobody watches it: what there is of its network is what a death has left.
+        let _ = net::detach(&self.prefix, id);
+        // And what is alive of it is the rest of a start.
         if let Ok(cgroups) = Cgroups::of(&self.prefix, id)
             && cgroups.is_populated()
         {

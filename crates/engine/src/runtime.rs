@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use linux::Exit;
+use net::Probation;
 use runtime::confined::Reach;
 use runtime::going_down::Pulse;
+pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
-use store::{Application, ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
 
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,12 @@ pub struct Start {
     pub ids: IdRange,
     /// Its limits.
     pub limits: Limits,
+    /// What is routed to it.
+    pub addresses: Vec<Address>,
+    /// Private ones of them are others' on their way outside.
+    pub translates: bool,
+    /// What of its network there is on probation.
+    pub probation_network: Probation,
     /// Its host name.
     pub hostname: String,
     /// The text of `resolv.conf`, or `None` to leave it alone.
@@ -153,8 +161,8 @@ pub trait Runtime {
     fn wait_until_gone_unless_interrupted(&self, id: &ContainerId) -> RuntimeResult<()> {
         self.wait_until_gone(id)
     }
-    /// Gives a container that runs other limits, all or, with an error, none; and another name. Returns what of it this host cannot do.
-    fn change(&self, _id: &ContainerId, _limits: &Limits, _hostname: &str) -> RuntimeResult<Vec<String>> {
+    /// Gives a container that runs other limits, addresses and another name: all or, with an error, none. Returns what of it this host cannot do.
+    fn change(&self, _id: &ContainerId, _settings: &Settings) -> RuntimeResult<Vec<String>> {
         Ok(Vec::new())
     }
     /// Which of the limits this host has nothing to enforce with: keys of `ve.conf`, each with what is lacking.

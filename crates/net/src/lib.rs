@@ -1,25 +1,85 @@
-//! A container's network.
+//! A container's network: its loopback, and what is routed to it.
 //!
-//! Today every container has its loopback interface and nothing else; addresses, routes and filters belong here when they come. The interface is
-//! brought up from outside, by a thread that visits the container's network namespace: not every init does it, and none has to.
+//! ```text
+//! netlink     what is said to the kernel
+//! routed      venet0 in the container, its other end on the host, addresses and routes
+//! filter      who may send from which address; new connections on probation; private addresses to the outside
+//! record      what was made of one container, for whoever takes it away
+//! ```
+//!
+//! All of it is made from outside, by a thread that visits the container's network namespace, so that it is there whatever is in the root. A container
+//! has no bridge and no neighbour: both ends of its pair have one MAC address and speak neither ARP nor neighbour discovery, so there is nothing in them
+//! to forge; packets are routed to it and from it, and those that do not come from its own addresses are dropped before anything else is done with them.
+
+mod filter;
+mod netlink;
+mod record;
+mod routed;
 
 use std::os::fd::BorrowedFd;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+pub use filter::has_filter;
+pub use record::{Network, Probation};
+pub use routed::{Holder, attach, change, detach, holder_of, release};
 
 /// The kernel gives `lo` this index in every new namespace.
 const LOOPBACK: u32 = 1;
 
 /// What can go wrong with a network.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what}")]
-pub struct NetworkError {
-    what: &'static str,
-    source: std::io::Error,
+pub enum NetworkError {
+    /// The system said no.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The address is somebody else's.
+    #[error("{ip} is {holder}")]
+    InUse {
+        /// Which one.
+        ip: std::net::IpAddr,
+        /// Whose.
+        holder: String,
+    },
+    /// `nft` is not there.
+    #[error(
+        "there is no `nft`, which keeps a container from using addresses that are not its own: run `apt-get install nftables`"
+    )]
+    NoFilter,
+    /// It does not do what it is asked to.
+    #[error("the packet filter refuses: {said}")]
+    Filter {
+        /// What it said.
+        said: String,
+    },
+}
+
+impl NetworkError {
+    fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> NetworkError {
+        let what = what.into();
+        move |source| NetworkError::System { what, source }
+    }
+}
+
+/// Does something in the network namespace of the process behind `pidfd`.
+fn visit<T: Send>(
+    pidfd: BorrowedFd<'_>,
+    work: impl FnOnce() -> Result<T, NetworkError> + Send,
+) -> Result<T, NetworkError> {
+    std::thread::scope(|scope| {
+        let visit = scope.spawn(|| {
+            move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::NETWORK)
+                .map_err(std::io::Error::from)
+                .map_err(NetworkError::system("enter the container's network"))?;
+            work()
+        });
+        visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Brings up the loopback interface of the network namespace of the process behind `pidfd`.
@@ -27,39 +87,9 @@ pub struct NetworkError {
 /// # Errors
 /// When the process has ended, or the kernel refuses.
 pub fn bring_up_loopback(pidfd: BorrowedFd<'_>) -> Result<(), NetworkError> {
-    std::thread::scope(|scope| {
-        let visit = scope.spawn(|| {
-            move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::NETWORK).map_err(|error| {
-                NetworkError { what: "enter the container's network", source: error.into() }
-            })?;
-            set_up(LOOPBACK)
-                .map_err(|source| NetworkError { what: "bring up the loopback interface", source })
-        });
-        visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    visit(pidfd, || {
+        netlink::Netlink::open()
+            .and_then(|mut kernel| kernel.set_up(LOOPBACK))
+            .map_err(NetworkError::system("bring up the loopback interface"))
     })
-}
-
-fn set_up(index: u32) -> std::io::Result<()> {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    let mut request = NetlinkMessage::new(header, NetlinkPayload::from(RouteNetlinkMessage::SetLink(link)));
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer =
-        NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(std::io::Error::other)?;
-    let NetlinkPayload::Error(error) = answer.payload else {
-        return Err(std::io::Error::other(format!("unexpected answer {:?}", answer.payload)));
-    };
-    if error.code.is_none() { Ok(()) } else { Err(error.to_io()) }
 }

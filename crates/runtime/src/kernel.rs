@@ -83,6 +83,13 @@ pub fn features(directory: &Path) -> Vec<Feature> {
                 Err("this kernel has it not, or not switched on".to_owned())
             }
         }),
+        feature("packet filter, for containers with addresses", false, || {
+            if net::has_filter() {
+                Ok(())
+            } else {
+                Err("there is no nft: `apt-get install nftables`".to_owned())
+            }
+        }),
         feature("memory limits", false, || controller("memory")),
         feature("CPU limits", false, || controller("cpu")),
         feature("process limits", false, || controller("pids")),

@@ -8,6 +8,7 @@
 //! This crate mounts nothing, runs nothing, prints nothing, and never looks inside a container's root: that is
 //! the business of `runtime` and `tree`.
 
+mod addresses;
 mod application;
 pub mod area;
 pub mod atomic;
@@ -31,6 +32,7 @@ pub mod shell_word;
 pub mod template;
 pub mod trash;
 
+pub use addresses::{Address, AddressError, KEY as ADDRESSES};
 pub use application::Application;
 pub use area::{Area, AreaError, AreaRecord};
 pub use atomic::AtomicError;

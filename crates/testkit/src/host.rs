@@ -289,6 +289,7 @@ pub fn create_options(name: &str) -> create::Options {
         template: Some("mini".parse().expect("a template's name")),
         sample: None,
         changes: Vec::new(),
+        addresses: engine::addresses::AddressChange::default(),
     }
 }
 
@@ -307,6 +308,7 @@ pub fn reinstall_options() -> reinstall::Options {
         health: None,
         allow_degraded: false,
         skip_applications: false,
+        probation_network: engine::Probation::default(),
         drop_failed: false,
         template: None,
         timeout: 10,

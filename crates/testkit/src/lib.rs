@@ -28,6 +28,7 @@ pub mod machine;
 pub mod real_host;
 pub mod tar_maker;
 pub mod terminal;
+pub mod wire;
 
 pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};

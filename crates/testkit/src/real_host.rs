@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use runtime::state::ProcessIdentity;
 use rustix::mount::UnmountFlags;
 
+use crate::wire::Wire;
+
 /// Tests that could not run are listed in this file of the build's directory, a line each; `make test` counts them.
 pub const NOT_RUN: &str = "tests-not-run.txt";
 
@@ -29,6 +31,8 @@ pub struct RealHost {
     directory: PathBuf,
     /// A loop-mounted image under `directory`.
     image: Option<PathBuf>,
+    /// The network that its commands are run in, instead of the machine's.
+    wire: Option<Wire>,
 }
 
 impl RealHost {
@@ -55,7 +59,7 @@ impl RealHost {
             .mode(0o700)
             .create(&directory)
             .expect("make the host's directory");
-        let mut host = RealHost { program, directory, image: None };
+        let mut host = RealHost { program, directory, image: None, wire: None };
         if !carries_overlay(&host.directory) {
             let line = format!(
                 "{} cannot carry an overlay: the test's prefix is on a loop-mounted ext4\n",
@@ -76,7 +80,7 @@ impl RealHost {
             return None;
         }
         let directory = directory.join(format!("{}-{}", mark("host"), unique()));
-        let host = RealHost { program, directory, image: None };
+        let host = RealHost { program, directory, image: None, wire: None };
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -87,7 +91,7 @@ impl RealHost {
 
     /// One whose prefix is in `directory` already: another host's, as a power cut has left it.
     pub fn existing(program: &str, directory: &Path) -> RealHost {
-        RealHost { program: PathBuf::from(program), directory: directory.to_owned(), image: None }
+        RealHost { program: PathBuf::from(program), directory: directory.to_owned(), image: None, wire: None }
     }
 
     /// The prefix on a filesystem of its own of that size (`64M`), made by `mkfs.<kind>`; without templates.
@@ -135,13 +139,35 @@ impl RealHost {
         self.command("vzpkg")
     }
 
+    /// As [`RealHost::new`], in a network of its own with a neighbour.
+    pub fn on_wire(program: &str) -> Option<RealHost> {
+        let wire = Wire::new(program)?;
+        let mut host = RealHost::new(program)?;
+        host.wire = Some(wire);
+        Some(host)
+    }
+
+    /// Its network.
+    pub fn wire(&self) -> &Wire {
+        self.wire.as_ref().expect("a host on a wire")
+    }
+
     fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command
-            .arg0(name)
-            .env("REROOT_PREFIX", self.prefix())
-            .env_remove("REROOT_FAULT")
-            .stdin(Stdio::null());
+        let mut command = match &self.wire {
+            Some(wire) => {
+                // Not by its own name: that is `prlctl` anyway.
+                assert_eq!(name, "prlctl", "a host on a wire makes no templates");
+                let mut command = wire.command(&wire.host());
+                command.arg(&self.program);
+                command
+            }
+            None => {
+                let mut command = Command::new(&self.program);
+                command.arg0(name);
+                command
+            }
+        };
+        command.env("REROOT_PREFIX", self.prefix()).env_remove("REROOT_FAULT").stdin(Stdio::null());
         command
     }
 

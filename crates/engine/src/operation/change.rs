@@ -16,6 +16,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use net::Probation;
 use serde::{Deserialize, Serialize};
 use store::{Base, GenerationNumber, GenerationRecord, GenerationState, Reason};
 
@@ -60,6 +61,9 @@ pub struct Change {
     pub discards: bool,
     /// The new root is started before the commit.
     pub is_tried: bool,
+    /// What the new root may say to others before the commit.
+    #[serde(default)]
+    pub probation_network: Probation,
     /// It is only tried whether it can be done.
     #[serde(default)]
     pub is_trial: bool,

@@ -16,6 +16,7 @@ use tree::{LayeredRoot, Root};
 use super::change::ostemplate;
 use super::reinstall::check_user_data;
 use super::set;
+use crate::addresses::AddressChange;
 use crate::cloud_init::{self, UserData};
 use crate::container::host_name;
 use crate::error::{Code, Failure, Result, system};
@@ -40,6 +41,8 @@ pub struct Options {
     pub sample: Option<String>,
     /// Settings on top of it.
     pub changes: Vec<Change>,
+    /// Its addresses.
+    pub addresses: AddressChange,
 }
 
 /// Keys that a sample never brings: they are the container's own.
@@ -102,6 +105,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     })?;
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes)?;
+    options.addresses.apply(host, None, &mut sample)?;
     let limits = host
         .limits(&sample, &configuration)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;

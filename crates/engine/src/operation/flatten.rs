@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use net::Probation;
 use store::{Base, GenerationNumber};
 use tree::{Copier, Except};
 
@@ -78,6 +79,7 @@ fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Ch
         old: record.parent,
         timeout,
         stop_timeout,
+        probation_network: Probation::default(),
         discards: true,
         is_trial: false,
         is_tried: container.is_running(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::change::ChangeWork;
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
-use crate::runtime::RuntimeErrorKind;
+use crate::runtime::{RuntimeErrorKind, Start};
 use crate::systemd::{self, Said};
 
 /// How long a root that was somebody's before may take to come up until it is taken as it is.
@@ -46,7 +46,10 @@ pub fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         failure.hint(look.clone().map_or_else(|| log.clone(), |look| format!("{log}; {look}")))
     };
     if container.runtime().running(container.id()).is_none_or(|run| run.generation != work.plan.to) {
-        let start = container.start_of(work.plan.to, work.plan.old, true)?;
+        let start = Start {
+            probation_network: work.plan.probation_network,
+            ..container.start_of(work.plan.to, work.plan.old, true)?
+        };
         for warning in container.runtime().start(&start).map_err(failed)? {
             container.host.warning(&warning);
         }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use net::Probation;
 use store::{Base, GenerationRecord, Reason, Template, TemplateChoice, template};
 use tree::{Kind as EntryKind, LayeredRoot, Root as TreeRoot};
 
@@ -43,6 +44,8 @@ pub struct Options {
     pub health: Option<String>,
     /// What `TEMPLATES` names is not installed in the new root.
     pub skip_applications: bool,
+    /// What the new root may say to others before it is taken.
+    pub probation_network: Probation,
     /// A systemd some of whose units have failed is taken as it is.
     pub allow_degraded: bool,
     /// A root that ran and is given up is deleted at once.
@@ -151,6 +154,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
         timeout: options.timeout,
         stop_timeout: options.stop_timeout,
         discards: options.skip_backup,
+        probation_network: options.probation_network,
         is_trial: false,
         // A root made by a script is always started, also to see that it lives.
         is_tried: was_running || is_by_script || needs_start || health.is_some() || !applications.is_empty(),

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use store::{Conf, ContainerName, registry};
 
 use super::create::{load_sample, name_is_taken};
+use crate::addresses::AddressChange;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
@@ -20,6 +21,8 @@ pub struct Options {
     pub sample: Option<String>,
     /// Each key once.
     pub changes: Vec<Change>,
+    /// Which addresses come and go.
+    pub addresses: AddressChange,
 }
 
 /// What has come of it.
@@ -54,8 +57,9 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         new.set("ORIGIN_SAMPLE", options.sample.as_deref().unwrap_or_default())?;
     }
     apply(&mut new, &options.changes)?;
-    let (limits, hostname) = container.check(&new)?;
-    let mut warnings = lacking(container.host, &limits, &options.changes)?;
+    options.addresses.apply(container.host, Some(container.id()), &mut new)?;
+    let wanted = container.check(&new)?;
+    let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let name = renamed(container, &old, &options.changes)?;
 
     container.host.heed_signals(what)?;
@@ -66,13 +70,13 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
             .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
     };
     if is_running {
-        let told = container.runtime().change(container.id(), &limits, &hostname);
+        let told = container.runtime().change(container.id(), &wanted);
         warnings.extend(told.map_err(|error| refused(error.because))?);
     }
     if let Err(error) = container.area.store_conf(&new) {
-        if is_running && let Ok((limits, hostname)) = container.check(&old) {
+        if is_running && let Ok(settings) = container.check(&old) {
             // What holds is what is written.
-            let _ = container.runtime().change(container.id(), &limits, &hostname);
+            let _ = container.runtime().change(container.id(), &settings);
         }
         return Err(error.into());
     }

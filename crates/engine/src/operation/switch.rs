@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use net::Probation;
 use store::{GenerationNumber, GenerationRecord, GenerationState};
 
 use super::change::{Change, SWITCH};
@@ -100,6 +101,7 @@ pub fn switch(
         old: record.parent,
         timeout,
         stop_timeout,
+        probation_network: Probation::default(),
         discards: false,
         is_trial: false,
         is_tried: container.is_running(),

@@ -2,33 +2,40 @@
 
 use std::os::fd::AsFd;
 
+use net::Network;
 use runtime::cgroup::Cgroups;
 use runtime::limits::{self, Disk};
 use runtime::monitor::Session;
 use runtime::{state, uts};
-use store::{ContainerId, Limits, Prefix};
+use store::{ContainerId, Prefix};
 
 use super::errors::{monitor_error, other};
-use crate::runtime::RuntimeResult;
+use crate::runtime::{RuntimeResult, Settings};
 
 /// See [`crate::runtime::Runtime::change`]. One that has ended meanwhile finds them in its `ve.conf`.
-pub fn change(
-    prefix: &Prefix,
-    id: &ContainerId,
-    limits: &Limits,
-    hostname: &str,
-) -> RuntimeResult<Vec<String>> {
+pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeResult<Vec<String>> {
     let Some(state) = state::running(prefix, id) else { return Ok(Vec::new()) };
     let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(Vec::new()) };
     let groups = Cgroups::of(prefix, id).map_err(|error| other(&error))?;
+    let Settings { limits, hostname, addresses, translates } = wanted;
+    let before = limits::now(&groups, Disk::of(prefix)).limits;
     let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;
     let mut warnings: Vec<String> =
         lacking.into_iter().map(|(key, because)| format!("`{key}` is not enforced: {because}")).collect();
+    let network = Network::of(prefix, id, addresses.clone(), *translates, None);
+    match net::change(prefix, id, init.as_fd(), network) {
+        Ok(told) => warnings.extend(told),
+        Err(error) => {
+            // All or none.
+            let _ = limits::change(&groups, &before, Disk::of(prefix));
+            return Err(other(&error));
+        }
+    }
     if let Err(error) = uts::set_hostname(init.as_fd(), hostname) {
         warnings.push(format!("its host name is another only from its next start on: {error}"));
     }
     let told = match Session::connect(prefix, id).map_err(monitor_error) {
-        Ok(Some(session)) => session.change(limits, hostname).map_err(monitor_error),
+        Ok(Some(session)) => session.change(wanted.clone()).map_err(monitor_error),
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };

@@ -16,7 +16,7 @@ pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };
 pub use log::{Events, Log, ReinstallReport};
-pub use reinstall::{Reinstall, ScriptRun};
+pub use reinstall::{ProbationNetwork, Reinstall, ScriptRun};
 pub use settings::{Set, Settings};
 pub use template::{
     CollectTemplates, CreateTemplate, InstallPackages, ListTemplates, RemoveTemplate, SourceOptions,

@@ -6,6 +6,17 @@ use clap::Args;
 
 use super::Common;
 
+/// What a root on probation may say to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ProbationNetwork {
+    /// Everything.
+    Full,
+    /// It calls, and is answered.
+    Outgoing,
+    /// Nothing.
+    None,
+}
+
 /// `prlctl reinstall`
 #[derive(Debug, Args)]
 pub struct Reinstall {
@@ -68,6 +79,10 @@ pub struct Reinstall {
     /// Take a new root also when units of its systemd have failed that had not in the old one
     #[arg(long)]
     pub allow_degraded: bool,
+    /// What the new root may say to others before it is taken: outgoing lets it call out, and nobody reach it, so that it takes in nothing
+    /// that an undo would lose
+    #[arg(long, value_name = "full|outgoing|none", default_value = "outgoing")]
+    pub probation_network: ProbationNetwork,
     /// Do not install what TEMPLATES of ve.conf names
     #[arg(long, alias = "skip_app_templates")]
     pub skip_app_templates: bool,

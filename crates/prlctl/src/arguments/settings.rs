@@ -22,6 +22,9 @@ pub struct Settings {
     /// What it calls itself
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub hostname: Option<String>,
+    /// An address that is routed to it, IPv4 or IPv6, with a mask or without; may be repeated
+    #[arg(long, value_name = "ADDRESS", help_heading = SETTINGS)]
+    pub ipadd: Vec<String>,
     /// Addresses of name servers; `inherit` for those of the host; at the next start
     #[arg(long, value_name = "ADDRESS…", help_heading = SETTINGS)]
     pub nameserver: Option<String>,
@@ -84,6 +87,7 @@ impl Settings {
             bootorder,
             template,
             hostname,
+            ipadd: _,
             nameserver,
             searchdomain,
             memsize,
@@ -142,6 +146,9 @@ pub struct Set {
     /// Accepted: it is always written to ve.conf
     #[arg(long)]
     pub save: bool,
+    /// An address that it has no more, or all; may be repeated
+    #[arg(long, value_name = "ADDRESS|all", help_heading = SETTINGS)]
+    pub ipdel: Vec<String>,
     /// What is to be set
     #[command(flatten)]
     pub settings: Settings,

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use engine::addresses::AddressChange;
 use engine::cloud_init::{LONGEST, UserData};
 use engine::event::Ended;
 use engine::operation::create::{Options, create};
@@ -29,11 +30,19 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
+    let addresses = AddressChange::read(&arguments.settings.ipadd, &[])?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
     let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
-    let options =
-        Options { name: name.clone(), id, user_data, template, sample: arguments.config.clone(), changes };
+    let options = Options {
+        name: name.clone(),
+        id,
+        user_data,
+        template,
+        sample: arguments.config.clone(),
+        changes,
+        addresses,
+    };
     let id = create(&host, &options)?;
     // Before, there was nothing that a log could be of.
     host.recording(&id, name.as_str(), "create", None).end(Ended::Done, None, None);

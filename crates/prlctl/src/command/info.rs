@@ -83,7 +83,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
 }
 
 /// What something is done with.
-const OBEYED: [&str; 27] = [
+const OBEYED: [&str; 29] = [
     "NAME",
     "OSTEMPLATE",
     "TEMPLATES",
@@ -95,6 +95,8 @@ const OBEYED: [&str; 27] = [
     "HOSTNAME",
     "NAMESERVER",
     "SEARCHDOMAIN",
+    "IP_ADDRESS",
+    "NAT",
     "PHYSPAGES",
     "SWAPPAGES",
     "MEMGUARANTEE",

@@ -1,5 +1,6 @@
 //! `prlctl reinstall`
 
+use engine::Probation;
 use engine::operation::explain::explain;
 use engine::operation::reinstall::{Options, plan, reinstall};
 use engine::operation::switch;
@@ -11,7 +12,7 @@ use super::{
     create::{parse_choice, user_data},
     done, empty_trash_later, host, named_in_full, reinstall_many, stop_timeout,
 };
-use crate::arguments::Reinstall;
+use crate::arguments::{ProbationNetwork, Reinstall};
 use crate::event_words::report_lines;
 use crate::{output, password};
 
@@ -80,6 +81,11 @@ pub fn run(arguments: &Reinstall) -> Result<u8> {
         password,
         health: arguments.health.clone(),
         allow_degraded: arguments.allow_degraded,
+        probation_network: match arguments.probation_network {
+            ProbationNetwork::Full => Probation::Full,
+            ProbationNetwork::Outgoing => Probation::Outgoing,
+            ProbationNetwork::None => Probation::None,
+        },
         skip_applications: arguments.skip_app_templates,
         drop_failed: arguments.drop_failed,
         template: arguments.ostemplate.as_deref().map(parse_choice).transpose()?,

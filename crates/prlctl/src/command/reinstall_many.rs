@@ -16,7 +16,7 @@ use store::{Area, ContainerId, TemplateChoice};
 
 use super::create::parse_choice;
 use super::template::short_choice;
-use crate::arguments::{Common, Reinstall};
+use crate::arguments::{Common, ProbationNetwork, Reinstall};
 use crate::crew::{self, Ended, Event};
 use crate::output;
 
@@ -314,6 +314,7 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
         allow_degraded,
         drop_failed,
         skip_app_templates,
+        probation_network,
         listscripts: _,
         desc: _,
         resetpwdb,
@@ -346,6 +347,12 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
     words.extend(keep_changed.iter().map(value("--keep-changed")));
     words.extend(health.iter().map(value("--health")));
     words.extend(ostemplate.iter().map(value("--ostemplate")));
+    let network = match probation_network {
+        ProbationNetwork::Full => "full",
+        ProbationNetwork::Outgoing => "outgoing",
+        ProbationNetwork::None => "none",
+    };
+    words.push(format!("--probation-network={network}"));
     words.push(format!("--timeout={timeout}"));
     words.push(format!("--lock-wait={lock_wait}"));
     let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();

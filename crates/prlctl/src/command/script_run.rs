@@ -1,5 +1,6 @@
 //! `prlctl script-run`
 
+use engine::Probation;
 use engine::Result;
 use engine::operation::reinstall::Options;
 use engine::operation::trial::run_script;
@@ -33,6 +34,7 @@ pub fn run(arguments: &ScriptRun) -> Result<u8> {
         user_data: None,
         password: None,
         skip_applications: true,
+        probation_network: Probation::default(),
         allow_degraded: false,
         // That script alone.
         health: Some(String::new()),

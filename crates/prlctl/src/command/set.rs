@@ -1,5 +1,6 @@
 //! `prlctl set`
 
+use engine::addresses::AddressChange;
 use engine::operation::set::{Options, set};
 use engine::settings::{self, Change};
 use engine::{Code, Failure, Result};
@@ -17,8 +18,9 @@ pub fn run(arguments: &Set) -> Result<u8> {
     if let Some(name) = &arguments.name {
         changes.push(settings::read("--name", name).map_err(Failure::unchanged)?);
     }
-    let options = Options { sample: arguments.applyconfig.clone(), changes };
-    if options.sample.is_none() && options.changes.is_empty() {
+    let addresses = AddressChange::read(&arguments.settings.ipadd, &arguments.ipdel)?;
+    let options = Options { sample: arguments.applyconfig.clone(), changes, addresses };
+    if options.sample.is_none() && options.changes.is_empty() && options.addresses.is_empty() {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")
             .because("there is no option that sets anything")
             .unchanged()

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
+use net::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use store::Prefix;
@@ -79,6 +80,7 @@ pub fn start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
         // It may have been born in the group that is to be killed.
         drop(place.cgroups.enter_monitor());
         drop(place.cgroups.kill_container(KILLING));
+        drop(net::detach(place.prefix, &place.launch.id));
         drop(place.cgroups.remove_container());
     }
     result
@@ -153,6 +155,10 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     }
     cgroups.delegate(launch.ids.first).map_err(words("hand over the control group"))?;
     net::bring_up_loopback(pidfd.as_fd()).map_err(|error| describe(&error))?;
+    let probation = (launch.is_probation && is_first).then_some(launch.probation_network);
+    let network = Network::of(prefix, &launch.id, launch.addresses.clone(), launch.translates, probation);
+    warnings
+        .extend(net::attach(prefix, &launch.id, pidfd.as_fd(), network).map_err(|error| describe(&error))?);
     warnings.extend(old.attach().map_err(words("attach the old root"))?);
     drop(complaints::take());
     container.start().map_err(|error| describe(&error))?;

@@ -16,6 +16,6 @@ mod session;
 
 pub use console::{last_lines_logged, log_path};
 pub use container::describe;
-pub use protocol::{Channel, End, Launch};
+pub use protocol::{Channel, End, Launch, Settings};
 pub use serve::{NAME, serve};
 pub use session::{MonitorError, Session, living_monitor, spawn, wait_for_former};

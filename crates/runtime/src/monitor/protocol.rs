@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{Application, ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
 
 /// The longest packet; a console's tail is the longest thing in one.
 const LONGEST: usize = 64 * 1024;
@@ -36,6 +36,15 @@ pub struct Launch {
     pub ids: IdRange,
     /// Its limits.
     pub limits: Limits,
+    /// What is routed to it.
+    #[serde(default)]
+    pub addresses: Vec<Address>,
+    /// Private ones of them are others' on their way outside.
+    #[serde(default)]
+    pub translates: bool,
+    /// What of it there is on probation.
+    #[serde(default)]
+    pub probation_network: net::Probation,
     /// Its host name.
     pub hostname: String,
     /// `NAMESERVER` and `SEARCHDOMAIN`: the lines of `resolv.conf`, or `None` to leave it alone.
@@ -52,6 +61,19 @@ pub struct Launch {
     pub is_probation: bool,
 }
 
+/// What of a container can become something else while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Settings {
+    /// Its limits.
+    pub limits: Limits,
+    /// Its host name.
+    pub hostname: String,
+    /// What is routed to it.
+    pub addresses: Vec<Address>,
+    /// Private ones of them are others' on their way outside.
+    pub translates: bool,
+}
+
 /// What a command asks of a monitor.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 pub enum Request {
@@ -64,13 +86,8 @@ pub enum Request {
         /// Leave its generations mounted: the next start is at hand, and unmounting flushes.
         keeps_mounts: bool,
     },
-    /// From its next reboot on it has these limits and this host name; those of now are not touched.
-    Change {
-        /// Its limits.
-        limits: Limits,
-        /// Its host name.
-        hostname: String,
-    },
+    /// From its next reboot on it has these; those of now are not touched.
+    Change(Box<Settings>),
     /// Take away what is at `/old`, and attach these descriptors there instead.
     Old,
     /// Tell when it is up: [`Event::Up`], at once if it is.

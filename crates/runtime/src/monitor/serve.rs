@@ -16,7 +16,7 @@ use super::console::{Console, log_path};
 use super::container::{Place, Running, describe, start};
 use super::old::{OldRoots, share};
 use super::place::{enter_own_namespace, listen, mount_stage, recovery_log};
-use super::protocol::{Channel, End, Event, Launch, Request, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
 use crate::cgroup::Cgroups;
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
@@ -300,15 +300,21 @@ impl Monitor {
             Ok(Some((Request::Settled, _))) => {
                 self.guardian = None;
                 self.keeps_mounts = false;
-                Some(Event::Done { warnings: Vec::new() })
+                let released = net::release(&self.prefix, &self.launch.id);
+                let warnings = released.err().map(|error| {
+                    format!("nobody outside reaches it before its next start: {}", describe(&error))
+                });
+                Some(Event::Done { warnings: warnings.into_iter().collect() })
             }
             Ok(Some((Request::Stop { limit, keeps_mounts }, _))) => {
                 self.keeps_mounts = keeps_mounts;
                 self.stop(running, Duration::from_millis(limit));
                 None
             }
-            Ok(Some((Request::Change { limits, hostname }, _))) => {
+            Ok(Some((Request::Change(settings), _))) => {
+                let Settings { limits, hostname, addresses, translates } = *settings;
                 (self.launch.limits, self.launch.hostname) = (limits, hostname);
+                (self.launch.addresses, self.launch.translates) = (addresses, translates);
                 Some(Event::Done { warnings: Vec::new() })
             }
             Ok(Some((Request::Old, chain))) => {
@@ -443,6 +449,9 @@ impl Monitor {
     fn clear(&mut self) {
         drop(self.cgroups.kill_container(KILLING));
         state::forget(&self.prefix, &self.launch.id);
+        if let Err(error) = net::detach(&self.prefix, &self.launch.id) {
+            self.console.note(&describe(&error));
+        }
         if let Err(error) = self.cgroups.remove_container() {
             self.console.note(&describe(&error));
         }

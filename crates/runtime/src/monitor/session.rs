@@ -11,10 +11,10 @@ use linux::{Child, close_on_exec_from, exit_now, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use store::{ContainerId, Limits, Prefix};
+use store::{ContainerId, Prefix};
 
 use super::container::short_path;
-use super::protocol::{Channel, End, Event, Launch, Request, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
 use super::serve::{NAME, SOCKET};
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::state::ProcessIdentity;
@@ -219,12 +219,12 @@ impl Session {
         self.ask(&Request::Settled, &[]).map(drop)
     }
 
-    /// Has it start with these limits and this host name when it reboots.
+    /// What it starts with when it reboots.
     ///
     /// # Errors
     /// [`MonitorError`], also when it is one of an earlier version, which cannot.
-    pub fn change(&self, limits: &Limits, hostname: &str) -> Result<(), MonitorError> {
-        self.ask(&Request::Change { limits: limits.clone(), hostname: hostname.to_owned() }, &[]).map(drop)
+    pub fn change(&self, settings: Settings) -> Result<(), MonitorError> {
+        self.ask(&Request::Change(Box::new(settings)), &[]).map(drop)
     }
 
     /// Has other old roots at `/old`; these are detached mounts, newest first. Returns what is not as it should be.

@@ -1,0 +1,318 @@
+//! What is said to the kernel about interfaces, addresses, routes and neighbours, one request and its answer at a time.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
+
+/// Who has made our routes and neighbours: a number of our own, as rtnetlink(7) leaves them to whoever wants one.
+const OURS: u8 = 118;
+
+/// An interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    pub index: u32,
+    pub name: String,
+    pub alias: Option<String>,
+}
+
+/// Where the kernel would send a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nowhere.
+    None,
+    /// To this host itself.
+    Here,
+    /// Out of this interface to whoever has the address.
+    Link(u32),
+    /// By another router.
+    Router,
+}
+
+pub struct Netlink {
+    socket: Socket,
+}
+
+fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn route_address(ip: IpAddr) -> RouteAddress {
+    match ip {
+        IpAddr::V4(ip) => RouteAddress::Inet(ip),
+        IpAddr::V6(ip) => RouteAddress::Inet6(ip),
+    }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+/// That it is so already, or is gone already, is no error.
+fn unless(result: io::Result<()>, errnos: &[Errno]) -> io::Result<()> {
+    match result {
+        Err(error) if errnos.iter().any(|&errno| is(&error, errno)) => Ok(()),
+        other => other,
+    }
+}
+
+impl Netlink {
+    /// Of the network namespace of the calling thread.
+    pub fn open() -> io::Result<Netlink> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Netlink { socket })
+    }
+
+    /// Asks, and returns the answer; none where it was only acknowledged.
+    fn ask(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Option<RouteNetlinkMessage>> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let (answer, _) = self.socket.recv_from_full()?;
+        let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
+        match answer.payload {
+            NetlinkPayload::Error(error) if error.code.is_none() => Ok(None),
+            NetlinkPayload::Error(error) => Err(error.to_io()),
+            NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
+            NetlinkPayload::Done(_) | NetlinkPayload::Noop | NetlinkPayload::Overrun(_) => Ok(None),
+            _ => Err(io::Error::other("an answer of an unknown kind")),
+        }
+    }
+
+    fn tell(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.ask(message, NLM_F_ACK | flags).map(drop)
+    }
+
+    /// An interface by its name; `None`: there is none.
+    pub fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.find(message)
+    }
+
+    /// An interface by its index.
+    pub fn link_of(&mut self, index: u32) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.find(message)
+    }
+
+    fn find(&mut self, message: LinkMessage) -> io::Result<Option<Link>> {
+        match self.ask(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(Some(RouteNetlinkMessage::NewLink(found))) => {
+                let mut link = Link { index: found.header.index, ..Link::default() };
+                for attribute in found.attributes {
+                    if let LinkAttribute::IfName(name) = attribute {
+                        link.name = name;
+                    } else if let LinkAttribute::IfAlias(alias) = attribute {
+                        link.alias = Some(alias);
+                    }
+                }
+                Ok(Some(link))
+            }
+            Ok(_) => Ok(None),
+            Err(error) if is(&error, Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A pair of interfaces: `name` here, `peer` in the namespace behind `there`, with one MAC address.
+    pub fn add_pair(
+        &mut self,
+        name: &str,
+        peer: &str,
+        there: BorrowedFd<'_>,
+        mac: [u8; 6],
+    ) -> io::Result<()> {
+        let mut other = LinkMessage::default();
+        other.attributes = vec![
+            LinkAttribute::IfName(peer.to_owned()),
+            LinkAttribute::NetNsFd(there.as_raw_fd()),
+            LinkAttribute::Address(mac.to_vec()),
+        ];
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+            ]),
+        ];
+        self.tell(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Removes an interface, and its peer; that it is gone is no error.
+    pub fn remove_link(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        unless(self.tell(RouteNetlinkMessage::DelLink(message), 0), &[Errno::NODEV])
+    }
+
+    pub fn set_alias(&mut self, index: u32, alias: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    pub fn set_up(&mut self, index: u32) -> io::Result<()> {
+        self.set_flags(index, LinkFlags::Up)
+    }
+
+    /// Up, and without ARP and neighbour discovery.
+    pub fn set_up_without_neighbours(&mut self, index: u32) -> io::Result<()> {
+        // First the one, then the other: what is up looks for neighbours.
+        self.set_flags(index, LinkFlags::Noarp)?;
+        self.set_flags(index, LinkFlags::Up)
+    }
+
+    fn set_flags(&mut self, index: u32, flags: LinkFlags) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = flags;
+        message.header.change_mask = flags;
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
+    }
+
+    fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.family = family(ip);
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        message.header.scope = AddressScope::Universe;
+        // There is nobody who could have it too.
+        message.header.flags =
+            if ip.is_ipv6() { AddressHeaderFlags::Nodad } else { AddressHeaderFlags::empty() };
+        message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
+        message
+    }
+
+    pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewAddress(Netlink::address(index, ip, prefix));
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_EXCL), &[Errno::EXIST])
+    }
+
+    pub fn remove_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelAddress(Netlink::address(index, ip, prefix));
+        unless(self.tell(message, 0), &[Errno::ADDRNOTAVAIL])
+    }
+
+    /// To an address alone, or, with `None`, to all of a family.
+    fn route(index: u32, family: AddressFamily, to: Option<IpAddr>, source: Option<IpAddr>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.destination_prefix_length = to.map_or(0, store::Address::longest);
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::from(OURS);
+        message.header.scope =
+            if family == AddressFamily::Inet { RouteScope::Link } else { RouteScope::Universe };
+        message.header.kind = RouteType::Unicast;
+        message.attributes.extend(to.map(|ip| RouteAttribute::Destination(route_address(ip))));
+        message.attributes.extend(source.map(|ip| RouteAttribute::PrefSource(route_address(ip))));
+        message.attributes.push(RouteAttribute::Oif(index));
+        message
+    }
+
+    pub fn add_route(&mut self, index: u32, ip: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewRoute(Netlink::route(index, family(ip), Some(ip), None));
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_EXCL), &[Errno::EXIST])
+    }
+
+    pub fn remove_route(&mut self, index: u32, ip: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelRoute(Netlink::route(index, family(ip), Some(ip), None));
+        unless(self.tell(message, 0), &[Errno::SRCH])
+    }
+
+    /// All of the family of `source` goes out of the interface, from `source`.
+    pub fn set_default_route(&mut self, index: u32, source: IpAddr) -> io::Result<()> {
+        let message =
+            RouteNetlinkMessage::NewRoute(Netlink::route(index, family(source), None, Some(source)));
+        self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Where the kernel would send a packet to this address.
+    pub fn way_to(&mut self, ip: IpAddr) -> io::Result<Way> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(ip);
+        message.header.destination_prefix_length = store::Address::longest(ip);
+        message.attributes.push(RouteAttribute::Destination(route_address(ip)));
+        let found = match self.ask(RouteNetlinkMessage::GetRoute(message), 0) {
+            Ok(Some(RouteNetlinkMessage::NewRoute(found))) => found,
+            Ok(_) => return Ok(Way::None),
+            Err(error)
+                if [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::INVAL]
+                    .iter()
+                    .any(|&errno| is(&error, errno)) =>
+            {
+                return Ok(Way::None);
+            }
+            Err(error) => return Err(error),
+        };
+        if found.header.kind == RouteType::Local {
+            return Ok(Way::Here);
+        }
+        let mut way = Way::None;
+        for attribute in &found.attributes {
+            if let RouteAttribute::Oif(index) = attribute
+                && way != Way::Router
+            {
+                way = Way::Link(*index);
+            } else if let RouteAttribute::Gateway(_) | RouteAttribute::Via(_) = attribute {
+                way = Way::Router;
+            }
+        }
+        Ok(if found.header.kind == RouteType::Unicast { way } else { Way::None })
+    }
+
+    fn answer(index: u32, ip: IpAddr) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(ip);
+        message.header.ifindex = index;
+        message.header.flags = NeighbourFlags::Proxy;
+        let address = match ip {
+            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+        };
+        message.attributes = vec![
+            NeighbourAttribute::Destination(address),
+            NeighbourAttribute::Protocol(RouteProtocol::from(OURS)),
+        ];
+        message
+    }
+
+    /// The host answers for the address where it is asked for on the interface.
+    pub fn answer_for(&mut self, index: u32, ip: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewNeighbour(Netlink::answer(index, ip));
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_REPLACE), &[Errno::EXIST])
+    }
+
+    /// And no more.
+    pub fn answer_no_more(&mut self, index: u32, ip: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelNeighbour(Netlink::answer(index, ip));
+        unless(self.tell(message, 0), &[Errno::NOENT, Errno::NODEV])
+    }
+}

@@ -1,0 +1,363 @@
+//! Addresses that are routed to a container: a pair of interfaces, `venet0` inside.
+
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use store::{Address, ContainerId, Prefix};
+
+use crate::netlink::{Link, Netlink, Way};
+use crate::{Network, NetworkError, filter, visit};
+
+/// What a container calls its own end, as in OpenVZ.
+const INSIDE: &str = "venet0";
+
+/// Whose an address is already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This host's own.
+    Host,
+    /// Routed to another container; what its interface says whose it is.
+    Container(String),
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Holder::Host => write!(f, "an address of this host itself"),
+            Holder::Container(alias) => {
+                write!(f, "routed to container {} already", alias.strip_prefix("reroot ").unwrap_or(alias))
+            }
+        }
+    }
+}
+
+/// Who has an address, as far as this host's routes tell.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn holder_of(ip: IpAddr) -> Result<Option<Holder>, NetworkError> {
+    let ask = || -> io::Result<Option<Holder>> {
+        let mut kernel = Netlink::open()?;
+        Ok(match kernel.way_to(ip)? {
+            Way::Here => Some(Holder::Host),
+            Way::Link(index) => kernel
+                .link_of(index)?
+                .and_then(|link| link.alias)
+                .filter(|alias| alias.starts_with("reroot "))
+                .map(Holder::Container),
+            Way::None | Way::Router => None,
+        })
+    };
+    ask().map_err(NetworkError::system(format!("ask for the way to {ip}")))
+}
+
+/// Gives the container of the process behind `pidfd`, which has none yet, its network; returns what is not as it should be.
+///
+/// # Errors
+/// [`NetworkError::InUse`], [`NetworkError::NoFilter`]; with nothing of it left.
+pub fn attach(
+    prefix: &Prefix,
+    id: &ContainerId,
+    pidfd: BorrowedFd<'_>,
+    mut network: Network,
+) -> Result<Vec<String>, NetworkError> {
+    // What a dead monitor has left.
+    detach(prefix, id)?;
+    if network.addresses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let result = try_attach(prefix, id, pidfd, &mut network);
+    if result.is_err() {
+        drop(detach(prefix, id));
+    }
+    result
+}
+
+fn try_attach(
+    prefix: &Prefix,
+    id: &ContainerId,
+    pidfd: BorrowedFd<'_>,
+    network: &mut Network,
+) -> Result<Vec<String>, NetworkError> {
+    let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
+    let addresses = network.addresses.clone();
+    network.announced = announced(&mut kernel, &addresses, &network.alias)?;
+    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    // Before there is anything that could send.
+    filter::admit(network, &translated(network))?;
+
+    let here: OwnedFd = File::open("/proc/thread-self/ns/net")
+        .map_err(NetworkError::system("open the host's network"))?
+        .into();
+    let Network { interface, mac, .. } = &*network;
+    visit(pidfd, || {
+        let make = || -> io::Result<()> {
+            let mut kernel = Netlink::open()?;
+            kernel.add_pair(INSIDE, interface, here.as_fd(), *mac)
+        };
+        make().map_err(NetworkError::system(format!("make the interface {interface}")))
+    })?;
+    let link = link(&mut kernel, network)?;
+    kernel.set_alias(link.index, &network.alias).map_err(NetworkError::system("name the interface"))?;
+    let warnings = ready(network);
+    kernel
+        .set_up_without_neighbours(link.index)
+        .map_err(NetworkError::system(format!("bring up {}", network.interface)))?;
+    add(&mut kernel, link.index, network, &addresses)?;
+    visit(pidfd, || add_inside(&addresses))?;
+    Ok(warnings)
+}
+
+fn link(kernel: &mut Netlink, network: &Network) -> Result<Link, NetworkError> {
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    kernel
+        .link(&network.interface)
+        .and_then(|link| link.ok_or_else(missing))
+        .map_err(NetworkError::system(format!("find the interface {}", network.interface)))
+}
+
+/// On the host: routes, and where somebody would ask for the address, an answer.
+fn add(
+    kernel: &mut Netlink,
+    index: u32,
+    network: &Network,
+    addresses: &[Address],
+) -> Result<(), NetworkError> {
+    for Address { ip, .. } in addresses {
+        kernel.add_route(index, *ip).map_err(NetworkError::system(format!("route {ip}")))?;
+    }
+    for (ip, on) in &network.announced {
+        if addresses.iter().any(|address| address.ip == *ip) {
+            if ip.is_ipv6() {
+                write_setting(&format!("ipv6/conf/{}/proxy_ndp", name_of(kernel, *on)), "1");
+            }
+            kernel.answer_for(*on, *ip).map_err(NetworkError::system(format!("answer for {ip}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn name_of(kernel: &mut Netlink, index: u32) -> String {
+    kernel.link_of(index).ok().flatten().map(|link| link.name).unwrap_or_default()
+}
+
+fn add_inside(addresses: &[Address]) -> Result<(), NetworkError> {
+    let make = || -> io::Result<()> {
+        let mut kernel = Netlink::open()?;
+        let Some(link) = kernel.link(INSIDE)? else { return Err(io::ErrorKind::NotFound.into()) };
+        kernel.set_up_without_neighbours(link.index)?;
+        for Address { ip, prefix } in addresses {
+            kernel.add_address(link.index, *ip, *prefix)?;
+        }
+        set_defaults(&mut kernel, link.index, addresses)
+    };
+    make().map_err(NetworkError::system(format!("configure {INSIDE}")))
+}
+
+/// The first address of each family is what it speaks from.
+fn set_defaults(kernel: &mut Netlink, index: u32, addresses: &[Address]) -> io::Result<()> {
+    for is_family in [IpAddr::is_ipv4, IpAddr::is_ipv6] {
+        if let Some(Address { ip, .. }) = addresses.iter().find(|address| is_family(&address.ip)) {
+            kernel.set_default_route(index, *ip)?;
+        }
+    }
+    Ok(())
+}
+
+/// Other addresses for a container that runs. New ones come before old ones go.
+///
+/// # Errors
+/// [`NetworkError::InUse`]: with nothing changed. Another: perhaps with some of it done, which may be done again.
+pub fn change(
+    prefix: &Prefix,
+    id: &ContainerId,
+    pidfd: BorrowedFd<'_>,
+    wanted: Network,
+) -> Result<Vec<String>, NetworkError> {
+    let Some(mut network) = Network::load(prefix, id) else { return attach(prefix, id, pidfd, wanted) };
+    if wanted.addresses.is_empty() {
+        return detach(prefix, id).map(|()| Vec::new());
+    }
+    let is_in = |list: &[Address], address: &Address| list.iter().any(|one| one.ip == address.ip);
+    let new: Vec<Address> =
+        wanted.addresses.iter().filter(|address| !is_in(&network.addresses, address)).copied().collect();
+    let gone: Vec<Address> =
+        network.addresses.iter().filter(|address| !is_in(&wanted.addresses, address)).copied().collect();
+    let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
+    let link = link(&mut kernel, &network)?;
+    let announced = announced(&mut kernel, &new, &network.alias)?;
+    network.announced.extend(announced);
+    network.addresses.extend(&new);
+    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    filter::admit(&network, &translated(&network))?;
+    let warnings = ready(&network);
+    add(&mut kernel, link.index, &network, &new)?;
+    visit(pidfd, || add_inside(&wanted.addresses))?;
+
+    let mut old = network.clone();
+    old.addresses.clone_from(&gone);
+    remove(&mut kernel, link.index, &old)?;
+    visit(pidfd, || {
+        let take = || -> io::Result<()> {
+            let mut kernel = Netlink::open()?;
+            let Some(link) = kernel.link(INSIDE)? else { return Ok(()) };
+            for Address { ip, prefix } in &gone {
+                kernel.remove_address(link.index, *ip, *prefix)?;
+            }
+            // With its address goes what the kernel knows by it.
+            set_defaults(&mut kernel, link.index, &wanted.addresses)
+        };
+        take().map_err(NetworkError::system(format!("configure {INSIDE}")))
+    })?;
+    let lost = translated(&old);
+    network.addresses = wanted.addresses;
+    network.announced.retain(|(ip, _)| network.addresses.iter().any(|address| address.ip == *ip));
+    filter::exchange((&old, &lost), (&network, &translated(&network)))?;
+    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    Ok(warnings)
+}
+
+fn remove(kernel: &mut Netlink, index: u32, network: &Network) -> Result<(), NetworkError> {
+    for Address { ip, .. } in &network.addresses {
+        for (announced, on) in &network.announced {
+            if announced == ip {
+                kernel
+                    .answer_no_more(*on, *ip)
+                    .map_err(NetworkError::system(format!("answer for {ip} no more")))?;
+            }
+        }
+        if index != 0 {
+            kernel.remove_route(index, *ip).map_err(NetworkError::system(format!("route {ip} no more")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what there is of a container's network: at its end, and what was left of one. That nothing is there is no error.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
+    let Some(network) = Network::load(prefix, id) else { return Ok(()) };
+    let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
+    let found = kernel.link(&network.interface).map_err(NetworkError::system("find the interface"))?;
+    // Its name is short: that it is the container's, the alias says.
+    if let Some(link) = found.filter(|link| link.alias.as_deref().is_none_or(|alias| alias == network.alias))
+    {
+        kernel.remove_link(link.index).map_err(NetworkError::system("remove the interface"))?;
+    }
+    remove(&mut kernel, 0, &network)?;
+    if filter::has_filter() {
+        filter::forget(&network, &translated(&network))?;
+    }
+    Network::forget(prefix, id);
+    Ok(())
+}
+
+/// The container's probation is over: it can be reached.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn release(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
+    let Some(mut network) = Network::load(prefix, id) else { return Ok(()) };
+    if network.probation.is_some() {
+        filter::release(&network)?;
+        network.probation = None;
+        network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    }
+    Ok(())
+}
+
+/// On which interface the host has to answer for which address: where it lies in a network that the host is in. Refuses what is somebody else's.
+fn announced(
+    kernel: &mut Netlink,
+    addresses: &[Address],
+    own: &str,
+) -> Result<Vec<(IpAddr, u32)>, NetworkError> {
+    let mut found = Vec::new();
+    for Address { ip, .. } in addresses {
+        let mut ask = || -> io::Result<(Way, Option<Link>)> {
+            let way = kernel.way_to(*ip)?;
+            let link = if let Way::Link(index) = way { kernel.link_of(index)? } else { None };
+            Ok((way, link))
+        };
+        let (way, link) = ask().map_err(NetworkError::system(format!("ask for the way to {ip}")))?;
+        let in_use = |holder: Holder| NetworkError::InUse { ip: *ip, holder: holder.to_string() };
+        match (way, link) {
+            (Way::Here, _) => return Err(in_use(Holder::Host)),
+            (Way::Link(_), Some(Link { alias: Some(alias), .. })) if alias.starts_with("reroot ") => {
+                if alias != own {
+                    return Err(in_use(Holder::Container(alias)));
+                }
+            }
+            (Way::Link(index), _) => found.push((*ip, index)),
+            (Way::None | Way::Router, _) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Addresses that nobody outside would answer to: private ones, unless the host's own network is theirs.
+fn translated(network: &Network) -> Vec<IpAddr> {
+    let is_there = |ip: IpAddr| network.announced.iter().any(|(announced, _)| *announced == ip);
+    network
+        .addresses
+        .iter()
+        .map(|address| address.ip)
+        .filter(|&ip| network.translates && filter::is_private(ip) && !is_there(ip))
+        .collect()
+}
+
+/// What the host must be to route anything. What of it was otherwise before is told.
+fn ready(network: &Network) -> Vec<String> {
+    let interface = &network.interface;
+    let mut warnings = Vec::new();
+    let has = |is_family: fn(&IpAddr) -> bool| network.addresses.iter().any(|address| is_family(&address.ip));
+    if has(IpAddr::is_ipv4) && read_setting("ipv4/ip_forward") != "1" {
+        match write_setting("ipv4/ip_forward", "1") {
+            true => {
+                warnings.push("net.ipv4.ip_forward was 0, and is 1 now: nothing could be routed".to_owned())
+            }
+            false => {
+                warnings.push("net.ipv4.ip_forward is 0, and cannot be set: nothing is routed".to_owned())
+            }
+        }
+    }
+    // Nothing is taken from what the container says of itself.
+    for (key, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0")] {
+        write_setting(&format!("ipv6/conf/{interface}/{key}"), value);
+    }
+    write_setting(&format!("ipv4/conf/{interface}/accept_redirects"), "0");
+    if has(IpAddr::is_ipv6) && read_setting("ipv6/conf/all/forwarding") != "1" {
+        // A host that forwards takes no router's word any more, and would lose its own way out.
+        let interfaces = std::fs::read_dir("/proc/sys/net/ipv6/conf")
+            .map(|entries| entries.flatten())
+            .into_iter()
+            .flatten();
+        for entry in interfaces {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if read_setting(&format!("ipv6/conf/{name}/accept_ra")) == "1" {
+                write_setting(&format!("ipv6/conf/{name}/accept_ra"), "2");
+            }
+        }
+        match write_setting("ipv6/conf/all/forwarding", "1") {
+            true => warnings
+                .push("net.ipv6.conf.all.forwarding was 0, and is 1 now: nothing could be routed".to_owned()),
+            false => warnings
+                .push("net.ipv6.conf.all.forwarding is 0, and cannot be set: nothing is routed".to_owned()),
+        }
+    }
+    warnings
+}
+
+fn read_setting(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap_or_default().trim().to_owned()
+}
+
+fn write_setting(name: &str, value: &str) -> bool {
+    use std::io::Write;
+    let path = format!("/proc/sys/net/{name}");
+    File::options().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes())).is_ok()
+}

@@ -1,0 +1,231 @@
+//! Addresses: routed, a container's own and nobody else's, there with it and gone with it.
+
+use std::time::Duration;
+
+use testkit::RealHost;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
+const FOUR: &str = "192.0.2.50";
+const SIX: &str = "2001:db8:1::50";
+
+/// A busybox with these addresses that runs, on a host with a neighbour.
+fn with_addresses(addresses: &[&str]) -> Option<RealHost> {
+    let host = RealHost::on_wire(PROGRAM)?;
+    let mut words = vec!["create", "web01", "--ostemplate", "busybox"];
+    words.extend(addresses.iter().flat_map(|address| ["--ipadd", address]));
+    host.ok(words);
+    host.ok(["start", "web01"]);
+    Some(host)
+}
+
+/// It is answered by that address.
+fn calls(host: &RealHost, container: &str, options: &str, ip: &str) -> bool {
+    let line = format!("ping -c 3 -A -W 2 {options} {ip}");
+    let ran = host.run(["exec", container, &line]);
+    ran.stdout.contains("packets received") && !ran.stdout.contains(" 0 packets received")
+}
+
+/// What there is on the host of any container.
+fn left(host: &RealHost) -> String {
+    let wire = host.wire();
+    let look = "ip -o link | grep -o 'vz[0-9a-f]*'; ip neigh show proxy; ip -6 neigh show proxy; ip route show proto 118; ip -6 route show proto 118; \
+                nft list ruleset | tr '\\n' ' ' | grep -o 'elements = {[^}]*}'; :";
+    wire.ok(&wire.host(), ["sh", "-c", look])
+}
+
+#[test]
+fn root_addresses_are_there_with_the_container_and_gone_with_it() {
+    let Some(host) = with_addresses(&[FOUR, SIX]) else { return };
+    let works = |when: &str| {
+        for ip in [FOUR, SIX] {
+            assert!(host.wire().reaches(ip), "{ip} is not reached {when}\n{}", left(&host));
+        }
+        for ip in ["192.0.2.9", "192.0.2.1", "2001:db8:1::9", "2001:db8:1::1"] {
+            assert!(calls(&host, "web01", "", ip), "{ip} does not answer {when}\n{}", left(&host));
+        }
+    };
+    works("at first");
+    assert!(host.ok(["list", "-o", "name,ip"]).contains(FOUR));
+    let init = |host: &RealHost| {
+        host.ok(["list", "-i", "web01"]).lines().find(|line| line.starts_with("Init")).map(str::to_owned)
+    };
+    let before = init(&host);
+    host.exec("web01", "reboot");
+    host.wait_until("it has rebooted", || init(&host).is_some_and(|now| Some(now) != before));
+    host.wait_until("its interface is there", || {
+        host.run(["exec", "web01", "ip addr show venet0"]).stdout.contains(FOUR)
+    });
+    works("after a reboot");
+    host.ok(["reinstall", "web01"]);
+    works("after a reinstall");
+    host.ok(["restart", "web01"]);
+    works("after a restart");
+    host.exec("web01", "poweroff");
+    host.wait_until("it is off", || host.ok(["status", "web01"]).contains("stopped"));
+    host.wait_until("nothing of it is left", || left(&host).is_empty());
+}
+
+#[test]
+fn root_no_address_is_used_but_its_own() {
+    let Some(host) = with_addresses(&[FOUR, SIX]) else { return };
+    host.ok([
+        "create",
+        "web02",
+        "--ostemplate",
+        "busybox",
+        "--ipadd",
+        "192.0.2.60",
+        "--ipadd",
+        "2001:db8:1::60",
+    ]);
+    host.ok(["start", "web02"]);
+    // The control: its own, and the other's is there.
+    assert!(
+        calls(&host, "web02", "-I 192.0.2.60", "192.0.2.9")
+            && calls(&host, "web02", "-I 2001:db8:1::60", "2001:db8:1::9")
+    );
+    assert!(calls(&host, "web02", "", FOUR), "one container may speak to another");
+    // Its root takes what it likes, also what is the other's, the host's, the neighbour's and nobody's, and turns on what the host has turned off.
+    host.exec("web02", "ip link set venet0 arp on; ip link set venet0 address 02:00:00:00:00:01");
+    for (ip, to) in [
+        (FOUR, "192.0.2.9"),
+        (FOUR, "192.0.2.1"),
+        ("192.0.2.77", "192.0.2.9"),
+        ("192.0.2.1", "192.0.2.9"),
+        ("192.0.2.9", FOUR),
+        ("10.1.2.3", "192.0.2.1"),
+        (SIX, "2001:db8:1::9"),
+        ("2001:db8:1::77", "2001:db8:1::9"),
+        ("fd00::5", "2001:db8:1::1"),
+    ] {
+        host.exec(
+            "web02",
+            &format!("ip addr add {ip}/32 dev venet0 2>/dev/null || ip addr add {ip}/128 dev venet0"),
+        );
+        assert!(!calls(&host, "web02", &format!("-I {ip}"), to), "web02 speaks to {to} as {ip}");
+        host.exec(
+            "web02",
+            &format!("ip addr del {ip}/32 dev venet0 2>/dev/null || ip addr del {ip}/128 dev venet0"),
+        );
+    }
+    // Nobody has learnt anything of it, and the other has lost nothing.
+    let wire = host.wire();
+    let learnt = wire.ok(&wire.host(), ["sh", "-c", "ip neigh | grep vz | grep -v NOARP; :"]);
+    assert!(!learnt.contains("REACHABLE") && !learnt.contains("STALE"), "{learnt}");
+    assert!(wire.reaches(FOUR) && wire.reaches(SIX));
+}
+
+#[test]
+fn root_addresses_come_and_go_while_it_runs() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    host.ok(["set", "web01", "--ipadd", "192.0.2.51", "--ipadd", SIX, "--ipdel", FOUR]);
+    assert!(host.wire().reaches("192.0.2.51") && host.wire().reaches(SIX));
+    assert!(!host.wire().reaches(FOUR));
+    assert!(calls(&host, "web01", "", "192.0.2.9"), "its way out has another source now");
+    for (words, code, said) in [
+        (&["--ipadd", "192.0.2.1"][..], 78, "an address of this host itself"),
+        (&["--ipadd", "192.0.2.300"], 71, "is no address"),
+        (&["--ipadd", "127.0.0.5"], 71, "can be no container's own"),
+        (&["--ipdel", FOUR], 71, "it is not among its addresses"),
+        (&["--numproc", "77", "--ipadd", "192.0.2.1"], 78, "nothing was changed"),
+    ] {
+        host.run([&["set", "web01"], words].concat()).failed(code, &[said, "nothing was changed"]);
+    }
+    let conf = std::fs::read_to_string(host.area("web01").join("ve.conf")).expect("it can be read");
+    assert!(!conf.contains("NUMPROC"), "{conf}");
+    for ip in ["192.0.2.51", SIX] {
+        host.run(["create", "web02", "--ostemplate", "busybox", "--ipadd", ip])
+            .failed(78, &["container `web01` has it"]);
+    }
+    // Nor by hand: what is written is told when it is to be.
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    let conf = host.area("web02").join("ve.conf");
+    let text = std::fs::read_to_string(&conf).expect("it can be read") + "IP_ADDRESS=\"192.0.2.51\"\n";
+    let below =
+        conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("it is text").to_owned();
+    host.write(&below, &text, 0o600);
+    let ran = host.run(["start", "web02"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("192.0.2.51 is routed to container"), "{ran}");
+    assert!(host.wire().reaches("192.0.2.51"), "and its holder has it still");
+
+    host.ok(["set", "web01", "--ipdel", "all"]);
+    assert_eq!(left(&host), "");
+    assert!(!host.run(["exec", "web01", "ip link show venet0"]).stdout.contains("venet0"));
+    host.ok(["set", "web01", "--ipadd", FOUR]);
+    assert!(host.wire().reaches(FOUR));
+}
+
+#[test]
+fn root_private_addresses_are_translated_on_their_way_outside() {
+    let Some(host) = with_addresses(&["10.9.0.5", "fd00:1::5"]) else { return };
+    for ip in ["192.0.2.9", "2001:db8:1::9"] {
+        assert!(calls(&host, "web01", "", ip), "{ip}\n{}", left(&host));
+    }
+    let conf = host.area("web01").join("ve.conf");
+    let below =
+        conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("it is text").to_owned();
+    let text = std::fs::read_to_string(&conf).expect("it can be read") + "NAT=\"no\"\n";
+    host.write(&below, &text, 0o600);
+    host.ok(["restart", "web01"]);
+    assert!(calls(&host, "web01", "", "192.0.2.1"), "the host itself has a way to it");
+    assert!(!calls(&host, "web01", "", "192.0.2.9"), "the neighbour knows no way back");
+}
+
+#[test]
+fn root_what_a_crash_leaves_of_a_network_is_put_right() {
+    let Some(host) = with_addresses(&[FOUR, SIX]) else { return };
+    let id = host.area("web01").file_name().expect("it has a name").to_string_lossy().into_owned();
+    let state = std::fs::read_to_string(host.path(&format!("run/vz/{id}/state.json"))).expect("it runs");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("a document");
+    for who in ["monitor", "init"] {
+        let pid = state[who]["pid"].as_i64().expect("it has a number");
+        let pid = rustix::process::Pid::from_raw(pid as i32).expect("it is one");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+    }
+    host.wait_until("it is dead", || host.ok(["status", "web01"]).contains("stopped"));
+    assert!(!left(&host).is_empty(), "somebody has to put it right");
+    host.ok(["recover"]);
+    assert_eq!(left(&host), "");
+    host.ok(["start", "web01"]);
+    assert!(host.wire().reaches(FOUR) && host.wire().reaches(SIX));
+    host.ok(["stop", "web01", "--kill"]);
+    assert_eq!(left(&host), "");
+}
+
+/// What the new root has said to others, and others to it, before it was taken.
+fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
+    // It calls out, and then listens until somebody speaks to it, or has had his time to.
+    host.script(
+        "etc/vz/conf/vps.configure",
+        "#!/bin/sh\nping -c 3 -A -W 2 192.0.2.9 >/dev/null && touch /root/out\nnc -l -p 700 -w 4 </dev/null >/root/in\nexit 0\n",
+    );
+    std::thread::scope(|scope| {
+        let wire = host.wire();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let speaker = scope.spawn(move || {
+            while stopped.recv_timeout(Duration::from_millis(20))
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                let words = ["sh", "-c", "echo hello | busybox nc -w 1 192.0.2.50 700"];
+                drop(wire.run(&wire.outside(), words));
+            }
+        });
+        let ran = host.run([&["reinstall", "web01"], words].concat());
+        drop(stop);
+        speaker.join().expect("it speaks");
+        assert_eq!(ran.code, 0, "{ran}");
+    });
+    let there = host.exec("web01", "ls /root/out 2>/dev/null; cat /root/in");
+    (there.contains("out"), there.contains("hello"))
+}
+
+#[test]
+fn root_a_new_root_on_probation_calls_and_is_not_called() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    assert_eq!(on_probation(&host, &[]), (true, false), "outgoing");
+    assert!(host.wire().reaches(FOUR), "it is its root now");
+    assert_eq!(on_probation(&host, &["--probation-network", "full"]), (true, true), "full");
+    assert_eq!(on_probation(&host, &["--probation-network", "none"]), (false, false), "none");
+    assert!(host.wire().reaches(FOUR), "it is its root now");
+}
