@@ -15,7 +15,7 @@ mod signal;
 mod trace;
 mod user_namespace;
 
-pub use file::begin_writing;
+pub use file::{begin_writing, share_blocks};
 pub use ids::{on_a_thread_of_its_own, take_filesystem_ids, with_filesystem_ids};
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};

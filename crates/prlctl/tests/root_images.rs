@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testkit::image_maker::{digest, machine, piped};
+use testkit::real_host::not_run_here;
 use testkit::{ImageMaker, Ran, RealHost, TarHeader, TarMaker};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
@@ -184,7 +185,10 @@ fn root_of_several_images_one_is_named() {
 /// A real system in an image starts.
 #[test]
 fn root_a_container_runs_from_an_image() {
-    let Some(host) = RealHost::new(PROGRAM) else { return };
+    // Not in the store that all tests share.
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let made = Ran::of(host.vzpkg().args(["create", "cache", "busybox"]).output().unwrap());
+    assert_eq!(made.code, 0, "{made}");
     let packed = Command::new("tar")
         .arg("-C")
         .arg(host.path("vz/template/busybox/latest/rootfs"))
@@ -230,6 +234,41 @@ fn root_layers_come_out_as_umoci_has_them() {
     // Directories that no entry names have no time of their own.
     let differences: Vec<&String> = differences.iter().filter(|line| !line.starts_with(".: ")).collect();
     assert!(differences.is_empty(), "{differences:#?}");
+}
+
+/// What `skopeo copy` makes of an image, in each of the forms that it knows, is the same tree, and run the same way.
+#[test]
+fn root_images_that_skopeo_has_copied_are_the_same_template() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    if Command::new("skopeo").arg("--version").output().is_err() {
+        not_run_here(PROGRAM.as_ref(), "there is no skopeo");
+        return;
+    }
+    let layout = host.path("layout");
+    // What it writes for docker knows no zstd.
+    let config = json!({ "Env": ["A=b"], "Cmd": ["/bin/sh"], "WorkingDir": "/etc" });
+    layered("gzip").config(config).layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let first = std::fs::canonicalize(rootfs(&host)).unwrap();
+    let from = format!("oci:{}:latest", layout.display());
+    for (form, name, suffix) in [
+        ("oci", "copied", ":latest"),
+        ("oci-archive", "oci.tar", ":latest"),
+        ("docker-archive", "docker.tar", ":example/image:latest"),
+    ] {
+        let path = host.path(name);
+        let copied = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet", &from])
+            .arg(format!("{form}:{}{suffix}", path.display()))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{form}: {}", String::from_utf8_lossy(&copied.stderr));
+        let ran = import(&host, &path, &[]);
+        assert_eq!(ran.code, 0, "{form}: {ran}");
+        is_layered(&rootfs(&host));
+        assert_eq!(std::fs::canonicalize(rootfs(&host)).unwrap(), first, "{form}");
+    }
 }
 
 macro_rules! refused {

@@ -242,3 +242,52 @@ fn root_one_version_is_removed_and_those_in_use_say_by_whom() {
     assert!(removed["latest"].is_null() && removed["digest"] == two.as_str(), "{removed}");
     assert!(!host.path("vz/template/mine").exists());
 }
+
+/// Bytes in use where the templates lie, when all that is there is on the disk.
+fn used(host: &RealHost) -> u64 {
+    let there = std::fs::File::open(host.path("vz/template")).expect("open the store");
+    rustix::fs::syncfs(&there).expect("sync the store");
+    let found = rustix::fs::fstatvfs(&there).expect("ask the filesystem");
+    (found.f_blocks - found.f_bfree) * found.f_frsize
+}
+
+const BIG: u64 = 48 * 1024 * 1024;
+
+/// The second version of a template that has a large file which is the same in both; how much room it takes.
+fn second_version(host: &RealHost) -> (u64, Ran) {
+    let archive = |word: &str| {
+        let root = write_root(host, word);
+        let line =
+            "[ -e \"$1/big\" ] || head -c \"$2\" /dev/urandom >\"$1/big\"; tar -C \"$1\" -cf \"$1.tar\" .";
+        let made =
+            std::process::Command::new("sh").args(["-ec", line, "sh", &root, &BIG.to_string()]).status();
+        assert!(made.expect("run tar").success());
+        root + ".tar"
+    };
+    let ran = vzpkg(host, &["create", "cache", "mine", "--from", &archive("one")]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let from = archive("two");
+    let before = used(host);
+    let ran = vzpkg(host, &["update", "cache", "mine", "--from", &from]);
+    assert_eq!(ran.code, 0, "{ran}");
+    (used(host).saturating_sub(before), ran)
+}
+
+#[test]
+fn root_what_two_versions_have_in_common_takes_room_once_where_the_filesystem_can() {
+    for (kind, shares) in [("btrfs", true), ("ext4", false)] {
+        let Some(host) = RealHost::on_image(env!("CARGO_BIN_EXE_prlctl"), "600M", kind) else { return };
+        let (room, ran) = second_version(&host);
+        assert_eq!(ran.stderr.contains("take no room of their own"), shares, "{kind}\n{ran}");
+        assert_eq!(room < BIG / 4, shares, "{kind}: {room} bytes\n{ran}");
+        assert_eq!(vzpkg(&host, &["verify", "mine"]).code, 0, "{kind}");
+        // What is damaged in the one is not taken for what is in the other, nor does it come into it.
+        let damage = "for one in \"$1\"/mine/*/rootfs/big; do printf x | dd of=\"$one\" bs=1 seek=4096 conv=notrunc 2>/dev/null; break; done";
+        let store = host.path("vz/template");
+        let done = std::process::Command::new("sh").args(["-ec", damage, "sh"]).arg(&store).status();
+        assert!(done.expect("run a shell").success());
+        let ran = vzpkg(&host, &["verify", "mine"]);
+        assert_eq!(ran.code, 85, "{ran}");
+        assert_eq!(ran.stdout.matches("changed big").count(), 1, "{kind}\n{ran}");
+    }
+}

@@ -17,7 +17,10 @@ static ZEROS: [u8; BLOCK] = [0; BLOCK];
 pub(crate) fn digest(handle: BorrowedFd<'_>) -> Result<(u64, [u8; 32]), Errno> {
     let file = node::open_regular(handle)?;
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
+    // Most are small: a buffer for the largest would be most of the work.
+    let size = usize::try_from(node::facts(&file)?.size).unwrap_or(CHUNK);
+    let chunk = size.saturating_add(1).next_multiple_of(BLOCK).min(CHUNK);
+    let mut buffer = vec![0; chunk];
     let mut offset = 0;
     while let Some(start) = next_data(file.as_fd(), offset)? {
         // A block may begin in a hole.
@@ -31,7 +34,7 @@ pub(crate) fn digest(handle: BorrowedFd<'_>) -> Result<(u64, [u8; 32]), Errno> {
             }
         }
         offset += length as u64;
-        if length < CHUNK {
+        if length < chunk {
             break;
         }
     }

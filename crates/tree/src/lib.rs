@@ -30,6 +30,7 @@ mod overlay;
 mod remove;
 mod restore;
 mod root;
+mod share;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use measure::{Measure, Size, measure};
 pub use remove::{Removed, empty_directory, remove_entry};
 pub use restore::{Restore, RestoreError, Restored, restore};
 pub use root::{FileBytes, Kind, Root};
+pub use share::{Shared, share};
 pub use sync::{sync_filesystem, sync_small_tree};
 pub use transfer::can_clone;
 pub use unpack::{Moment, NewNode, Properties, Unpack, UnpackError, UnpackLimits, Unpacked};

@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const CHUNK: usize = 16 * 1024 * 1024;
 const BUFFER: usize = 1024 * 1024;
 pub(crate) const ACCESS_LIST: &CStr = c"system.posix_acl_access";
-const DEFAULT_LIST: &CStr = c"system.posix_acl_default";
+pub(crate) const DEFAULT_LIST: &CStr = c"system.posix_acl_default";
 /// overlayfs' own marks, which say nothing of the file.
 pub(crate) const OVERLAY: &[u8] = b"trusted.overlay.";
 

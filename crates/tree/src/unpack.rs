@@ -8,7 +8,7 @@
 //! The times of directories come last, since whatever is made in one changes them: they are all that is remembered of an entry.
 
 use crate::node::{self, HOLD, own_path};
-use crate::transfer::{ACCESS_LIST, OVERLAY};
+use crate::transfer::{ACCESS_LIST, DEFAULT_LIST, OVERLAY};
 use crate::write::Owned;
 use crate::{escape, remove};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
@@ -164,12 +164,18 @@ pub struct Unpack {
     limits: UnpackLimits,
     unpacked: Unpacked,
     buffer: Vec<u8>,
+    /// Some directory may give an access list to what is made in it.
+    has_default_lists: bool,
 }
 
 impl Unpack {
     /// Into this directory, which nobody else may change meanwhile.
     pub fn new(root: OwnedFd, limits: UnpackLimits) -> Unpack {
+        // One of the host's, which it was made in, goes on in it; what cannot be asked may have one.
+        let has_default_lists =
+            !matches!(fs::fgetxattr(&root, DEFAULT_LIST, &mut [0u8; 0]), Err(Errno::NODATA | Errno::NOTSUP));
         Unpack {
+            has_default_lists,
             root,
             last: None,
             times: Vec::new(),
@@ -205,6 +211,7 @@ impl Unpack {
             return Err(UnpackError::OverlayAttribute(name.clone()));
         }
         self.count()?;
+        self.has_default_lists |= properties.attributes.contains_key(DEFAULT_LIST);
         let names = names(path)?;
         let Some((name, parents)) = names.split_last() else {
             if matches!(what, NewNode::Directory) {
@@ -231,14 +238,24 @@ impl Unpack {
                 self.remember(&names.join(&b'/'), properties)
             }
             NewNode::File { size, segments, contents } => {
-                self.clear(parents, &name)?;
                 let flags =
                     OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let made = fs::openat(self.parent(parents)?, &name, flags, Mode::RUSR | Mode::WUSR)
-                    .map_err(failed("make"))?;
-                let made = self.write(made.into(), size, segments, contents, goes_on)?;
-                give(&made, properties, false)?;
-                fs::futimens(&made, &times(properties)).map_err(failed("give its times to"))
+                let mode = Mode::RUSR | Mode::WUSR;
+                let made = match fs::openat(self.parent(parents)?, &name, flags, mode) {
+                    // Hardly ever.
+                    Err(Errno::EXIST) => {
+                        self.clear(parents, &name)?;
+                        fs::openat(self.parent(parents)?, &name, flags, mode)
+                    }
+                    other => other,
+                };
+                let made =
+                    self.write(made.map_err(failed("make"))?.into(), size, segments, contents, goes_on)?;
+                give_to_file(&made, properties, self.has_default_lists)?;
+                fs::futimens(&made, &times(properties)).map_err(failed("give its times to"))?;
+                // The disk works while we do: who syncs it all in the end waits for the rest alone. That it will not is told then.
+                let _ = linux::begin_writing(&made);
+                Ok(())
             }
             NewNode::HardLink(target) => self.link(parents, &name, target),
             NewNode::Symlink(target) => {
@@ -295,6 +312,7 @@ impl Unpack {
     /// # Errors
     /// [`UnpackError`].
     pub fn set_attribute(&mut self, path: &[u8], attribute: &CStr, value: &[u8]) -> Result<(), UnpackError> {
+        self.has_default_lists |= attribute == DEFAULT_LIST;
         let joined = names(path)?.join(&b'/');
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let held = fs::openat2(&self.root, joined, HOLD, Mode::empty(), how).map_err(failed("look at"))?;
@@ -512,6 +530,27 @@ fn names(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
 fn look(parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<(OwnedFd, FileType)>, UnpackError> {
     let held = node::try_hold(parent, name).map_err(failed("look at"))?;
     Ok(held.map(|(handle, facts)| (handle, facts.file_type)))
+}
+
+/// The same of a regular file that is new and open for writing; a list can have come to it from its directory alone.
+fn give_to_file(made: &File, properties: &Properties, may_have_list: bool) -> Result<(), UnpackError> {
+    let Properties { mode, uid, gid, .. } = *properties;
+    Owned { mode, uid, gid }.give(made).map_err(failed("give its owner to"))?;
+    if may_have_list && !properties.attributes.contains_key(ACCESS_LIST) {
+        match fs::fremovexattr(made, ACCESS_LIST) {
+            // Its mask stood where the group's permissions do.
+            Ok(()) => {
+                fs::fchmod(made, Mode::from_raw_mode(mode & 0o7777)).map_err(failed("give its mode to"))?
+            }
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            Err(error) => return Err(failed("take attributes from")(error)),
+        }
+    }
+    for (name, value) in &properties.attributes {
+        fs::fsetxattr(made, name, value, fs::XattrFlags::empty())
+            .map_err(failed("give its attributes to"))?;
+    }
+    Ok(())
 }
 
 /// Owner, mode and attributes of what is open. The owner first, since a change of owner clears setuid and capabilities.

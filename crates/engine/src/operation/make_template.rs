@@ -4,6 +4,7 @@
 
 mod source;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,6 +22,7 @@ use crate::operation::template_store;
 use crate::space;
 use crate::template::recipe;
 use crate::template::{BuiltTemplate, RecipeError, Source, Told, Wanted, adopt, build, build_busybox};
+use crate::words::in_words;
 use source::{Making, Resolved, golden, hint_of, refuse_the_store};
 
 /// The list of a million files; a tree that somebody has made deep has far longer paths.
@@ -134,11 +136,29 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         rustix::fs::Mode::empty(),
     )
     .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
+    let before = Before::of(host, name);
+    let mut same = Vec::new();
     let mut files = Vec::new();
-    let digest = tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
-        if files.len() <= MOST_OF_FILES {
-            template_store::line_of(&mut files, path, digest);
-        }
+    let mut compute = || {
+        tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
+            if files.len() <= MOST_OF_FILES {
+                let line = files.len();
+                template_store::line_of(&mut files, path, digest);
+                if before.as_ref().is_some_and(|before| before.lines.contains(&files[line..])) {
+                    same.push(path.to_owned());
+                }
+            }
+        })
+    };
+    let digest = std::thread::scope(|scope| {
+        // The disk works while the processor does. By a description of its own, which has all the news of errors: the sync that counts is that of
+        // `publish`, and has them, too.
+        scope.spawn(|| {
+            if let Ok(own) = store::atomic::open_directory(&staging.rootfs()) {
+                let _ = rustix::fs::syncfs(own);
+            }
+        });
+        compute()
     })
     .map_err(|error| within(error.into()))?;
     if files.len() > MOST_OF_FILES {
@@ -146,6 +166,9 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
             .because(format!("the paths in it take more than {MOST_OF_FILES} bytes"))
             .unchanged()
             .hint("it is thousands of directories deep, as no root is"));
+    }
+    if let Some(before) = before {
+        before.share(host, &rootfs, &same);
     }
     staging.write_files(&files).map_err(|error| within(error.into()))?;
     fault::here("template", "publish", Place::Before)?;
@@ -170,6 +193,40 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
     let template = staging.publish(record).map_err(|error| within(error.into()))?;
     drop(golden);
     Ok(template)
+}
+
+/// The latest version so far: what a new one has in common with it takes no room twice where the filesystem can share blocks.
+struct Before {
+    root: tree::Root,
+    /// Of the list of its files.
+    lines: HashSet<Vec<u8>>,
+}
+
+impl Before {
+    /// `None`: there is none, or nothing that could be shared with.
+    fn of(host: &Host, name: &TemplateName) -> Option<Before> {
+        let latest = template::latest(&host.prefix, name).ok()?;
+        let root = tree::Root::open(&latest.rootfs()).ok()?;
+        let files = latest.files().ok()??;
+        let lines = files.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+        Some(Before { root, lines })
+    }
+
+    /// It saves room and nothing else: that it cannot be done is nobody's concern.
+    fn share(&self, host: &Host, rootfs: &impl AsFd, paths: &[PathBuf]) {
+        let Ok(own) = rustix::io::fcntl_dupfd_cloexec(rootfs, 0) else { return };
+        let paths = paths.iter().map(PathBuf::as_path);
+        let shared = tree::share(&self.root, &tree::Root::from_handle(own), paths, &mut || {
+            host.runtime.interruption().is_none()
+        });
+        if shared.files > 0 {
+            host.note(&format!(
+                "{} files are the same as in the version before, and take no room of their own: {}",
+                shared.files,
+                in_words(shared.bytes)
+            ));
+        }
+    }
 }
 
 /// What a version is called: the digest of its tree, and, where the tree alone does not tell how it is run, 32 digits more. Else an image of the same

@@ -13,6 +13,8 @@ use crate::host::Host;
 /// So long nothing is said, and then as often.
 const SILENCE: Duration = Duration::from_millis(500);
 const PACE: Duration = Duration::from_secs(5);
+/// So often a signal is looked for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Pace<'a> {
     interrupt: Option<OwnedFd>,
     began: Instant,
     next: Instant,
+    asked: Instant,
     /// What is being read, and how long it is: that tells how much is left.
     source: Option<(File, u64)>,
 }
@@ -30,7 +33,15 @@ impl<'a> Pace<'a> {
     /// Of a step that begins.
     pub fn new(host: &'a Host, step: &'static str) -> Pace<'a> {
         let began = Instant::now();
-        Pace { host, step, interrupt: host.runtime.interrupt(), began, next: began + SILENCE, source: None }
+        Pace {
+            host,
+            step,
+            interrupt: host.runtime.interrupt(),
+            began,
+            next: began + SILENCE,
+            asked: began,
+            source: None,
+        }
     }
 
     /// The step is at its end when this file is: another handle of whoever reads it, who may be another process.
@@ -41,7 +52,13 @@ impl<'a> Pace<'a> {
 
     /// `false`: somebody wants this process to end.
     pub fn goes_on(&mut self, entries: u64, bytes: u64) -> bool {
-        if Instant::now() >= self.next {
+        let now = Instant::now();
+        // Whoever asks for each of many thousand files is not to be asked back each time.
+        if now < self.asked {
+            return true;
+        }
+        self.asked = now + BETWEEN_LOOKS;
+        if now >= self.next {
             self.next = Instant::now() + PACE;
             let done = self.done();
             self.host.tell(What::Progress {
@@ -55,8 +72,8 @@ impl<'a> Pace<'a> {
             });
         }
         let Some(interrupt) = &self.interrupt else { return true };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !matches!(poll(&mut [PollFd::new(interrupt, PollFlags::IN)], Some(&now)), Ok(1..))
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut [PollFd::new(interrupt, PollFlags::IN)], Some(&at_once)), Ok(1..))
     }
 
     /// From 0 to 1.

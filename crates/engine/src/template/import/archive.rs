@@ -1,7 +1,7 @@
 //! A tar archive of a root, as a template.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -19,6 +19,8 @@ use crate::template::RecipeError;
 const COMMAND: &str = "undo-compression";
 /// As many bytes as wait for us: it works while we write.
 const PIPE: usize = 1024 * 1024;
+/// As many bytes are asked for at once: headers are of 512, and most files not much larger.
+const READ: usize = 256 * 1024;
 /// What is left free on the filesystem, for the records and everybody else.
 const LEFT_FREE: u64 = 64 * 1024 * 1024;
 /// Where the filesystem makes inodes as it needs them: more than any root has.
@@ -138,7 +140,8 @@ fn unpack_root(
         let mut lists = Lists::default();
         let mut target =
             Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
-        ::archive::unpack(&mut Reader::new(&mut *stream, limits.bytes), &mut target, place)?;
+        let read = BufReader::with_capacity(READ, &mut *stream);
+        ::archive::unpack(&mut Reader::new(read, limits.bytes), &mut target, place)?;
         lists.give(&mut tree, &root)?;
         tree.finish().map_err(|source| ArchiveError::Unpack { path: b".".to_vec(), source })?;
         Ok(())
