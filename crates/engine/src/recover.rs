@@ -1,6 +1,9 @@
 //! Recovery: what a dead command has left under way is brought to an end, by whatever command next opens the container, and at boot.
 
-use store::{Area, ContainerId, GenerationNumber, GenerationState};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use store::{Area, Conf, ContainerId, GenerationNumber, GenerationState};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
@@ -112,47 +115,59 @@ pub struct Recovered {
     pub failure: Option<Failure>,
 }
 
-/// Recovers every container of a host, and what creations and deletions have left. With `is_boot` starts those with `ONBOOT="yes"`, the
-/// highest `BOOTORDER` first.
+/// Recovers every container of a host, and what creations and deletions have left.
 ///
 /// # Errors
 /// When it cannot be said which containers there are.
-pub fn recover_all(host: &Host, is_boot: bool) -> Result<Vec<Recovered>> {
+pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
     // What cannot be swept is told, and keeps no container down.
     let swept = crate::operation::create::sweep(host);
     let mut results: Vec<Recovered> =
         swept.into_iter().map(|failure| Recovered { name: None, failure: Some(failure) }).collect();
-    let mut to_start = Vec::new();
     for id in store::registry::list(&host.prefix)? {
-        let name = Area::open_unchecked(&host.prefix, &id)
-            .map_or_else(|_| id.to_string(), |area| area.display_name());
+        let name = name_of(host, &id);
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
             recover(&container)?;
             crate::names::warn_of_no_name(&container);
             // A name that two claim, or a file of somebody's in a link's place, is told, and keeps nothing down.
-            let linked = crate::operation::create::link(&container);
-            if is_boot && !container.is_running() {
-                let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
-                if conf.get("ONBOOT").is_some_and(|value| value == "yes") {
-                    let order =
-                        conf.get("BOOTORDER").and_then(|order| order.parse::<i64>().ok()).unwrap_or(i64::MIN);
-                    to_start.push((order, id));
-                }
-            }
-            linked
+            crate::operation::create::link(&container)
         });
         results.push(Recovered { name: Some(name), failure: failure.err() });
-    }
-    to_start.sort_by_key(|(order, id)| (std::cmp::Reverse(*order), id.to_string()));
-    for (_, id) in to_start {
-        let result = host.open(&id.to_string()).and_then(|container| container.start());
-        if let Err(failure) = result {
-            results.push(Recovered { name: Some(name_of(host, &id)), failure: Some(failure) });
-        }
     }
     Ok(results)
 }
 
-fn name_of(host: &Host, id: &ContainerId) -> String {
+/// Containers in the order of their `BOOTORDER`, the highest first and those without one last; those of one order together.
+///
+/// # Errors
+/// When it cannot be said which containers there are.
+pub fn in_boot_order(
+    host: &Host,
+    is_wanted: &dyn Fn(&ContainerId, &Conf) -> bool,
+) -> Result<Vec<Vec<ContainerId>>> {
+    let mut orders: BTreeMap<Reverse<Option<i64>>, Vec<ContainerId>> = BTreeMap::new();
+    for id in store::registry::list(&host.prefix)? {
+        // Of one that is damaged nothing is known; its recovery has told.
+        let conf = Area::open_unchecked(&host.prefix, &id).and_then(|area| area.conf()).unwrap_or_default();
+        if is_wanted(&id, &conf) {
+            let order = conf.get("BOOTORDER").and_then(|order| order.trim().parse().ok());
+            orders.entry(Reverse(order)).or_default().push(id);
+        }
+    }
+    Ok(orders.into_values().collect())
+}
+
+/// What is to be started when the host has come up: `ONBOOT="yes"`, and does not run.
+///
+/// # Errors
+/// As [`in_boot_order`].
+pub fn to_start(host: &Host) -> Result<Vec<Vec<ContainerId>>> {
+    in_boot_order(host, &|id, conf| {
+        conf.get("ONBOOT").is_some_and(|value| value.trim() == "yes") && host.runtime.running(id).is_none()
+    })
+}
+
+/// What to call a container of which nobody knows whether it is whole.
+pub fn name_of(host: &Host, id: &ContainerId) -> String {
     Area::open_unchecked(&host.prefix, id).map_or_else(|_| id.to_string(), |area| area.display_name())
 }

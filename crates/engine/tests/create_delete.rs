@@ -149,7 +149,7 @@ fn what_a_dead_creation_left_is_nobody_and_is_swept() {
     let (before, names) = (private(&host), links(&host));
     let dead = dead_creation(&host, "web02");
     assert_eq!(host.host().open("web02").unwrap_err().code, Code::UnknownContainer);
-    assert!(recover::recover_all(&host.host(), false).unwrap().iter().all(|result| result.failure.is_none()));
+    assert!(recover::recover_all(&host.host()).unwrap().iter().all(|result| result.failure.is_none()));
     assert_eq!(private(&host), before, "the staged area is gone");
     assert_eq!(links(&host), names, "and so are its names");
     assert!(registry::staged(&host.prefix).unwrap().is_empty(), "{dead}");
@@ -167,7 +167,7 @@ fn a_name_and_an_id_of_a_dead_creation_can_be_taken() {
     let other = dead_creation(&host, "web02");
     let second = host.create("web02");
     assert_ne!(second, other);
-    recover::recover_all(&host.host(), false).unwrap();
+    recover::recover_all(&host.host()).unwrap();
     assert_eq!(host.host().find("web02").unwrap(), second, "the sweep spares who has the name now");
 }
 
@@ -177,7 +177,7 @@ fn a_staged_template_of_the_dead_is_swept_and_one_of_the_living_is_not() {
     let living = store::template::staging(&host.prefix, &"other".parse().unwrap()).unwrap();
     let dead = host.prefix.template_dir().join(".staging-1-dead");
     put(&dead.join("rootfs/file"), b"");
-    recover::recover_all(&host.host(), false).unwrap();
+    recover::recover_all(&host.host()).unwrap();
     assert!(!dead.exists() && living.rootfs().is_dir());
 }
 
@@ -247,7 +247,7 @@ fn a_deletion_that_died_after_its_commit_leaves_names_that_are_swept() {
     store::trash::discard(&host.prefix, private.as_fd(), id.to_string()).unwrap();
     assert_eq!(links(&host).len(), 2);
     assert_eq!(host.host().find("web01").unwrap_err().code, Code::UnknownContainer);
-    recover::recover_all(&host.host(), false).unwrap();
+    recover::recover_all(&host.host()).unwrap();
     assert_eq!(links(&host), Vec::<String>::new());
 }
 
@@ -258,7 +258,7 @@ fn lost_names_are_made_again() {
     let before = links(&host);
     registry::unlink_name(&host.prefix, &"web01".parse().unwrap(), &id).unwrap();
     registry::unlink_conf(&host.prefix, &id).unwrap();
-    recover::recover_all(&host.host(), false).unwrap();
+    recover::recover_all(&host.host()).unwrap();
     assert_eq!(links(&host), before);
 }
 
@@ -268,7 +268,7 @@ fn one_container_that_cannot_be_recovered_does_not_keep_the_others() {
     let (bad, good) = (host.create("bad"), host.create("good"));
     put(&host.prefix.area_dir(&bad).join("area.json"), b"{");
     registry::unlink_name(&host.prefix, &"good".parse().unwrap(), &good).unwrap();
-    let results = recover::recover_all(&host.host(), false).unwrap();
+    let results = recover::recover_all(&host.host()).unwrap();
     let failed: Vec<&str> =
         results.iter().filter(|one| one.failure.is_some()).filter_map(|one| one.name.as_deref()).collect();
     assert_eq!((results.len(), failed), (2, vec!["bad"]));
@@ -282,7 +282,7 @@ fn what_cannot_be_swept_is_told_and_keeps_no_container() {
     registry::unlink_name(&host.prefix, &"good".parse().unwrap(), &good).unwrap();
     let templates = host.prefix.template_dir();
     rustix::fs::rename(&templates, templates.with_extension("away")).unwrap();
-    let results = recover::recover_all(&host.host(), false).unwrap();
+    let results = recover::recover_all(&host.host()).unwrap();
     let failed: Vec<_> = results.iter().filter(|one| one.failure.is_some()).collect();
     assert_eq!((results.len(), failed.len(), &failed[0].name), (2, 1, &None));
     let failure = failed[0].failure.as_ref().unwrap();

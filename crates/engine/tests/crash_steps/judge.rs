@@ -254,7 +254,7 @@ pub fn recovery_is_idle(host: &TestHost, id: &ContainerId, case: &str) {
         .open(&id.to_string())
         .map(drop)
         .unwrap_or_else(|error| panic!("{case}: second recovery: {error}"));
-    let results = recover::recover_all(&host.host(), false).unwrap();
+    let results = recover::recover_all(&host.host()).unwrap();
     assert!(results.iter().all(|result| result.failure.is_none()), "{case}: {results:?}");
     assert_eq!(everything(), before, "{case}: a second recovery has changed something");
 }

@@ -210,7 +210,7 @@ fn visit_points(operation: &str) {
                 // What is killed is recovered by the next command; after a power cut, as the unit does.
                 if !power {
                     lose_power(&host, &id);
-                    let results = recover::recover_all(&host.host(), false).unwrap();
+                    let results = recover::recover_all(&host.host()).unwrap();
                     assert!(results.iter().all(|result| result.failure.is_none()), "{case}: {results:?}");
                 }
                 aftermath(&host, &id, scenario, &before, &came, &case, before.was_running && power);

@@ -57,9 +57,12 @@ pub struct Stop {
     /// The container
     #[arg(required_unless_present = "all")]
     pub container: Option<String>,
-    /// Every container that runs
+    /// Every container that runs, the lowest BOOTORDER first, VE_PARALLEL of vz.conf at once
     #[arg(long, conflicts_with = "container")]
     pub all: bool,
+    /// With --all: what has not stopped within so many seconds in all is killed
+    #[arg(long, value_name = "SECONDS", requires = "all")]
+    pub deadline: Option<u64>,
     /// At once, without asking it
     #[arg(long, visible_alias = "fast")]
     pub kill: bool,

@@ -22,6 +22,7 @@ mod start;
 mod status;
 mod stop;
 mod template;
+mod together;
 
 use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;

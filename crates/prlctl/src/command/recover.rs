@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use engine::Result;
 use engine::host::damaged;
-use engine::recover::{damage_of, recover_all};
+use engine::recover::{damage_of, recover_all, to_start};
 use serde_json::json;
 use store::Area;
 
+use super::together::{self, Outcome};
 use super::{done, empty_trash_later, host};
 use crate::arguments::Recover;
 use crate::output;
@@ -46,8 +47,10 @@ pub fn run(arguments: &Recover) -> Result<u8> {
             json!({ "result": "recovered" }),
         ));
     }
-    let results = recover_all(&host, arguments.boot)?;
+    let results = recover_all(&host)?;
     empty_trash_later(&host);
+    // With everything put right, and each by a process of its own: one that hangs keeps no other down.
+    let started = if arguments.boot { start(&host)? } else { Outcome::default() };
     let mut last = None;
     for result in &results {
         if let Some(failure) = &result.failure {
@@ -57,21 +60,35 @@ pub fn run(arguments: &Recover) -> Result<u8> {
             last = Some(failure);
         }
     }
-    let code = last.map_or(0, |failure| failure.code.exit());
+    let code = started
+        .failed
+        .last()
+        .map_or_else(|| last.map_or(0, |failure| failure.code.exit()), |failed| failed.code);
     if arguments.json {
-        let objects: Vec<_> = results
+        let mut objects: Vec<_> = results
             .iter()
             .map(|one| json!({ "name": one.name, "error": one.failure.as_ref().map(output::failure_value) }))
             .collect();
-        output::json(&match last {
-            // As of any other command: what reads this looks for `error` at its top.
-            Some(failure) => json!({ "error": output::failure_value(failure), "containers": objects }),
+        objects.extend(started.failed.iter().map(|one| json!({ "name": one.name, "error": one.error })));
+        // As of any other command: what reads this looks for `error` at its top.
+        let error =
+            started.failed.last().map(|one| one.error.clone()).or_else(|| last.map(output::failure_value));
+        output::json(&match error {
+            Some(error) => json!({ "error": error, "containers": objects }),
             None => json!({ "result": "recovered", "containers": objects }),
         });
     } else if code == 0 {
         output::line(&format!("{} CTs have been looked at; nothing is left under way.", results.len()));
     }
     Ok(code)
+}
+
+/// Starts what is to run when the host has come up, the highest `BOOTORDER` first.
+fn start(host: &engine::Host) -> Result<Outcome> {
+    let groups = to_start(host)?;
+    together::run(host, &groups, &mut |id| {
+        ["start", &id.to_string(), "--json", "--lock-wait", &LOCK_WAIT.to_string()].map(Into::into).to_vec()
+    })
 }
 
 fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {

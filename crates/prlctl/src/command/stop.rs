@@ -1,13 +1,15 @@
 //! `prlctl stop` and `prlctl restart`
 
-use std::time::Duration;
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
-use engine::interrupt::Second;
+use engine::interrupt::{Second, signal_word};
+use engine::recover::in_boot_order;
 use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
 
-use super::{done, empty_trash_later, host, stop_timeout};
+use super::{done, empty_trash_later, host, stop_timeout, together};
 use crate::arguments::{Restart, Stop};
 
 /// Stops a container, or all that run.
@@ -116,43 +118,43 @@ fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
     if is_killed { Duration::ZERO } else { Duration::from_secs(stop_timeout(host, timeout)) }
 }
 
+/// The lowest `BOOTORDER` first, so that what others need goes last.
 fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
-    let mut stopped: Vec<String> = Vec::new();
     host.not_begun("cannot stop all CTs");
-    let mut failures = Vec::new();
-    for id in store::registry::list(&host.prefix)? {
-        if host.runtime.running(&id).is_none() {
-            continue;
-        }
-        // Before the next one is asked to stop.
-        host.unless_interrupted(
-            "cannot stop all CTs",
-            &format!("{} are stopped, the others run", stopped.len()),
-            Second::Containers,
-        )?;
-        let result = host.open_to_stop(&id.to_string()).and_then(|container: Container<'_>| {
-            let recording = host.recording(container.id(), &container.name, "stop", None);
-            host.step("stop", &format!("Stopping the CT {}...", container.name));
-            let what = format!("cannot stop `{}`", container.name);
-            let result =
-                stop_heeding(&container, &what, limit(host, arguments.kill, arguments.timeout), false);
-            recording.end_with(&result);
-            result
-        });
-        match result {
-            Ok(()) => stopped.push(id.to_string()),
-            Err(failure) if matches!(failure.code, Code::Interrupted(_)) => {
-                return Err(failure.hint(format!("`{}` goes on with the others", host.command)));
-            }
-            Err(failure) => failures.push(failure),
-        }
+    let mut groups = in_boot_order(host, &|id, _| host.runtime.running(id).is_some())?;
+    groups.reverse();
+    let deadline = arguments.deadline.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let longest = limit(host, arguments.kill, arguments.timeout);
+    if !groups.is_empty() {
+        host.step("stop", &format!("Stopping {} CTs...", groups.iter().map(Vec::len).sum::<usize>()));
     }
-    match failures.into_iter().next() {
-        Some(failure) => Err(failure),
-        None => Ok(done(
+    let outcome = together::run(host, &groups, &mut |id| {
+        // What others have used up of the time is not there any more; in the end they are killed.
+        let rest = deadline
+            .map_or(longest, |deadline| longest.min(deadline.saturating_duration_since(Instant::now())));
+        let mut words: Vec<OsString> = ["stop", &id.to_string(), "--json"].map(Into::into).to_vec();
+        words.extend(["--timeout".into(), rest.as_secs().to_string().into()]);
+        words.extend(["--lock-wait".into(), arguments.common.lock_wait.to_string().into()]);
+        words
+    })?;
+    let stopped: Vec<String> = outcome.done.iter().map(ToString::to_string).collect();
+    let state = || format!("{} are stopped; `prlctl list` shows those that run", stopped.len());
+    let again = format!("`{}` goes on with the others", host.command);
+    if let Some(signal) = outcome.signal {
+        return Err(Failure::new(Code::Interrupted(signal), "cannot stop all CTs")
+            .because(format!("{} has interrupted it", signal_word(signal)))
+            .state(state())
+            .hint(again));
+    }
+    if outcome.failed.is_empty() {
+        return Ok(done(
             arguments.common.json,
             "All CTs have been successfully stopped.",
             json!({ "result": "stopped", "uuids": stopped }),
-        )),
+        ));
     }
+    Err(Failure::new(Code::CannotStop, "not all CTs could be stopped")
+        .because(format!("{} could not: {}", outcome.failed.len(), outcome.names()))
+        .state(state())
+        .hint(again))
 }

@@ -1,0 +1,63 @@
+//! What is started when the host comes up, in which order, and how all of it is stopped.
+
+use std::time::{Duration, Instant};
+
+use testkit::RealHost;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
+
+/// When a container was started, by its own record.
+fn started(host: &RealHost, name: &str) -> String {
+    let id = host.area(name).file_name().expect("it has a name").to_string_lossy().into_owned();
+    let state = std::fs::read_to_string(host.path(&format!("run/vz/{id}/state.json"))).expect("it runs");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("a document");
+    state["started"].as_str().expect("a time").to_owned()
+}
+
+#[test]
+fn root_boot_starts_what_is_to_run_in_its_order_and_one_that_cannot_keeps_none_down() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.write("etc/vz/vz.conf", "VE_PARALLEL=\"2\"\n", 0o644);
+    for (name, settings) in [
+        ("last", &["--onboot", "yes"][..]),
+        ("second", &["--onboot", "yes", "--bootorder", "5"]),
+        ("first", &["--onboot", "yes", "--bootorder", "10"]),
+        ("also-first", &["--onboot", "yes", "--bootorder", "10"]),
+        ("broken", &["--onboot", "yes", "--bootorder", "20"]),
+        ("never", &["--bootorder", "30"]),
+    ] {
+        host.ok([&["create", name, "--ostemplate", "busybox"], settings].concat());
+    }
+    let conf = host.area("broken").join("ve.conf");
+    let below =
+        conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("it is text").to_owned();
+    let text = std::fs::read_to_string(&conf).expect("it can be read") + "NUMPROC=\"none\"\n";
+    host.write(&below, &text, 0o600);
+
+    let ran = host.run(["recover", "--boot"]);
+    assert_eq!(ran.code, 21, "{ran}");
+    assert!(ran.stderr.contains("NUMPROC=none"), "{ran}");
+    assert_eq!(
+        host.ok(["list", "-H", "-o", "name"]).lines().map(str::trim).collect::<Vec<_>>(),
+        ["also-first", "first", "last", "second"]
+    );
+    let at = |name: &str| started(&host, name);
+    assert!(at("first") < at("second") && at("also-first") < at("second") && at("second") < at("last"));
+    // Once more starts nothing twice, and tells the same.
+    let ran = host.run(["recover", "--boot", "-j"]);
+    assert_eq!(ran.code, 21, "{ran}");
+    let told: serde_json::Value = serde_json::from_str(&ran.stdout).expect("a document");
+    assert!(told["error"]["what"].as_str().is_some_and(|what| what.contains("broken")), "{told}");
+
+    // One that hears nothing is killed when the time of all is over, and the others are not kept by it.
+    host.exec("second", "rm /sbin/init; printf '#!/bin/sh\\ntrap \"\" TERM\\nwhile :; do sleep 1000; done\\n' >/sbin/init; chmod 755 /sbin/init");
+    host.ok(["restart", "second", "--kill"]);
+    host.wait_until("its init ignores the signal", || {
+        host.exec("second", "grep SigIgn /proc/1/status").trim_end().chars().rev().nth(3) == Some('4')
+    });
+    let began = Instant::now();
+    assert_eq!(host.ok(["stop", "--all", "--deadline", "2"]), "All CTs have been successfully stopped.\n");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(host.ok(["list", "-H"]), "");
+    assert_eq!(host.ok(["stop", "--all"]), "All CTs have been successfully stopped.\n");
+}
