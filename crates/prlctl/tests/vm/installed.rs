@@ -11,7 +11,7 @@ const LIMITS: [(&str, &str, &str); 4] = [
     ("PHYSPAGES=\"96M\"", "memory.max", "100663296"),
     ("NUMPROC=\"120\"", "pids.max", "120"),
     ("CPULIMIT=\"150\"", "cpu.max", "150000 100000"),
-    ("CPUUNITS=\"2000\"", "cpu.weight", "174"),
+    ("CPUUNITS=\"2000\"", "cpu.weight", "200"),
 ];
 
 /// Sets keys in the `ve.conf` of a container.
@@ -112,6 +112,35 @@ fn runs_debian(machine: &mut VirtualMachine) {
     let ran = machine.run("prlctl exec d1 'echo max >/sys/fs/cgroup/memory.max'");
     assert_ne!(ran.code, 0, "a container does not raise its own limit\n{ran}");
     limits_hold(machine, "d1", "after it has tried to change them");
+    other_limits(machine);
+    limits_hold(machine, "d1", "after they were others for a while");
+}
+
+/// Other settings, at once, and all or none.
+fn other_limits(machine: &mut VirtualMachine) {
+    let before = machine.ok("cat /etc/vz/names/d1");
+    machine.ok(
+        "prlctl set d1 --swap 0 --cpuunits 1500 --numproc 700 --memguarantee 50 --cpumask 0 --hostname other",
+    );
+    for (file, value) in
+        [("memory.swap.max", "0"), ("cpu.weight", "150"), ("pids.max", "700"), ("cpuset.cpus.effective", "0")]
+    {
+        let found = machine.ok(&format!("{} && cat $group/{file}", group_of("d1")));
+        assert_eq!(found, value, "{file}");
+    }
+    let low = machine.ok(&format!("{} && cat $group/memory.low", group_of("d1")));
+    assert_ne!(low, "0");
+    assert_eq!(machine.ok("prlctl exec d1 hostname"), "other");
+    // Less than it uses would kill at once here: it is refused, and nothing else of the command is done.
+    let written = machine.ok("cat /etc/vz/names/d1");
+    let ran = machine.run("prlctl set d1 --numproc 600 --memsize 2");
+    assert!(ran.code == 21 && ran.stderr.contains("MiB of memory are in use"), "{ran}");
+    assert_eq!(machine.ok("cat /etc/vz/names/d1"), written);
+    assert_eq!(machine.ok(&format!("{} && cat $group/pids.max", group_of("d1"))), "700");
+    is_up(machine, "d1");
+    // As it was.
+    machine.ok(&format!("conf=$(readlink -f /etc/vz/names/d1) && cat >$conf <<'END'\n{before}\nEND\nprlctl stop d1 && prlctl start d1 --wait"));
+    is_up(machine, "d1");
 }
 
 /// Started out of a service, as a script of somebody's: the service ends, and with it all that is in its control group.
