@@ -1,16 +1,25 @@
 //! The packet filter: one table a host, whose rules are the same for one container and for a thousand; what differs is in sets, where a look costs the
 //! same whatever their size.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use store::Address;
 
 use crate::{Network, NetworkError, Probation};
 
 /// Where Debian and Ubuntu have it.
 const NFT: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
+
+/// So long it may take, on however loaded a host.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Of what it says of a refusal, which is less than a pipe holds.
+const LONGEST: u64 = 4096;
 
 /// The table, made anew in the same transaction in which something is put into it: nothing passes in between.
 const TABLE: &str = "
@@ -138,13 +147,38 @@ fn tell(text: &str) -> Result<(), NetworkError> {
         // What it has to say of an input that it did not read to its end, it says.
         let _ = input.write_all(text.as_bytes());
     }
-    let output = child.wait_with_output().map_err(run)?;
-    if output.status.success() {
+    let status = ended(&mut child).map_err(run)?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let mut said = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let _ = errors.take(LONGEST).read_to_string(&mut said);
+    }
     let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
     Err(NetworkError::Filter { said: first.trim().to_owned() })
+}
+
+/// Waits for its end, and makes one: it has milliseconds of work.
+fn ended(child: &mut Child) -> io::Result<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    // Not reaped yet, so the number is its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(1..) => return child.wait(),
+            Ok(0) => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Addresses that no router outside knows.

@@ -31,6 +31,8 @@ pub struct Link {
     pub index: u32,
     pub name: String,
     pub alias: Option<String>,
+    /// Of a pair: the index of its other end, in whatever namespace that is.
+    pub peer: Option<u32>,
 }
 
 /// Where the kernel would send a packet.
@@ -129,6 +131,8 @@ impl Netlink {
                         link.name = name;
                     } else if let LinkAttribute::IfAlias(alias) = attribute {
                         link.alias = Some(alias);
+                    } else if let LinkAttribute::Link(index) = attribute {
+                        link.peer = Some(index);
                     }
                 }
                 Ok(Some(link))

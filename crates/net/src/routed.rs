@@ -106,7 +106,8 @@ fn try_attach(
         .set_up_without_neighbours(link.index)
         .map_err(NetworkError::system(format!("bring up {}", network.interface)))?;
     add(&mut kernel, link.index, network, &addresses)?;
-    visit(pidfd, || add_inside(&addresses))?;
+    let inside = inside(&link)?;
+    visit(pidfd, || add_inside(inside, &addresses))?;
     Ok(warnings)
 }
 
@@ -143,15 +144,20 @@ fn name_of(kernel: &mut Netlink, index: u32) -> String {
     kernel.link_of(index).ok().flatten().map(|link| link.name).unwrap_or_default()
 }
 
-fn add_inside(addresses: &[Address]) -> Result<(), NetworkError> {
+/// The container's end: by its index, since its root may call it what it likes.
+fn inside(link: &Link) -> Result<u32, NetworkError> {
+    let missing = || io::Error::from(io::ErrorKind::NotFound);
+    link.peer.ok_or_else(missing).map_err(NetworkError::system(format!("find {INSIDE}")))
+}
+
+fn add_inside(index: u32, addresses: &[Address]) -> Result<(), NetworkError> {
     let make = || -> io::Result<()> {
         let mut kernel = Netlink::open()?;
-        let Some(link) = kernel.link(INSIDE)? else { return Err(io::ErrorKind::NotFound.into()) };
-        kernel.set_up_without_neighbours(link.index)?;
+        kernel.set_up_without_neighbours(index)?;
         for Address { ip, prefix } in addresses {
-            kernel.add_address(link.index, *ip, *prefix)?;
+            kernel.add_address(index, *ip, *prefix)?;
         }
-        set_defaults(&mut kernel, link.index, addresses)
+        set_defaults(&mut kernel, index, addresses)
     };
     make().map_err(NetworkError::system(format!("configure {INSIDE}")))
 }
@@ -186,7 +192,10 @@ pub fn change(
     let gone: Vec<Address> =
         network.addresses.iter().filter(|address| !is_in(&wanted.addresses, address)).copied().collect();
     let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
-    let link = link(&mut kernel, &network)?;
+    let found = kernel.link(&network.interface).map_err(NetworkError::system("find the interface"))?;
+    // Its root has removed its end, and with it ours.
+    let Some(link) = found else { return attach(prefix, id, pidfd, wanted) };
+    let inside = inside(&link)?;
     let announced = announced(&mut kernel, &new, &network.alias)?;
     network.announced.extend(announced);
     network.addresses.extend(&new);
@@ -194,7 +203,7 @@ pub fn change(
     filter::admit(&network, &translated(&network))?;
     let warnings = ready(&network);
     add(&mut kernel, link.index, &network, &new)?;
-    visit(pidfd, || add_inside(&wanted.addresses))?;
+    visit(pidfd, || add_inside(inside, &wanted.addresses))?;
 
     let mut old = network.clone();
     old.addresses.clone_from(&gone);
@@ -202,12 +211,11 @@ pub fn change(
     visit(pidfd, || {
         let take = || -> io::Result<()> {
             let mut kernel = Netlink::open()?;
-            let Some(link) = kernel.link(INSIDE)? else { return Ok(()) };
             for Address { ip, prefix } in &gone {
-                kernel.remove_address(link.index, *ip, *prefix)?;
+                kernel.remove_address(inside, *ip, *prefix)?;
             }
             // With its address goes what the kernel knows by it.
-            set_defaults(&mut kernel, link.index, &wanted.addresses)
+            set_defaults(&mut kernel, inside, &wanted.addresses)
         };
         take().map_err(NetworkError::system(format!("configure {INSIDE}")))
     })?;

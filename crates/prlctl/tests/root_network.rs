@@ -156,6 +156,22 @@ fn root_addresses_come_and_go_while_it_runs() {
     assert!(host.wire().reaches(FOUR));
 }
 
+/// What its root does to its own end is its own affair: it can be given addresses all the same.
+#[test]
+fn root_a_container_that_has_renamed_or_removed_its_interface_gets_addresses() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    host.exec("web01", "ip link set venet0 down; ip link set venet0 name other0; ip addr flush dev other0");
+    host.ok(["set", "web01", "--ipadd", "192.0.2.51", "--ipdel", FOUR]);
+    assert!(host.wire().reaches("192.0.2.51") && !host.wire().reaches(FOUR));
+    host.exec("web01", "ip link del other0");
+    assert!(!host.wire().reaches("192.0.2.51"));
+    host.ok(["set", "web01", "--ipadd", SIX]);
+    assert!(host.wire().reaches("192.0.2.51") && host.wire().reaches(SIX));
+    host.exec("web01", "ip link del venet0");
+    host.ok(["stop", "web01"]);
+    assert_eq!(left(&host), "");
+}
+
 #[test]
 fn root_private_addresses_are_translated_on_their_way_outside() {
     let Some(host) = with_addresses(&["10.9.0.5", "fd00:1::5"]) else { return };

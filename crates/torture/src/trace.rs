@@ -175,6 +175,15 @@ pub fn run_stopped(
     Ok(Run { exit, calls: tracer.calls, said, hangs })
 }
 
+/// Traces it no more. A stop that [`Tracer::let_go`] has sent, and that it had not come to, would be its own then, for ever.
+fn leave(pid: i32) -> io::Result<()> {
+    let detached = detach_traced(pid);
+    if let Some(process) = Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(process, Signal::CONT);
+    }
+    detached
+}
+
 struct Tracer {
     stops: Stops,
     leader: i32,
@@ -236,7 +245,7 @@ impl Tracer {
                     let _ = rustix::process::kill_process(process, Signal::CONT);
                 }
             }
-            return detach_traced(pid);
+            return leave(pid);
         }
         if self.threads.contains_key(&pid) {
             return self.resume(pid, signal);
@@ -257,13 +266,13 @@ impl Tracer {
     }
 
     fn executed(&mut self, pid: i32) -> io::Result<()> {
-        let Some(thread) = self.threads.get_mut(&pid) else { return detach_traced(pid) };
+        let Some(thread) = self.threads.get_mut(&pid) else { return leave(pid) };
         if thread.role == Role::Candidate {
             let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let is_monitor = words.split(|&byte| byte == 0).next() == Some(runtime::monitor::NAME.as_bytes());
             if !is_monitor || self.has_monitor {
                 self.threads.remove(&pid);
-                return detach_traced(pid);
+                return leave(pid);
             }
             self.has_monitor = true;
             thread.role = Role::Victim;
@@ -273,7 +282,7 @@ impl Tracer {
             )?;
         } else if self.stops.in_forks {
             self.threads.remove(&pid);
-            return detach_traced(pid);
+            return leave(pid);
         }
         self.resume(pid, 0)
     }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use store::ContainerId;
 
 use crate::crew::{self, Event};
-use crate::output;
 use linux::Exit;
 
 /// The key in `vz.conf` for how many are worked on at once; as in OpenVZ without it four times the processors.
@@ -104,8 +103,8 @@ fn failed(host: &Host, id: ContainerId, ended: &crew::Ended) -> Failed {
     if let Some(what) = error["what"].as_str() {
         let because: Vec<&str> =
             error["because"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        output::note(&format!(
-            "error: {}: {}",
+        host.warning(&format!(
+            "{}: {}",
             tree::escaped(what.as_bytes()),
             tree::escaped(because.join(": ").as_bytes())
         ));
