@@ -171,7 +171,8 @@ fn root_processes_memory_and_processors_are_limited_while_it_runs() {
     host.ok(["set", "web01", "--numproc", "30", "--memsize", "32", "--swap", "0", "--cpulimit", "20"]);
     let ran = host.run(["exec", "web01", "for i in $(seq 60); do sleep 100 >/dev/null 2>&1 & done"]);
     assert!(ran.stderr.contains("can't fork"), "{ran}");
-    // Nobody gets in any more, until there is room.
+    // Fewer than there are: nobody gets in any more, until there is room.
+    host.ok(["set", "web01", "--numproc", "10"]);
     host.run(["exec", "web01", "true"]).failed(3, &["it may be at its limit of processes or memory"]);
     host.ok(["set", "web01", "--numproc", "60"]);
     host.exec("web01", "killall sleep");
