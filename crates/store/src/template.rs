@@ -346,6 +346,15 @@ impl Staging {
         Ok(())
     }
 
+    /// Has the disk begin with what is there, so that [`Staging::publish`] waits for the rest alone. By a description of its own, which has all the news
+    /// of errors: the sync that counts is that of `publish`, and has them, too.
+    pub fn sync_ahead(&self) {
+        // Whoever takes that sync away must not be saved by this one.
+        if let ((false, false), Ok(own)) = (taken_away(), atomic::open_directory(&self.path())) {
+            let _ = rustix::fs::syncfs(own);
+        }
+    }
+
     /// Makes it durable and gives it its name; new containers get this version from now on. Where the same tree
     /// is there already, that one is used, and this one thrown away.
     pub fn publish(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
@@ -355,8 +364,8 @@ impl Staging {
         }
         record::store_at(self.handle(), &record)?;
         // The whole tree, before anything can name it: a power cut must never leave a template with holes.
-        let is_late = linux::mutated!("template-named-first");
-        if !is_late && !linux::mutated!("template-unsynced") {
+        let (is_late, is_never) = taken_away();
+        if !is_late && !is_never {
             rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
         }
 
@@ -437,6 +446,11 @@ pub fn sweep(prefix: &Prefix) -> Result<usize, TemplateError> {
         }
     }
     Ok(swept)
+}
+
+/// What a mutation takes away of the sync before a version gets its name: that it is before, or all of it.
+fn taken_away() -> (bool, bool) {
+    (linux::mutated!("template-named-first"), linux::mutated!("template-unsynced"))
 }
 
 #[cfg(test)]

@@ -151,13 +151,8 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         })
     };
     let digest = std::thread::scope(|scope| {
-        // The disk works while the processor does. By a description of its own, which has all the news of errors: the sync that counts is that of
-        // `publish`, and has them, too.
-        scope.spawn(|| {
-            if let Ok(own) = store::atomic::open_directory(&staging.rootfs()) {
-                let _ = rustix::fs::syncfs(own);
-            }
-        });
+        // The disk works while the processor does.
+        scope.spawn(|| staging.sync_ahead());
         compute()
     })
     .map_err(|error| within(error.into()))?;
