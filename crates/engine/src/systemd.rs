@@ -22,10 +22,14 @@ const MOST_UNITS: usize = 100;
 const LONGEST_NAME: usize = 255;
 /// Of so many units it is told why they have failed.
 const EXPLAINED: usize = 3;
-/// In so many lines each.
-const LINES: usize = 4;
+/// In so many lines that it said itself, each.
+const OWN_LINES: usize = 4;
+/// And in so many that systemd said: how its process ended, what that comes to, and that it failed to start.
+const LINES_OF_ITS_END: usize = 3;
 /// How long it may take to find that out, of all of them.
 const EXPLAINING: Duration = Duration::from_secs(10);
+/// How much of it is for the journal to have all that was said.
+const SYNCING: Duration = Duration::from_secs(3);
 /// So much of a line is shown.
 const LONGEST_LINE: usize = 300;
 
@@ -87,26 +91,36 @@ pub fn is_as_before(failed: &[String], before: &[String]) -> bool {
     !failed.is_empty() && failed.iter().all(|unit| before.contains(unit))
 }
 
-/// Why units have failed: of the first few the last lines of the journal, or what is known of their end.
+/// Why units have failed: of the first few the last lines that they said, and what systemd said of their end.
 pub fn reasons(container: &Container<'_>, failed: &[String]) -> Vec<String> {
     let deadline = Instant::now() + EXPLAINING;
+    let ask = |words: &[&str], most: usize| -> Vec<String> {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let answer = container.runtime().ask(container.id(), words, rest).unwrap_or_default();
+        let lines = answer.iter().map(|line| line.trim_ascii()).filter(|line| !line.is_empty());
+        let lines: Vec<String> =
+            lines.map(|line| tree::escaped(&line[..line.len().min(LONGEST_LINE)])).collect();
+        let first = lines.len().saturating_sub(most);
+        lines[first..].to_vec()
+    };
+    // What a unit printed comes to the journal on another way than what systemd says of it: before, after, or in between. So each is asked for
+    // by itself, and first to have it all; one that cannot say when it has is asked for what it has.
+    drop(container.runtime().ask(container.id(), &["journalctl", "--sync"], SYNCING));
+    let journal = |field: &str, most: usize| {
+        let count = most.to_string();
+        ask(&["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines", &count, field], most)
+    };
     let mut reasons = Vec::new();
     for unit in failed.iter().take(EXPLAINED) {
-        let (count, unit_of) = (LINES.to_string(), format!("--unit={unit}"));
-        let ways: [&[&str]; 2] = [
-            &["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines", &count, &unit_of],
-            &["systemctl", "status", "--no-pager", "--lines", &count, "--", unit],
-        ];
-        let said = ways.iter().find_map(|words| {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            let answer = container.runtime().ask(container.id(), words, rest).ok()?;
-            let lines = answer.iter().map(|line| line.trim_ascii()).filter(|line| !line.is_empty());
-            let lines: Vec<String> =
-                lines.map(|line| tree::escaped(&line[..line.len().min(LONGEST_LINE)])).collect();
-            let first = lines.len().saturating_sub(LINES);
-            (!lines.is_empty()).then(|| lines[first..].join("\n"))
-        });
-        reasons.extend(said.map(|said| format!("`{unit}` said last:\n{said}")));
+        let mut said = journal(&format!("_SYSTEMD_UNIT={unit}"), OWN_LINES);
+        said.extend(journal(&format!("UNIT={unit}"), LINES_OF_ITS_END));
+        if said.is_empty() {
+            let count = OWN_LINES.to_string();
+            said = ask(&["systemctl", "status", "--no-pager", "--lines", &count, "--", unit], OWN_LINES);
+        }
+        if !said.is_empty() {
+            reasons.push(format!("`{unit}` said last:\n{}", said.join("\n")));
+        }
     }
     reasons
 }
