@@ -117,14 +117,8 @@ fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
             return taken(format!("container `{}` has it", area.display_name()));
         }
     }
-    match net::holder_of(ip) {
-        Ok(Some(net::Holder::Host)) => taken(net::Holder::Host.to_string()),
-        Ok(Some(net::Holder::Container(alias)))
-            if id.is_none_or(|id| alias != net::Network::alias_of(id)) =>
-        {
-            taken(format!("it is {}", net::Holder::Container(alias)))
-        }
-        // A route that nobody could ask for is seen at the start.
-        Ok(_) | Err(_) => Ok(()),
+    match host.runtime.holder_of(ip, id) {
+        Some(whose) => taken(format!("it is {whose}")),
+        None => Ok(()),
     }
 }

@@ -218,11 +218,12 @@ impl Container<'_> {
             refused(format!("`HOSTNAME` is `{is}`, not {wanted}"))
         })?;
         let addresses = Address::all(conf).map_err(|error| refused(format!("`{ADDRESSES}`: {error}")))?;
-        if !addresses.is_empty() && !net::has_filter() {
-            let error = net::NetworkError::NoFilter;
-            return Err(Failure { code: Code::Unsupported, ..refused(error.to_string()) }.hint(
-                "`apt-get install nftables`, or take its addresses away: `prlctl set NAME --ipdel all`",
-            ));
+        if !addresses.is_empty()
+            && let Err(error) = self.runtime().check_filter()
+        {
+            let without = format!("or take its addresses away: `prlctl set {} --ipdel all`", self.name);
+            return Err(Failure { code: Code::Unsupported, ..refused(error.because) }
+                .hint(format!("`apt-get install nftables`, {without}")));
         }
         let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
         Ok(Settings { limits, hostname, addresses, translates })

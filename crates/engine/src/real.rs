@@ -5,6 +5,7 @@ mod settings;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -246,13 +247,17 @@ impl Runtime for RealRuntime {
         }
     }
 
-    fn settle(&self, id: &ContainerId) -> RuntimeResult<()> {
-        match self.sessions.borrow().get(id) {
+    fn settle(&self, id: &ContainerId) -> RuntimeResult<Vec<String>> {
+        match self.sessions.borrow().get(id).map(Session::settle) {
+            Some(Ok(warnings)) => return Ok(warnings),
+            // It was killed meanwhile.
+            Some(Err(MonitorError::Lost { .. })) | None => {}
+            Some(Err(error)) => return Err(monitor_error(error)),
+        }
+        match self.connect(id)? {
             Some(session) => session.settle().map_err(monitor_error),
-            None => match self.connect(id)? {
-                Some(session) => session.settle().map_err(monitor_error),
-                None => Ok(()),
-            },
+            // Nobody else lets the container be reached.
+            None => net::release(&self.prefix, id).map(|()| Vec::new()).map_err(|error| other(&error)),
         }
     }
 
@@ -363,6 +368,14 @@ impl Runtime for RealRuntime {
 
     fn lacks(&self, limits: &Limits) -> Vec<(&'static str, String)> {
         lacking(limits, Disk::of(&self.prefix))
+    }
+
+    fn check_filter(&self) -> RuntimeResult<()> {
+        if net::has_filter() { Ok(()) } else { Err(other(&net::NetworkError::NoFilter)) }
+    }
+
+    fn holder_of(&self, ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {
+        settings::holder_of(ip, but)
     }
 
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {

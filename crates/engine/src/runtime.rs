@@ -2,6 +2,7 @@
 //! can be told to fail.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -148,8 +149,8 @@ pub trait Runtime {
     fn start(&self, start: &Start) -> RuntimeResult<Vec<String>>;
     /// Waits until it is up: a systemd says so, a plain init is alive and executes, an application goes on for a while.
     fn wait_until_up(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()>;
-    /// Its probation is over.
-    fn settle(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Its probation is over. Returns what is not as it should be.
+    fn settle(&self, id: &ContainerId) -> RuntimeResult<Vec<String>>;
     /// Stops it: asked politely, killed after `limit`. Stopped already is fine. The mounts go a little later, unless `keeps_mounts`: unmounting
     /// flushes, and where a start follows nobody should wait for that.
     fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()>;
@@ -168,6 +169,14 @@ pub trait Runtime {
     /// Which of the limits this host has nothing to enforce with: keys of `ve.conf`, each with what is lacking.
     fn lacks(&self, _limits: &Limits) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+    /// Whether a container can be kept from using addresses that are not its own; else why not.
+    fn check_filter(&self) -> RuntimeResult<()> {
+        Ok(())
+    }
+    /// Who has an address on this host, in words, unless it is this container.
+    fn holder_of(&self, _ip: IpAddr, _but: Option<&ContainerId>) -> Option<String> {
+        None
     }
     /// Has other roots at `/old` of a running container.
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>>;

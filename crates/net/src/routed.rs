@@ -84,6 +84,7 @@ fn try_attach(
     let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
     let addresses = network.addresses.clone();
     network.announced = announced(&mut kernel, &addresses, &network.alias)?;
+    // Before any of it is made: a death after this leaves nothing that nobody knows of.
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     // Before there is anything that could send.
     filter::admit(network, &translated(network))?;
@@ -175,14 +176,30 @@ fn set_defaults(kernel: &mut Netlink, index: u32, addresses: &[Address]) -> io::
 /// Other addresses for a container that runs. New ones come before old ones go.
 ///
 /// # Errors
-/// [`NetworkError::InUse`]: with nothing changed. Another: perhaps with some of it done, which may be done again.
+/// [`NetworkError`], with what it had before given back as far as that can be.
 pub fn change(
     prefix: &Prefix,
     id: &ContainerId,
     pidfd: BorrowedFd<'_>,
     wanted: Network,
 ) -> Result<Vec<String>, NetworkError> {
-    let Some(mut network) = Network::load(prefix, id) else { return attach(prefix, id, pidfd, wanted) };
+    let Some(before) = Network::load(prefix, id) else { return attach(prefix, id, pidfd, wanted) };
+    let result = try_change(prefix, id, pidfd, before.clone(), wanted);
+    if result.is_err() {
+        // What was made by then is written down as its own, and goes as one that it has no more.
+        let half = Network::load(prefix, id).unwrap_or_else(|| before.clone());
+        drop(try_change(prefix, id, pidfd, half, before));
+    }
+    result
+}
+
+fn try_change(
+    prefix: &Prefix,
+    id: &ContainerId,
+    pidfd: BorrowedFd<'_>,
+    mut network: Network,
+    wanted: Network,
+) -> Result<Vec<String>, NetworkError> {
     if wanted.addresses.is_empty() {
         return detach(prefix, id).map(|()| Vec::new());
     }
@@ -260,6 +277,7 @@ pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
     if filter::has_filter() {
         filter::forget(&network, &translated(&network))?;
     }
+    // Last: a death before this leaves all of it to be done again, which does no harm.
     Network::forget(prefix, id);
     Ok(())
 }

@@ -245,3 +245,35 @@ fn root_a_new_root_on_probation_calls_and_is_not_called() {
     assert_eq!(on_probation(&host, &["--probation-network", "none"]), (false, false), "none");
     assert!(host.wire().reaches(FOUR), "it is its root now");
 }
+
+/// Who killed its monitor has not kept it from being reached for good.
+#[test]
+fn root_a_probation_without_a_monitor_ends_too() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    host.script(
+        "etc/vz/conf/vps.configure",
+        "#!/bin/sh\ntouch /root/begun\nfor i in $(seq 600); do test -e /root/begun || exit 0; sleep 0.1; done\nexit 1\n",
+    );
+    let id = host.area("web01").file_name().expect("it has a name").to_string_lossy().into_owned();
+    let pid_of = |who: &str| -> Option<i32> {
+        let state = std::fs::read_to_string(host.path(&format!("run/vz/{id}/state.json"))).ok()?;
+        let state: serde_json::Value = serde_json::from_str(&state).ok()?;
+        state[who]["pid"].as_i64().map(|pid| pid as i32)
+    };
+    std::thread::scope(|scope| {
+        let reinstall = scope.spawn(|| host.run(["reinstall", "web01"]));
+        // Nobody but it has the container now: neither can a command be run in it.
+        let inside = || format!("/proc/{}/root/root", pid_of("init").unwrap_or_default());
+        host.wait_until("its script runs", || {
+            std::fs::exists(inside() + "/begun").is_ok_and(|is_there| is_there)
+        });
+        assert!(!host.wire().reaches(FOUR), "it is on probation");
+        let monitor = pid_of("monitor").and_then(rustix::process::Pid::from_raw).expect("it has one");
+        rustix::process::kill_process(monitor, rustix::process::Signal::KILL).expect("it is there");
+        std::fs::remove_file(inside() + "/begun").expect("it is there");
+        let ran = reinstall.join().expect("it ends");
+        assert_eq!(ran.code, 0, "{ran}");
+        assert!(!ran.stderr.contains("warning:"), "{ran}");
+    });
+    assert!(host.wire().reaches(FOUR));
+}

@@ -351,12 +351,12 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn settle(&self, id: &ContainerId) -> RuntimeResult<()> {
+    fn settle(&self, id: &ContainerId) -> RuntimeResult<Vec<String>> {
         self.call(id, "settle", "", |world| {
             if let Some(running) = &mut container(world, id).running {
                 running.is_probation = false;
             }
-            Ok(())
+            Ok(Vec::new())
         })
     }
 

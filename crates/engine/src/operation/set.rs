@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use runtime::monitor::Settings;
 use store::{Conf, ContainerName, registry};
 
 use super::create::{load_sample, name_is_taken};
@@ -60,35 +61,48 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
     let wanted = container.check(&new)?;
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
-    let name = renamed(container, &old, &options.changes)?;
 
     container.host.heed_signals(what)?;
-    let is_running = container.is_running();
-    let refused = |because: String| {
-        Failure::new(Code::BadValue, what)
-            .because(because)
-            .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
-    };
-    if is_running {
-        let told = container.runtime().change(container.id(), &wanted);
-        warnings.extend(told.map_err(|error| refused(error.because))?);
+    let name = claim(container, &old, &options.changes)?;
+    let told = tell_and_write(container, (&old, &new), &wanted, what);
+    if let Some(name) = &name {
+        if told.is_err() {
+            // One that stays is removed by `recover`.
+            let _ = registry::unlink_name(&container.host.prefix, name, container.id());
+        } else if let Err(failure) = names::put_right(container, true) {
+            warnings.push(failure.reason());
+        }
     }
-    if let Err(error) = container.area.store_conf(&new) {
-        if is_running && let Ok(settings) = container.check(&old) {
+    warnings.extend(told?);
+    warnings.sort();
+    warnings.dedup();
+    Ok(Report { changed: difference(&old, &new), warnings })
+}
+
+/// The kernel first, then the file; returns what is not as it should be.
+fn tell_and_write(
+    container: &Container<'_>,
+    (old, new): (&Conf, &Conf),
+    wanted: &Settings,
+    what: &str,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let is_running = container.is_running();
+    if is_running {
+        warnings = container.runtime().change(container.id(), wanted).map_err(|error| {
+            Failure::new(Code::BadValue, what)
+                .because(error.because)
+                .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
+        })?;
+    }
+    if let Err(error) = container.area.store_conf(new) {
+        if is_running && let Ok(settings) = container.check(old) {
             // What holds is what is written.
             let _ = container.runtime().change(container.id(), &settings);
         }
         return Err(error.into());
     }
-    if name.is_some() {
-        // `NAME` is the truth; a link that cannot be made now is made by the next command.
-        if let Err(failure) = names::put_right(container, false) {
-            warnings.push(failure.reason());
-        }
-    }
-    warnings.sort();
-    warnings.dedup();
-    Ok(Report { changed: difference(&old, &new), warnings })
+    Ok(warnings)
 }
 
 /// Writes changes into a configuration.
@@ -134,8 +148,9 @@ pub fn lacking(host: &Host, limits: &store::Limits, changes: &[Change]) -> Resul
     Ok(warnings)
 }
 
-/// The new name, if it is another; nobody else has it.
-fn renamed(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<Option<ContainerName>> {
+/// The new name, if it is another, linked to the container already: of two that want it at once one is refused. A death after this leaves a link
+/// that the container's own `NAME` does not bear out: `recover` removes it.
+fn claim(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<Option<ContainerName>> {
     let Some(change) = changes.iter().find(|change| change.key == "NAME") else { return Ok(None) };
     if old.get("NAME").as_ref() == Some(&change.value) {
         return Ok(None);
@@ -146,10 +161,11 @@ fn renamed(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<
     let _lock = container.host.lock_host()?;
     let prefix = &container.host.prefix;
     let holders = registry::linked(prefix, &name)?.into_iter().chain(registry::named(prefix, &name));
-    match holders.into_iter().find(|holder| holder != container.id()) {
-        Some(holder) => Err(name_is_taken(&name, &holder)),
-        None => Ok(Some(name)),
+    if let Some(holder) = holders.into_iter().find(|holder| holder != container.id()) {
+        return Err(name_is_taken(&name, &holder));
     }
+    registry::link_name(prefix, &name, container.id())?;
+    Ok(Some(name))
 }
 
 fn difference(old: &Conf, new: &Conf) -> Vec<(String, String)> {

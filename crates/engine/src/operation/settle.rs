@@ -51,7 +51,9 @@ pub fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
         } else if let Some(old) = record.parent {
             container.runtime().set_read_only(container.id(), old, false).map_err(fail)?;
         }
-        container.runtime().settle(container.id()).map_err(fail)?;
+        for warning in container.runtime().settle(container.id()).map_err(fail)? {
+            container.host.warning(&warning);
+        }
         if work.plan.making.is_none() {
             unmount_left(container, work.plan.to)?;
         }

@@ -1,8 +1,9 @@
 //! Other settings for a container that runs.
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use net::Network;
+use net::{Holder, Network};
 use runtime::cgroup::Cgroups;
 use runtime::limits::{self, Disk};
 use runtime::monitor::Session;
@@ -46,4 +47,11 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
         ));
     }
     Ok(warnings)
+}
+
+/// See [`crate::runtime::Runtime::holder_of`]. A route that nobody can be asked for is seen at the start.
+pub fn holder_of(ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {
+    let holder = net::holder_of(ip).ok().flatten()?;
+    let is_own = but.is_some_and(|id| holder == Holder::Container(Network::alias_of(id)));
+    (!is_own).then(|| holder.to_string())
 }

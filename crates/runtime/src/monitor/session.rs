@@ -211,12 +211,12 @@ impl Session {
         }
     }
 
-    /// Ends the probation.
+    /// Ends the probation. Returns what is not as it should be.
     ///
     /// # Errors
     /// [`MonitorError`].
-    pub fn settle(&self) -> Result<(), MonitorError> {
-        self.ask(&Request::Settled, &[]).map(drop)
+    pub fn settle(&self) -> Result<Vec<String>, MonitorError> {
+        self.ask(&Request::Settled, &[])
     }
 
     /// What it starts with when it reboots.
