@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use engine::interrupt::signal_word;
 use engine::real::ENDING_SIGNALS;
 use linux::{Child, Exit, SignalReader, signal_by_number};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -61,14 +62,27 @@ struct Stream {
     bytes: Vec<u8>,
 }
 
-/// Runs this program once for each of `jobs`, with these words, `parallel` at a time; `tell` says whether to start more. Returns the signal that
-/// came, if one did. What was never started was not told of.
+/// What there is to say of [`Event::Signal`].
+pub fn said_of_signal(number: i32, is_first: bool, under_way: usize) -> String {
+    let word = signal_word(number);
+    if is_first {
+        format!(
+            "{word}: no more are begun, and the {under_way} under way are brought to their end; the next one is passed on to them"
+        )
+    } else {
+        format!("{word}: passed on to the {under_way} under way")
+    }
+}
+
+/// Runs this program so many times, `parallel` at once, each with the words that `words` has for it when it begins; `tell` says whether to start more.
+/// Returns the signal that came, if one did. What was never started was not told of.
 ///
 /// # Errors
 /// When signals cannot be read, with none started; as in poll(2).
 pub fn run(
-    jobs: &[Vec<OsString>],
+    count: usize,
     parallel: usize,
+    words: &mut dyn FnMut(usize) -> Vec<OsString>,
     tell: &mut dyn FnMut(Event<'_>) -> bool,
 ) -> io::Result<Option<i32>> {
     let heeded: Vec<i32> = ENDING_SIGNALS.into_iter().filter(|&signal| !linux::is_ignored(signal)).collect();
@@ -76,10 +90,10 @@ pub fn run(
     let (mut workers, mut next): (Vec<Worker>, usize) = (Vec::new(), 0);
     let (mut first, mut goes_on) = (None, true);
     loop {
-        while first.is_none() && goes_on && workers.len() < parallel && next < jobs.len() {
+        while first.is_none() && goes_on && workers.len() < parallel && next < count {
             goes_on &= tell(Event::Begins(next));
             let began = Instant::now();
-            match Worker::start(next, &jobs[next]) {
+            match Worker::start(next, &words(next)) {
                 Ok(worker) => workers.push(worker),
                 Err(error) => {
                     let ended =

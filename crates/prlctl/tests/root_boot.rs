@@ -50,14 +50,41 @@ fn root_boot_starts_what_is_to_run_in_its_order_and_one_that_cannot_keeps_none_d
     assert!(told["error"]["what"].as_str().is_some_and(|what| what.contains("broken")), "{told}");
 
     // One that hears nothing is killed when the time of all is over, and the others are not kept by it.
-    host.exec("second", "rm /sbin/init; printf '#!/bin/sh\\ntrap \"\" TERM\\nwhile :; do sleep 1000; done\\n' >/sbin/init; chmod 755 /sbin/init");
-    host.ok(["restart", "second", "--kill"]);
-    host.wait_until("its init ignores the signal", || {
-        host.exec("second", "grep SigIgn /proc/1/status").trim_end().chars().rev().nth(3) == Some('4')
-    });
+    deafen(&host, "second");
     let began = Instant::now();
     assert_eq!(host.ok(["stop", "--all", "--deadline", "2"]), "All CTs have been successfully stopped.\n");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(host.ok(["list", "-H"]), "");
     assert_eq!(host.ok(["stop", "--all"]), "All CTs have been successfully stopped.\n");
+}
+
+/// Restarts it with an init that ignores what is to end it.
+fn deafen(host: &RealHost, name: &str) {
+    let init = "rm /sbin/init; printf '#!/bin/sh\\ntrap \"\" TERM\\nwhile :; do sleep 1000; done\\n' >/sbin/init; chmod 755 /sbin/init";
+    host.exec(name, init);
+    host.ok(["restart", name, "--kill"]);
+    host.wait_until("its init ignores the signal", || {
+        host.exec(name, "grep SigIgn /proc/1/status").trim_end().chars().rev().nth(3) == Some('4')
+    });
+}
+
+/// It is the time of all of them together, however few are stopped at once.
+#[test]
+fn root_a_deadline_is_that_of_all() {
+    const DEADLINE: u64 = 5;
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.write("etc/vz/vz.conf", "VE_PARALLEL=\"1\"\n", 0o644);
+    for name in ["one", "two", "three"] {
+        host.ok(["create", name, "--ostemplate", "busybox"]);
+        host.ok(["start", name]);
+        deafen(&host, name);
+    }
+    let began = Instant::now();
+    host.ok(["stop", "--all", "--deadline", &DEADLINE.to_string()]);
+    let elapsed = began.elapsed();
+    assert!(
+        elapsed >= Duration::from_secs(DEADLINE - 1),
+        "the first has its time, in whole seconds: {elapsed:?}"
+    );
+    assert!(elapsed < Duration::from_secs(2 * DEADLINE), "the others have what is left of it: {elapsed:?}");
 }

@@ -2,6 +2,7 @@
 
 use engine::Result;
 use engine::host::damaged;
+use engine::settings::SETTINGS;
 use runtime::kernel::{features, release};
 use serde_json::json;
 use store::Area;
@@ -57,7 +58,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let conf = area.conf().map_err(|error| damaged(error, words))?;
     let set: Vec<&str> =
         conf.keys().into_iter().filter(|key| conf.get(key).is_some_and(|value| !value.is_empty())).collect();
-    let (obeyed, others): (Vec<&str>, Vec<&str>) = set.iter().partition(|key| OBEYED.contains(key));
+    let (obeyed, others): (Vec<&str>, Vec<&str>) = set.iter().partition(|key| is_obeyed(key));
     let (beancounters, others): (Vec<&str>, Vec<&str>) =
         others.into_iter().filter(|key| !OF_ITSELF.contains(key)).partition(|key| BEANCOUNTERS.contains(key));
     if is_json {
@@ -82,34 +83,18 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// What something is done with.
-const OBEYED: [&str; 29] = [
-    "NAME",
+fn is_obeyed(key: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.key == key) || ALSO_OBEYED.contains(&key)
+}
+
+/// What something is done with beside what `prlctl set` sets.
+const ALSO_OBEYED: [&str; 9] = [
     "OSTEMPLATE",
     "TEMPLATES",
     "DISTRIBUTION",
-    "TEMPLATE",
-    "DESCRIPTION",
-    "ONBOOT",
-    "BOOTORDER",
-    "HOSTNAME",
-    "NAMESERVER",
-    "SEARCHDOMAIN",
     "IP_ADDRESS",
     "NAT",
-    "PHYSPAGES",
-    "SWAPPAGES",
-    "MEMGUARANTEE",
     "MEMGUARANTEE_BYTES",
-    "NUMPROC",
-    "CPUS",
-    "CPULIMIT",
-    "CPUUNITS",
-    "CPUMASK",
-    "NODEMASK",
-    "IOPRIO",
-    "IOLIMIT",
-    "IOPSLIMIT",
     "REINSTALL_KEEP",
     "REINSTALL_RETAIN",
     "HEALTH",

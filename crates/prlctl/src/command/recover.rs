@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use engine::Result;
 use engine::host::damaged;
+use engine::interrupt::signal_word;
 use engine::recover::{damage_of, recover_all, to_start};
+use engine::{Code, Failure, Result};
 use serde_json::json;
 use store::Area;
 
@@ -51,6 +52,15 @@ pub fn run(arguments: &Recover) -> Result<u8> {
     empty_trash_later(&host);
     // With everything put right, and each by a process of its own: one that hangs keeps no other down.
     let started = if arguments.boot { start(&host)? } else { Outcome::default() };
+    if let Some(signal) = started.signal {
+        return Err(Failure::new(
+            Code::Interrupted(signal),
+            "not everything that is to run has been started",
+        )
+        .because(format!("{} has interrupted it", signal_word(signal)))
+        .state("what was under way is recovered; `prlctl list` shows what runs")
+        .hint(format!("`{}` goes on", host.command)));
+    }
     let mut last = None;
     for result in &results {
         if let Some(failure) = &result.failure {
@@ -102,13 +112,10 @@ fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
     )?;
     let lock = host.lock_host()?;
     if host.runtime.running(&id).is_some() {
-        return Err(engine::Failure::new(
-            engine::Code::Running,
-            format!("cannot rebuild the records of `{words}`"),
-        )
-        .because("it runs")
-        .unchanged()
-        .hint(format!("prlctl stop {words}")));
+        return Err(Failure::new(Code::Running, format!("cannot rebuild the records of `{words}`"))
+            .because("it runs")
+            .unchanged()
+            .hint(format!("prlctl stop {words}")));
     }
     let rebuild = || Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words));
     let mut report = rebuild()?;

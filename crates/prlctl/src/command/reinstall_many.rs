@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use engine::error::system;
 use engine::host::damaged;
 use engine::interrupt::signal_word;
@@ -16,7 +17,7 @@ use store::{Area, ContainerId, TemplateChoice};
 
 use super::create::parse_choice;
 use super::template::short_choice;
-use crate::arguments::{Common, ProbationNetwork, Reinstall};
+use crate::arguments::{Common, Reinstall};
 use crate::crew::{self, Ended, Event};
 use crate::output;
 
@@ -347,12 +348,8 @@ fn words(arguments: &Reinstall, id: &ContainerId) -> Vec<OsString> {
     words.extend(keep_changed.iter().map(value("--keep-changed")));
     words.extend(health.iter().map(value("--health")));
     words.extend(ostemplate.iter().map(value("--ostemplate")));
-    let network = match probation_network {
-        ProbationNetwork::Full => "full",
-        ProbationNetwork::Outgoing => "outgoing",
-        ProbationNetwork::None => "none",
-    };
-    words.push(format!("--probation-network={network}"));
+    let network = probation_network.to_possible_value().map(|value| value.get_name().to_owned());
+    words.extend(network.iter().map(value("--probation-network")));
     words.push(format!("--timeout={timeout}"));
     words.push(format!("--lock-wait={lock_wait}"));
     let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
@@ -397,7 +394,7 @@ fn work(
     if !arguments.dry_run {
         host.step("reinstall", &format!("Reinstalling {} containers...", jobs.len()));
     }
-    crew::run(jobs, parallel, &mut |event| {
+    crew::run(jobs.len(), parallel, &mut |index| jobs[index].clone(), &mut |event| {
         match event {
             Event::Begins(index) if !arguments.dry_run => {
                 host.note(&format!("{}: begins", targets[index].name));
@@ -425,17 +422,14 @@ fn work(
                         (None, None) => format!("{}: {}, {took:.1} s", target.name, target.result()),
                     });
                     if failures == most {
-                        host.warning(&format!("no more are begun: {failures} have failed, which is --max-failures"));
+                        host.warning(&format!(
+                            "no more are begun: {failures} have failed, which is --max-failures"
+                        ));
                     }
                 }
             }
-            Event::Signal { number, is_first: true, under_way } => host.warning(&format!(
-                "{}: no more are begun, and the {under_way} under way are brought to their end; the next one is passed on to them",
-                signal_word(number)
-            )),
-            Event::Signal { number, is_first: false, under_way } => {
-                let word = signal_word(number);
-                host.warning(&format!("{word}: passed on to the {under_way} under way"));
+            Event::Signal { number, is_first, under_way } => {
+                host.warning(&crew::said_of_signal(number, is_first, under_way));
             }
         }
         failures < most

@@ -43,7 +43,7 @@ impl Outcome {
     }
 }
 
-/// Runs `words` for each container, group after group, of one group so many at once as `VE_PARALLEL` says. Errors are told as they come.
+/// Runs `words` for each container, asked for when it begins, group after group, of one group so many at once as `VE_PARALLEL` says. Errors are told as they come.
 ///
 /// # Errors
 /// When no processes can be started or waited for.
@@ -55,8 +55,7 @@ pub fn run(
     let parallel = parallel(host);
     let mut outcome = Outcome::default();
     for group in groups {
-        let jobs: Vec<Vec<OsString>> = group.iter().map(&mut *words).collect();
-        let result = crew::run(&jobs, parallel, &mut |event| {
+        let result = crew::run(group.len(), parallel, &mut |index| words(&group[index]), &mut |event| {
             match event {
                 Event::Line(index, line) => {
                     let event = serde_json::from_slice::<Value>(line).unwrap_or_default();
@@ -74,7 +73,10 @@ pub fn run(
                         outcome.failed.push(failed(host, id, ended));
                     }
                 }
-                Event::Begins(_) | Event::Signal { .. } => {}
+                Event::Signal { number, is_first, under_way } => {
+                    host.warning(&crew::said_of_signal(number, is_first, under_way));
+                }
+                Event::Begins(_) => {}
             }
             true
         });
