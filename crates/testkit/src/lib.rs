@@ -4,6 +4,7 @@
 //! host           a prefix in a temporary directory, two templates, and an engine on it
 //! fake_runtime   what "runs" containers there: a file, so that every process over the prefix sees the same
 //! fake_script    the few words that a script of a test is written in
+//! ran            what a command that was run came to
 //! real_host      a prefix in which containers really run
 //! judge          whether a container there is as it was or as it should be
 //! machine        a whole computer in an emulator, whose power can be cut
@@ -25,6 +26,7 @@ pub mod hostile;
 pub mod image_maker;
 pub mod judge;
 pub mod machine;
+pub mod ran;
 pub mod real_host;
 pub mod tar_maker;
 pub mod terminal;
@@ -34,7 +36,8 @@ pub use fake_runtime::{FakeRuntime, Fault, How, World};
 pub use host::{TestHost, Told};
 pub use image_maker::ImageMaker;
 pub use machine::VirtualMachine;
-pub use real_host::{Ran, RealHost};
+pub use ran::Ran;
+pub use real_host::RealHost;
 pub use tar_maker::{TarHeader, TarMaker};
 pub use terminal::Terminal;
 

@@ -10,7 +10,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::real_host::{Ran, not_run_here};
+use crate::Ran;
+use crate::real_host::not_run_here;
 
 /// See the module.
 #[derive(Debug)]

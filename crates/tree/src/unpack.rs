@@ -7,11 +7,14 @@
 //!
 //! The times of directories come last, since whatever is made in one changes them: they are all that is remembered of an entry.
 
+mod give;
+
+use self::give::{finish, give, give_to_file, times};
 use crate::node::{self, HOLD, own_path};
-use crate::transfer::{ACCESS_LIST, DEFAULT_LIST, OVERLAY};
+use crate::transfer::{DEFAULT_LIST, OVERLAY};
 use crate::write::Owned;
 use crate::{escape, remove};
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timestamps};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, OsStr};
@@ -530,96 +533,4 @@ fn names(path: &[u8]) -> Result<Vec<&[u8]>, UnpackError> {
 fn look(parent: BorrowedFd<'_>, name: &CStr) -> Result<Option<(OwnedFd, FileType)>, UnpackError> {
     let held = node::try_hold(parent, name).map_err(failed("look at"))?;
     Ok(held.map(|(handle, facts)| (handle, facts.file_type)))
-}
-
-/// The same of a regular file that is new and open for writing; a list can have come to it from its directory alone.
-fn give_to_file(made: &File, properties: &Properties, may_have_list: bool) -> Result<(), UnpackError> {
-    let Properties { mode, uid, gid, .. } = *properties;
-    Owned { mode, uid, gid }.give(made).map_err(failed("give its owner to"))?;
-    if may_have_list && !properties.attributes.contains_key(ACCESS_LIST) {
-        match fs::fremovexattr(made, ACCESS_LIST) {
-            // Its mask stood where the group's permissions do.
-            Ok(()) => {
-                fs::fchmod(made, Mode::from_raw_mode(mode & 0o7777)).map_err(failed("give its mode to"))?
-            }
-            Err(Errno::NODATA | Errno::NOTSUP) => {}
-            Err(error) => return Err(failed("take attributes from")(error)),
-        }
-    }
-    for (name, value) in &properties.attributes {
-        fs::fsetxattr(made, name, value, fs::XattrFlags::empty())
-            .map_err(failed("give its attributes to"))?;
-    }
-    Ok(())
-}
-
-/// Owner, mode and attributes of what is open. The owner first, since a change of owner clears setuid and capabilities.
-fn give(made: impl AsFd, properties: &Properties, may_be_old: bool) -> Result<(), UnpackError> {
-    let Properties { mode, uid, gid, .. } = *properties;
-    Owned { mode, uid, gid }.give(&made).map_err(failed("give its owner to"))?;
-    let path = own_path(made.as_fd());
-    if may_be_old {
-        for (name, _) in node::attributes(&made).map_err(failed("read the attributes of"))? {
-            if !properties.attributes.contains_key(&name) {
-                remove_attribute(&path, &name)?;
-            }
-        }
-    }
-    set_attributes(&path, properties)
-}
-
-fn remove_attribute(path: &str, name: &CStr) -> Result<(), UnpackError> {
-    match fs::removexattr(path, name) {
-        Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(()),
-        Err(error) => Err(failed("take attributes from")(error)),
-    }
-}
-
-fn set_attributes(path: &str, properties: &Properties) -> Result<(), UnpackError> {
-    if !properties.attributes.contains_key(ACCESS_LIST) {
-        // A directory with a default list gives one to whatever is made in it, and its mask stands where the group's permissions do.
-        match fs::removexattr(path, ACCESS_LIST) {
-            Ok(()) => {
-                fs::chmod(path, Mode::from_raw_mode(properties.mode & 0o7777))
-                    .map_err(failed("give its mode to"))?;
-            }
-            Err(Errno::NODATA | Errno::NOTSUP) => {}
-            Err(error) => return Err(failed("take attributes from")(error)),
-        }
-    }
-    for (name, value) in &properties.attributes {
-        fs::setxattr(path, name, value, fs::XattrFlags::empty()).map_err(failed("give its attributes to"))?;
-    }
-    Ok(())
-}
-
-/// Of a link or a FIFO, which is not opened.
-fn finish(
-    parent: BorrowedFd<'_>,
-    name: &CStr,
-    properties: &Properties,
-    has_mode: bool,
-) -> Result<(), UnpackError> {
-    let (made, _) = node::hold(parent, name).map_err(failed("look at"))?;
-    let path = own_path(made.as_fd());
-    let (uid, gid) = (Uid::from_raw(properties.uid), Gid::from_raw(properties.gid));
-    fs::chownat(&made, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
-        .map_err(failed("give its owner to"))?;
-    if has_mode {
-        fs::chmod(&path, Mode::from_raw_mode(properties.mode & 0o7777))
-            .map_err(failed("give its mode to"))?;
-        set_attributes(&path, properties)?;
-    } else {
-        for (name, value) in &properties.attributes {
-            fs::setxattr(&path, name, value, fs::XattrFlags::empty())
-                .map_err(failed("give its attributes to"))?;
-        }
-    }
-    fs::utimensat(&made, c"", &times(properties), AtFlags::EMPTY_PATH).map_err(failed("give its times to"))
-}
-
-fn times(properties: &Properties) -> Timestamps {
-    let time = |(seconds, nanoseconds): Moment| Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    let accessed = properties.accessed.unwrap_or(properties.modified);
-    Timestamps { last_access: time(accessed), last_modification: time(properties.modified) }
 }
