@@ -8,10 +8,11 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use crate::error::ArchiveError;
 use crate::tar::MOST_AFTER_THE_END;
 
-/// As much memory as undoing it may take, in bytes: `xz -9` wants 65 MiB, and `zstd --long` 128.
-const MEMORY: u64 = 160 * 1024 * 1024;
-/// Logarithm of the largest window of zstd that is undone: 128 MiB, which `zstd --ultra -22` and `--long` use.
-const WINDOW: u32 = 27;
+/// Logarithm of the largest window that is undone: of what was written so far so many bytes are remembered, 64 MiB, which `xz -9` and
+/// `zstd --ultra -21` want.
+const WINDOW: u32 = 26;
+/// As much memory as liblzma may take, in bytes: that, and its tables.
+const MEMORY: u64 = (1 << WINDOW) + 2 * 1024 * 1024;
 const BUFFER: usize = 128 * 1024;
 
 /// A kind of compression.
@@ -90,7 +91,7 @@ impl Compression {
 /// Undoes it, up to the end of what is read.
 ///
 /// # Errors
-/// Of either end, or since what is read is damaged.
+/// Of either end, or since what is read is damaged; [`io::ErrorKind::OutOfMemory`] when more than 64 MiB of what was written would have to be remembered.
 pub fn decompress(what: Compression, input: impl Read, output: impl Write) -> io::Result<u64> {
     let input = BufReader::with_capacity(BUFFER, input);
     let mut output = BufWriter::with_capacity(BUFFER, output);
@@ -99,16 +100,28 @@ pub fn decompress(what: Compression, input: impl Read, output: impl Write) -> io
         Compression::Gzip => gunzip(input, &mut output),
         Compression::Xz => {
             let stream = liblzma::stream::Stream::new_stream_decoder(MEMORY, liblzma::stream::CONCATENATED)?;
-            io::copy(&mut liblzma::bufread::XzDecoder::new_stream(input, stream), &mut output)
+            io::copy(&mut liblzma::bufread::XzDecoder::new_stream(input, stream), &mut output).map_err(
+                |error| {
+                    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                    if matches!(inner, Some(liblzma::stream::Error::MemLimit)) { too_large() } else { error }
+                },
+            )
         }
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
             decoder.window_log_max(WINDOW)?;
-            io::copy(&mut decoder, &mut output)
+            // The library tells by words alone.
+            io::copy(&mut decoder, &mut output).map_err(|error| {
+                if error.to_string().contains("too much memory") { too_large() } else { error }
+            })
         }
     }?;
     output.flush()?;
     Ok(copied)
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::OutOfMemory, "undoing its compression takes more than 64 MiB of memory")
 }
 
 /// One member after the other, and zeros after the last one: what tapes and block devices fill up with, which gzip ignores, too.

@@ -219,8 +219,8 @@ refused! {
         elf[18] = 8;
         TarMaker::new().executable("sbin/init", &elf).finish()
     }, 21, ["its programs are for mips, and this host is"];
-    root_zstd_window_of_two_gigabytes: |_| b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".repeat(100), 21, ["Frame requires too much memory"];
-    root_xz_dictionary_of_four_gigabytes: |_| xz_of_four_gigabytes(), 21, ["the archive cannot be read: "];
+    root_zstd_window_of_two_gigabytes: |_| b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00".repeat(100), 21, ["it is compressed so that more than 64 MiB of memory are needed to undo it", "hint: undo it by hand, with `zstd --decompress --long=31 FILE`"];
+    root_xz_dictionary_of_four_gigabytes: |_| xz_of_four_gigabytes(), 21, ["it is compressed so that more than 64 MiB of memory are needed to undo it", "hint: undo it by hand, with `zstd --decompress --long=31 FILE`"];
     root_gzip_in_gzip: |_| {
         let noise: Vec<u8> = (0..9999u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         gzip(&gzip(&TarMaker::root().file("noise", &noise).finish()))

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::{Ran, RealHost};
 use testkit::real_host::not_run_here;
+use testkit::{Ran, RealHost};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
 

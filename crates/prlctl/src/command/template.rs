@@ -323,9 +323,9 @@ pub fn remove(arguments: &RemoveTemplate) -> Result<u8> {
 pub fn undo_compression(kind: &str, length: u64) -> u8 {
     match engine::template::undo_compression(kind, length) {
         Ok(()) => 0,
-        Err(because) => {
+        Err((code, because)) => {
             output::note(&because);
-            1
+            code
         }
     }
 }

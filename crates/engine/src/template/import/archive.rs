@@ -25,7 +25,9 @@ const READ: usize = 256 * 1024;
 const LEFT_FREE: u64 = 64 * 1024 * 1024;
 /// Where the filesystem makes inodes as it needs them: more than any root has.
 const MOST_ENTRIES: u64 = 20_000_000;
-/// Of what the process that undoes compression says when it fails.
+/// How the process that undoes compression exits when that would take more memory than it may have.
+const TOO_LARGE: u8 = 2;
+/// Of what it says when it fails.
 const LONGEST_WORDS: u64 = 4096;
 
 /// Unpacks the archive into `rootfs`, or what is in `rootfs/` of one that `is_perhaps_unified`; returns what it was.
@@ -258,6 +260,10 @@ impl Stream {
         let status = child.wait()?;
         match (status.success(), status.signal()) {
             (true, _) => read,
+            (false, None) if status.code() == Some(TOO_LARGE.into()) => Err(ArchiveError::NoArchive {
+                is: "compressed so that more than 64 MiB of memory are needed to undo it",
+                instead: "undo it by hand, with `zstd --decompress --long=31 FILE` or `xz --decompress --keep FILE`, and name what it makes",
+            }),
             (false, Some(signal)) => Err(io::Error::other(format!(
                 "the process that undoes its compression was ended by {}: the archive is damaged, or means harm",
                 crate::interrupt::signal_word(signal)
@@ -291,14 +297,15 @@ impl Drop for Stream {
 /// `prlctl undo-compression KIND LENGTH`: so many bytes of standard input, to standard output, shut in.
 ///
 /// # Errors
-/// Why it could not.
-pub fn undo_compression(word: &str, length: u64) -> Result<(), String> {
-    let compression = Compression::from_word(word).ok_or("no such compression")?;
-    let end = |fd: std::os::fd::BorrowedFd<'_>| {
-        fd.try_clone_to_owned().map(File::from).map_err(|error| error.to_string())
+/// The exit code, and why it could not.
+pub fn undo_compression(word: &str, length: u64) -> Result<(), (u8, String)> {
+    let failed = |error: io::Error| {
+        (if error.kind() == io::ErrorKind::OutOfMemory { TOO_LARGE } else { 1 }, error.to_string())
     };
+    let compression = Compression::from_word(word).ok_or((1, "no such compression".to_owned()))?;
+    let end = |fd: std::os::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map(File::from).map_err(failed);
     let (input, mut output) = (end(io::stdin().as_fd())?, end(io::stdout().as_fd())?);
-    runtime::shut_in::shut_in().map_err(|error| runtime::monitor::describe(&error))?;
-    ::archive::decompress(compression, input.take(length), &mut output).map_err(|error| error.to_string())?;
-    output.flush().map_err(|error| error.to_string())
+    runtime::shut_in::shut_in().map_err(|error| (1, runtime::monitor::describe(&error)))?;
+    ::archive::decompress(compression, input.take(length), &mut output).map_err(failed)?;
+    output.flush().map_err(failed)
 }
