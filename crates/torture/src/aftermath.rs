@@ -13,6 +13,7 @@ use testkit::judge::{
 use crate::golden;
 use crate::scenario::{Kind, Scenario, Scripts};
 use crate::trace::Run;
+use crate::world::VERSION;
 
 /// Longer than that no recovery takes.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -227,7 +228,9 @@ impl Scene<'_> {
             Kind::Start | Kind::Stop => self.verdict_of_running(came),
             Kind::Create => self.verdict_of_creation(),
             Kind::Delete => self.verdict_of_deletion(),
-            Kind::MakeTemplate | Kind::RemoveTemplate => self.verdict_of_template(),
+            Kind::MakeTemplate | Kind::RemoveTemplate | Kind::UpdateTemplate | Kind::RemoveVersion => {
+                self.verdict_of_template()
+            }
         }
     }
 
@@ -310,22 +313,42 @@ impl Scene<'_> {
         leftovers(self.prefix)?;
         let damaged = |what: String| Violation::new("a template is whole, or not there", what);
         let name: TemplateName = self.name.parse().map_err(|error| damaged(format!("{error}")))?;
-        let is_there = match store::template::latest(self.prefix, &name) {
-            Ok(template) => {
-                let rootfs =
-                    std::fs::File::open(template.rootfs()).map_err(|error| damaged(error.to_string()))?;
-                let digest = tree::digest(std::os::fd::AsFd::as_fd(&rootfs))
-                    .map_err(|error| damaged(error.to_string()))?;
-                if digest.hex != template.record.digest {
-                    return Err(damaged(format!("{} has another digest", template.rootfs().display())));
-                }
-                true
+        let mut versions = Vec::new();
+        for template in store::template::templates(self.prefix).map_err(|error| damaged(error.to_string()))? {
+            let template = template.map_err(|error| damaged(error.to_string()))?;
+            if template.record.name != name {
+                continue;
             }
-            Err(store::TemplateError::Unknown { .. }) => false,
+            let rootfs =
+                std::fs::File::open(template.rootfs()).map_err(|error| damaged(error.to_string()))?;
+            let digest = tree::digest(std::os::fd::AsFd::as_fd(&rootfs))
+                .map_err(|error| damaged(error.to_string()))?;
+            if digest.hex != template.record.digest {
+                return Err(damaged(format!("{} has another digest", template.rootfs().display())));
+            }
+            versions.push(template);
+        }
+        let latest = match store::template::latest(self.prefix, &name) {
+            Ok(template) => Some(template),
+            Err(store::TemplateError::Unknown { .. }) => None,
             Err(error) => return Err(damaged(error.to_string())),
         };
-        let wanted = self.scenario.kind == Kind::MakeTemplate;
-        Ok(if is_there == wanted { Verdict::New } else { Verdict::Old })
+        let version = latest.as_ref().map(|latest| {
+            std::fs::read_to_string(latest.rootfs().join(VERSION)).unwrap_or_else(|_| "none".to_owned())
+        });
+        let is_new = match (self.scenario.kind, version.as_deref(), versions.len()) {
+            (Kind::MakeTemplate, version, _) => version.is_some(),
+            (Kind::RemoveTemplate, version, _) => version.is_none(),
+            (Kind::UpdateTemplate, Some("1"), 1) => false,
+            // The one before is there still: roots may lie on it.
+            (Kind::UpdateTemplate, Some("2"), 2) => true,
+            (Kind::RemoveVersion, Some("2"), 2) => false,
+            (Kind::RemoveVersion, Some("2"), 1) => true,
+            (_, version, count) => {
+                return Err(damaged(format!("{count} versions, and the latest says it is {version:?}")));
+            }
+        };
+        Ok(if is_new { Verdict::New } else { Verdict::Old })
     }
 
     fn second_recovery(&self) -> Judged<()> {

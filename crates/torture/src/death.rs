@@ -53,7 +53,9 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
         | Kind::Create
         | Kind::Delete
         | Kind::MakeTemplate
-        | Kind::RemoveTemplate => &[],
+        | Kind::RemoveTemplate
+        | Kind::UpdateTemplate
+        | Kind::RemoveVersion => &[],
     }
 }
 

@@ -32,6 +32,10 @@ pub enum Kind {
     MakeTemplate,
     /// There is none where there was one.
     RemoveTemplate,
+    /// There is a newer version beside the one before.
+    UpdateTemplate,
+    /// The older of two versions is gone.
+    RemoveVersion,
 }
 
 /// See the module.
@@ -183,7 +187,24 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::RemoveTemplate,
         ..REINSTALL
     },
+    Scenario {
+        name: "vzpkg update cache",
+        words: &["update", "cache", "CT"],
+        roots: 0,
+        kind: Kind::UpdateTemplate,
+        ..REINSTALL
+    },
+    Scenario {
+        name: "vzpkg remove cache, a version",
+        words: &["remove", "cache", OLDER_VERSION],
+        roots: 0,
+        kind: Kind::RemoveVersion,
+        ..REINSTALL
+    },
 ];
+
+/// Stands for the template's version that is not its latest.
+pub const OLDER_VERSION: &str = "CT@OLDER";
 
 impl Scenario {
     /// It starts a container, so that there is a monitor to be traced from its first instruction.
@@ -201,7 +222,10 @@ impl Scenario {
 
     /// It is about a template, in a host without containers.
     pub fn is_of_templates(&self) -> bool {
-        matches!(self.kind, Kind::MakeTemplate | Kind::RemoveTemplate)
+        match self.kind {
+            Kind::MakeTemplate | Kind::RemoveTemplate | Kind::UpdateTemplate | Kind::RemoveVersion => true,
+            Kind::Change(_) | Kind::Start | Kind::Stop | Kind::Create | Kind::Delete => false,
+        }
     }
 
     /// Should the command die, the container is recovered without anybody typing anything: where it ran or a script of the host did from where its

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,13 +12,18 @@ use testkit::judge::{Before, Violation};
 use testkit::{Ran, RealHost};
 
 use crate::golden;
-use crate::scenario::{Kind, Scenario, Scripts};
+use crate::scenario::{Kind, OLDER_VERSION, Scenario, Scripts};
 use crate::trace::LONGEST;
 
 /// A container is used for so many faults, as long as it stays on its old roots.
 const USES: u32 = 40;
 /// With more roots it is made anew.
 const ROOTS: usize = 5;
+
+/// The template that has versions.
+const VERSIONED: &str = "versioned";
+/// What says in each which one it is: `1` or `2`.
+pub const VERSION: &str = "etc/version";
 
 /// It leaves something running, which ends with it, or with whoever recovers.
 const BUILD: &str = "#!/bin/sh\n(sleep 90 >/dev/null 2>&1 &)\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\" && \
@@ -102,6 +107,33 @@ impl World {
         must(ended(self.host.vzpkg().args(["create", "cache", "busybox"]))).map(drop)
     }
 
+    /// Makes the template that has versions anew, with one of them, or two, and what the next one is to be made of.
+    fn make_versions(&self, are_two: bool) -> Result<(), Unusable> {
+        let vzpkg = |words: &[&str]| must(ended(self.host.vzpkg().args(words)));
+        if self.prefix.template_dir().join(VERSIONED).join("latest").exists() {
+            vzpkg(&["remove", "cache", VERSIONED])?;
+        }
+        let source = self.golden.with_file_name("source");
+        let write = |path: &str, bytes: &[u8]| -> io::Result<()> {
+            let path = source.join(path);
+            DirBuilder::new().recursive(true).mode(0o755).create(path.parent().unwrap_or(&source))?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(0o755).open(&path)?.write_all(bytes)
+        };
+        write("sbin/init", b"#!/bin/sh\n")?;
+        for number in 0..40 {
+            write(&format!("srv/{number}"), format!("{number}").repeat(1000).as_bytes())?;
+        }
+        write(VERSION, b"1")?;
+        let from = source.to_string_lossy().into_owned();
+        vzpkg(&["create", "cache", VERSIONED, "--from", &from])?;
+        write(VERSION, b"2")?;
+        if are_two {
+            vzpkg(&["update", "cache", VERSIONED])?;
+        }
+        Ok(())
+    }
+
     /// Runs `prlctl`, which is killed if it does not end.
     pub fn run(&self, words: &[&str]) -> Ran {
         ended(self.host.prlctl().args(words))
@@ -122,6 +154,10 @@ impl World {
     pub fn prepare(&mut self, scenario: &'static Scenario) -> Result<(String, Option<Before>), Unusable> {
         if scenario.is_of_templates() {
             self.forget_container()?;
+            if matches!(scenario.kind, Kind::UpdateTemplate | Kind::RemoveVersion) {
+                self.make_versions(scenario.kind == Kind::RemoveVersion)?;
+                return Ok((VERSIONED.to_owned(), None));
+            }
             let is_there = self.prefix.template_dir().join("busybox/latest").exists();
             if scenario.kind == Kind::MakeTemplate && is_there {
                 must(ended(self.host.vzpkg().args(["remove", "cache", "busybox"])))?;
@@ -235,12 +271,25 @@ impl World {
         Ok(())
     }
 
+    /// The digest of the version that is not the latest; none that could be is taken for one when there is none.
+    fn older_version(&self, name: &str) -> String {
+        let Ok(name) = name.parse::<TemplateName>() else { return String::new() };
+        let latest = store::template::latest(&self.prefix, &name).map(|latest| latest.record.digest);
+        let all = store::template::templates(&self.prefix).unwrap_or_default().into_iter().flatten();
+        all.filter(|template| template.record.name == name)
+            .map(|template| template.record.digest)
+            .find(|digest| latest.as_ref().is_ok_and(|latest| latest != digest))
+            .unwrap_or_default()
+    }
+
     /// The command of a scenario.
     pub fn command(&self, scenario: &Scenario, name: &str) -> Command {
         let mut command = if scenario.is_of_templates() { self.host.vzpkg() } else { self.host.prlctl() };
-        command
-            .process_group(0)
-            .args(scenario.words.iter().map(|word| if *word == "CT" { name } else { word }));
+        command.process_group(0).args(scenario.words.iter().map(|word| match *word {
+            "CT" => name.to_owned(),
+            OLDER_VERSION => format!("{name}@{}", self.older_version(name)),
+            word => word.to_owned(),
+        }));
         command
     }
 }
