@@ -1,7 +1,7 @@
 //! The one place that writes to stdout and stderr.
 //!
 //! Data and the closing success line go to stdout, progress and errors to stderr; with `--json` stdout has one JSON document and stderr JSON lines.
-//! Nothing that comes from a container reaches a terminal raw.
+//! Nothing that comes from a container reaches a terminal raw: whoever has it escapes it, and what somebody forgot is escaped here.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -18,6 +18,7 @@ thread_local! {
 
 /// A step begins: a line on stderr, or what is drawn there.
 pub fn step(text: &str) {
+    let text = &tree::printable(text);
     DRAWING.with_borrow_mut(|drawing| {
         if drawing.is_none() {
             *drawing = Drawing::begin();
@@ -30,6 +31,7 @@ pub fn step(text: &str) {
 
 /// How far the step is.
 pub fn progress(text: &str) {
+    let text = &tree::printable(text);
     DRAWING.with_borrow_mut(|drawing| {
         if !drawing.as_mut().is_some_and(|drawing| drawing.more(text)) {
             write_note(text);
@@ -48,6 +50,10 @@ fn write_note(text: &str) {
 
 /// A line of data on stdout. That nobody reads it any more ends the program quietly, as it would any other.
 pub fn line(text: &str) {
+    write_line(&tree::printable(text));
+}
+
+fn write_line(text: &str) {
     rest();
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{text}").is_err() {
@@ -72,11 +78,13 @@ pub fn text(text: &str) {
 
 /// One JSON document on stdout.
 pub fn json(value: &serde_json::Value) {
-    line(&serde_json::to_string_pretty(value).unwrap_or_default());
+    // Whoever reads JSON has escapes of its own.
+    write_line(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
 /// A line on stderr.
 pub fn note(text: &str) {
+    let text = &tree::printable(text);
     DRAWING.with_borrow_mut(|drawing| {
         if !drawing.as_mut().is_some_and(|drawing| drawing.line(text)) {
             write_note(text);
@@ -104,7 +112,7 @@ pub fn failure_text(failure: &Failure, is_json: bool) -> (String, i32) {
         let document = json!({ "error": failure_value(failure) });
         (serde_json::to_string_pretty(&document).unwrap_or_default() + "\n", 1)
     } else {
-        (format!("error: {failure}\n"), 2)
+        (format!("error: {}\n", tree::printable(&failure.to_string())), 2)
     }
 }
 

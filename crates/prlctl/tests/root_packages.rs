@@ -256,6 +256,15 @@ fn root_packages_of_dnf_are_read_out_of_its_history() {
     assert!(ran.stderr.contains("the database of rpm in the old root is none that can be read"), "{ran}");
 }
 
+/// Writes records of so many packages.
+fn dpkg(count: usize) -> String {
+    format!(
+        "mkdir -p $1/var/lib/dpkg && for i in $(seq 0 {}); do \
+         printf 'Package: p%d\\nStatus: install ok installed\\nArchitecture: amd64\\n\\n' $i; done >$1/var/lib/dpkg/status",
+        count - 1
+    )
+}
+
 #[test]
 fn root_records_of_packages_that_are_none_keep_nobody_from_a_new_root() {
     for (line, told) in [
@@ -266,6 +275,9 @@ fn root_records_of_packages_that_are_none_keep_nobody_from_a_new_root() {
             "mkdir -p $1/var/lib/rpm && cp $2/rpmdb.sqlite $1/var/lib/rpm && truncate -s 1T $1/var/lib/rpm/rpmdb.sqlite",
             "all that is installed is taken as installed by hand",
         ),
+        (&dpkg(20_000), "the old root's records name 20000 packages"),
+        (&dpkg(300), "300 packages were installed by hand: p0 p1 p10 "),
+        (&dpkg(300), " and 200 more, which `prlctl reinstall-report -j` names"),
     ] {
         let Some(host) = busybox_with(line) else { return };
         let ran = host.run(["reinstall", "web01", "--keep", "packages"]);

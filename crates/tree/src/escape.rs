@@ -5,6 +5,7 @@
 //! logged goes through here. The result is for eyes; it is unambiguous (a backslash is doubled), but
 //! nothing reads it back.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,6 +25,20 @@ pub fn escaped(bytes: &[u8]) -> String {
         }
     }
     out
+}
+
+/// Text with what would do something to a terminal escaped: lines and columns stay. For the last place on the way to one; whoever knows
+/// what of a text is somebody else's uses [`escaped`] for that.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let does_something = |c: char| !matches!(c, '\n' | '\t') && (c.is_control() || reorders_or_hides(c));
+    if !text.contains(does_something) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if does_something(c) { escape_char(&mut out, c) } else { out.push(c) }
+    }
+    Cow::Owned(out)
 }
 
 /// The printable form of a path, shortened in its middle where it is very long.
@@ -102,6 +117,16 @@ mod tests {
             ),
         ] {
             assert_eq!(escaped(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn the_last_net_leaves_lines_and_what_was_escaped() {
+        for (text, shown) in [
+            ("error: x\n  because:\ty \\x1b é", "error: x\n  because:\ty \\x1b é"),
+            ("a\x1b]0;b\x07\r\u{9b}\u{202e}\n", "a\\x1b]0;b\\x07\\r\\u{9b}\\u{202e}\n"),
+        ] {
+            assert_eq!(printable(text), shown);
         }
     }
 

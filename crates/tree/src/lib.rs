@@ -45,7 +45,7 @@ pub use copy::{Copied, Copier, Except, Told};
 pub use delta::{Aspect, Change, Difference, differences};
 pub use digest::{Nodes, TreeDigest, digest, digest_of_nodes};
 pub use error::TreeError;
-pub use escape::{escaped, escaped_path};
+pub use escape::{escaped, escaped_path, printable};
 pub use ids::IdShift;
 pub use layered::{LayeredRoot, NewDirectory};
 pub use measure::{Measure, Size, measure};

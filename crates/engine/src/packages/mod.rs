@@ -28,6 +28,12 @@ const APT: &str = "/var/lib/apt/extended_states";
 const APK: &str = "/etc/apk/world";
 /// A status file of a full Debian has some 10 MB.
 const LARGEST: u64 = 64 * 1024 * 1024;
+/// Nobody has installed more by hand: Debian as a whole has 60,000. Records that name more were made to fill our own.
+const MOST_PACKAGES: usize = 10_000;
+/// Likewise of a name; Debian's longest has 70 letters.
+const LONGEST_NAME: usize = 255;
+/// So many are named for people.
+const NAMED: usize = 100;
 
 /// What became of the packages.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -45,10 +51,15 @@ impl PackageReport {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.packages.is_empty() {
+            let named = &self.packages[..self.packages.len().min(NAMED)];
+            let more = match self.packages.len() - named.len() {
+                0 => String::new(),
+                more => format!(" and {more} more, which `prlctl reinstall-report -j` names"),
+            };
             lines.push(format!(
-                "{} packages were installed by hand: {}",
+                "{} packages were installed by hand: {}{more}",
                 self.packages.len(),
-                self.packages.join(" ")
+                named.join(" ")
             ));
         }
         lines.push(format!("packages: {}", self.outcome));
@@ -102,6 +113,12 @@ pub fn carry(old: &LayeredRoot, new: &LayeredRoot) -> Result<PackageReport> {
         }
     }
     let packages: Vec<String> = packages.into_iter().collect();
+    if packages.len() > MOST_PACKAGES || packages.iter().any(|name| name.len() > LONGEST_NAME) {
+        return Ok(nothing(&format!(
+            "the old root's records name {} packages, or one with a name of more than {LONGEST_NAME} bytes: nobody has installed those by hand",
+            packages.len()
+        )));
+    }
     let noted = |outcome: String| [vec![outcome], notes.clone()].concat().join("; ");
     if packages.is_empty() {
         return Ok(nothing(&noted("the new root has all that was installed by hand".to_owned())));

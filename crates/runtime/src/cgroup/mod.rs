@@ -12,16 +12,18 @@
 //! carries what systemd in a container needs, and `cgroup.kill`. A host without any v2 tree is refused.
 
 mod layout;
+mod walk;
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use linux::{Child, close_all, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, chown, open};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chown, open};
 use rustix::process::{Gid, Uid};
 use store::{ContainerId, Prefix};
 
@@ -31,6 +33,10 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// Where `exec` puts what it starts.
 const EXEC: &str = ".reroot";
 
+/// How deep groups of a container may lie below its own: a systemd takes five levels, and so does one in a container in it.
+const DEEPEST: u32 = 64;
+/// How many they may be: each costs the kernel memory, and whoever counts or removes them time.
+const MOST_BELOW: u32 = 8192;
 /// How long a killed process may take to leave its group.
 const LEAVING: Duration = Duration::from_secs(10);
 
@@ -41,7 +47,7 @@ pub enum CgroupError {
     #[error("no cgroup2 tree at {ROOT} or {ROOT}/unified")]
     NoUnifiedTree,
     /// A file of the control group filesystem said no.
-    #[error("cannot {what} {}", path.display())]
+    #[error("cannot {what} {}", tree::escaped_path(path))]
     File {
         /// What was tried.
         what: &'static str,
@@ -59,7 +65,7 @@ pub enum CgroupError {
         limit: u64,
     },
     /// Processes are left after the kill.
-    #[error("processes in {} have not ended within {limit:?}", path.display())]
+    #[error("processes in {} have not ended within {limit:?}", tree::escaped_path(path))]
     NotEmpty {
         /// The group.
         path: PathBuf,
@@ -190,12 +196,15 @@ impl Cgroups {
     }
 
     /// Hands the container's v2 group to its root, whose id on the host is `owner`, and makes the group for `exec`. Between create and start:
-    /// without it a systemd inside exits at once.
+    /// without it a systemd inside exits at once. How many groups there may be below stays the host's to say.
     ///
     /// # Errors
     /// [`CgroupError::File`].
     pub fn delegate(&self, owner: u32) -> Result<(), CgroupError> {
         let path = self.unified("");
+        for (file, most) in [("cgroup.max.depth", DEEPEST), ("cgroup.max.descendants", MOST_BELOW)] {
+            write_file("limit", &path.join(file), &most.to_string())?;
+        }
         self.give(&path, owner)?;
         self.ensure_exec_group(owner)
     }
@@ -310,12 +319,12 @@ impl Cgroups {
     /// Every process of the container, as the host numbers them.
     pub fn processes(&self) -> Vec<i32> {
         let mut found = Vec::new();
-        let mut directories = vec![self.unified("")];
-        while let Some(directory) = directories.pop() {
-            let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+        let mut look = |group: BorrowedFd<'_>| {
+            let text = walk::read_file(group, c"cgroup.procs").unwrap_or_default();
             found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-            directories.extend(subdirectories(&directory));
-        }
+        };
+        // What goes meanwhile has none.
+        let _ = walk::walk(&self.unified(""), &mut look, &mut |_, _| Ok(()));
         found
     }
 
@@ -383,15 +392,6 @@ fn write_file(what: &'static str, path: &Path, text: &str) -> Result<(), CgroupE
         .map_err(|source| CgroupError::File { what, path: path.to_owned(), source })
 }
 
-fn subdirectories(path: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(path) else { return Vec::new() };
-    entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
-        .collect()
-}
-
 fn is_populated(path: &Path) -> bool {
     std::fs::read_to_string(path.join("cgroup.events"))
         .unwrap_or_default()
@@ -433,34 +433,39 @@ fn kill_group(path: &Path, limit: Duration) -> Result<(), CgroupError> {
 }
 
 /// Removes a group without groups below; that it is gone is no error.
-///
+fn remove_group(path: &Path) -> Result<(), CgroupError> {
+    remove_when_empty(&mut || std::fs::remove_dir(path)).map_err(|source| CgroupError::File {
+        what: "remove",
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// A killed process is counted out of `populated` before it has quite left, and an `exec` may be born into the group of a container that is just
 /// dying, and end at once: both make it busy for a moment.
-fn remove_group(path: &Path) -> Result<(), CgroupError> {
+fn remove_when_empty(remove: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
     let deadline = Instant::now() + LEAVING;
     loop {
-        match std::fs::remove_dir(path) {
+        match remove() {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Err(source) => return Err(CgroupError::File { what: "remove", path: path.to_owned(), source }),
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Bottom up. The control group filesystem has no links, and what is below belongs to a container that has ended.
+/// Bottom up. What is below belongs to a container that has ended, and has the names and the depth that it liked.
 fn remove_tree(path: &Path) -> Result<(), CgroupError> {
-    let mut found = vec![path.to_owned()];
-    let mut next = 0;
-    while next < found.len() {
-        let below = subdirectories(&found[next]);
-        found.extend(below);
-        next += 1;
-    }
-    for directory in found.iter().rev() {
-        remove_group(directory)?;
-    }
-    Ok(())
+    let mut remove = |parent: BorrowedFd<'_>, name: &CStr| {
+        remove_when_empty(&mut || Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?))
+    };
+    walk::walk(path, &mut |_| (), &mut remove).map_err(|source| CgroupError::File {
+        what: "remove what is in",
+        path: path.to_owned(),
+        source,
+    })?;
+    remove_group(path)
 }
