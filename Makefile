@@ -106,6 +106,8 @@ install: $(PROGRAM) ## install programs, man pages, completions, samples and the
 	$(foreach set,$(notdir $(wildcard share/keep.d/*.conf)),$(call keep-or-install,644,share/keep.d/$(set),$(DESTDIR)/etc/vz/keep.d/$(set))$(newline))
 	@$(INSTALL) -d '$(DESTDIR)/etc/vz/templates.d'
 	$(foreach recipe,$(notdir $(wildcard share/templates.d/*)),$(call keep-or-install,644,share/templates.d/$(recipe),$(DESTDIR)/etc/vz/templates.d/$(recipe))$(newline))
+	@$(INSTALL) -d '$(UNITS)/nftables.service.d'
+	@sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/nftables-reroot.conf >'$(UNITS)/nftables.service.d/reroot.conf'
 	@unit=$$(mktemp) && trap 'rm -f "$$unit"' EXIT && \
 		sed 's|@PREFIX@|$(PREFIX)|g' share/systemd/reroot.service >"$$unit" && \
 		if [ ! -e '$(UNITS)/reroot.service' ]; then \
@@ -124,6 +126,8 @@ uninstall: ## remove what install made, but no configuration and no container
 		else \
 			rm -f '$(UNITS)/reroot.service'; \
 		fi
+	@rm -f '$(UNITS)/nftables.service.d/reroot.conf'
+	@rmdir '$(UNITS)/nftables.service.d' 2>/dev/null || :
 	@rm -f '$(DESTDIR)$(PREFIX)/sbin/prlctl' '$(DESTDIR)$(PREFIX)/sbin/vzpkg'
 	@rm -f '$(MAN)'/prlctl.8 '$(MAN)'/prlctl-*.8 '$(MAN)'/vzpkg.8 '$(MAN)'/vzpkg-*.8
 	@for name in prlctl vzpkg; do \

@@ -374,6 +374,10 @@ impl Runtime for RealRuntime {
         if net::has_filter() { Ok(()) } else { Err(other(&net::NetworkError::NoFilter)) }
     }
 
+    fn restore_filter(&self) -> RuntimeResult<()> {
+        net::restore(&self.prefix).map_err(|error| other(&error))
+    }
+
     fn holder_of(&self, ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {
         settings::holder_of(ip, but)
     }

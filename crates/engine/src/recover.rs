@@ -134,6 +134,14 @@ pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
         });
         results.push(Recovered { name: Some(name), failure: failure.err() });
     }
+    // When those that have ended are in it no more.
+    if let Err(error) = host.runtime.restore_filter() {
+        let failure = Failure::new(Code::System, "cannot say to the packet filter who may use which address")
+            .because(error.because)
+            .state("containers that run may use addresses of others")
+            .hint("`nft list ruleset` shows what there is; `prlctl recover` tries again");
+        results.push(Recovered { name: None, failure: Some(failure) });
+    }
     Ok(results)
 }
 

@@ -174,6 +174,10 @@ pub trait Runtime {
     fn check_filter(&self) -> RuntimeResult<()> {
         Ok(())
     }
+    /// Has the packet filter what it has to know of all containers, should somebody have flushed it.
+    fn restore_filter(&self) -> RuntimeResult<()> {
+        Ok(())
+    }
     /// Who has an address on this host, in words, unless it is this container.
     fn holder_of(&self, _ip: IpAddr, _but: Option<&ContainerId>) -> Option<String> {
         None

@@ -2,15 +2,15 @@
 //! same whatever their size.
 
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use store::Address;
+use store::{Address, Prefix};
 
+use crate::record::Forwarding;
 use crate::{Network, NetworkError, Probation};
 
 /// Where Debian and Ubuntu have it.
@@ -21,9 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Of what it says of a refusal, which is less than a pipe holds.
 const LONGEST: u64 = 4096;
 
-/// The table, made anew in the same transaction in which something is put into it: nothing passes in between.
+/// The set that tells that the table is there, and has these rules: another number where they are others.
+const RULES: &str = "rules_2";
+
+/// The table, made anew where it is not there: of an earlier version, or since somebody has flushed all there was, as a reload of Debian's own
+/// `nftables.conf` does. In one transaction with what is put into it: nothing passes in between.
+///
+/// `sent` comes before anything else is done with a packet. `counted` is about connections that the kernel remembers for all of the host: one container
+/// that begins them without end would leave no room for others'.
 const TABLE: &str = "
 add table inet TABLE
+add set inet TABLE RULES { type ifname; }
 add set inet TABLE ours { type ifname; }
 add set inet TABLE four { type ifname . ipv4_addr; }
 add set inet TABLE six { type ifname . ipv6_addr; }
@@ -31,16 +39,22 @@ add set inet TABLE probation { type ifname; }
 add set inet TABLE silent { type ifname; }
 add set inet TABLE private { type ipv4_addr; }
 add set inet TABLE private6 { type ipv6_addr; }
+add set inet TABLE beginning { type ifname; flags dynamic,timeout; timeout 1m; }
 add chain inet TABLE sent { type filter hook prerouting priority -300; policy accept; }
+add chain inet TABLE counted { type filter hook prerouting priority -150; policy accept; }
+add chain inet TABLE forwarded { type filter hook forward priority 0; policy accept; }
 add chain inet TABLE received { type filter hook postrouting priority 0; policy accept; }
 add chain inet TABLE translated { type nat hook postrouting priority 100; policy accept; }
 flush chain inet TABLE sent
+flush chain inet TABLE counted
+flush chain inet TABLE forwarded
 flush chain inet TABLE received
 flush chain inet TABLE translated
 add rule inet TABLE sent iifname @silent drop
 add rule inet TABLE sent iifname . ip saddr @four accept
 add rule inet TABLE sent iifname . ip6 saddr @six accept
 add rule inet TABLE sent iifname @ours drop
+add rule inet TABLE counted iifname @ours ct state new update @beginning { iifname limit rate over 1000/second burst 10000 packets } drop
 add rule inet TABLE received oifname @silent drop
 add rule inet TABLE received oifname @probation ct state new drop
 add rule inet TABLE translated ip saddr @private oifname != @ours masquerade
@@ -57,61 +71,88 @@ fn program() -> Option<&'static str> {
 }
 
 /// Lets the container send from its addresses, and from no others.
-pub(crate) fn admit(network: &Network, translated: &[IpAddr]) -> Result<(), NetworkError> {
-    let mut text = TABLE.replace("TABLE", &network.table);
-    for element in elements(network, translated) {
-        text.push_str(&format!("add element inet {} {element}\n", network.table));
-    }
-    tell(&text)
+pub(crate) fn admit(prefix: &Prefix, network: &Network) -> Result<(), NetworkError> {
+    put(prefix, &network.table, &addition(network))
 }
 
 /// Instead of what was said of it as it was, what it is now, in one transaction: at no moment may it send what it likes.
-pub(crate) fn exchange(
-    (old, lost): (&Network, &[IpAddr]),
-    (new, translated): (&Network, &[IpAddr]),
-) -> Result<(), NetworkError> {
-    let mut text = TABLE.replace("TABLE", &new.table) + &removal(old, lost);
-    for element in elements(new, translated) {
-        text.push_str(&format!("add element inet {} {element}\n", new.table));
-    }
-    tell(&text)
+pub(crate) fn exchange(prefix: &Prefix, old: &Network, new: &Network) -> Result<(), NetworkError> {
+    put(prefix, &new.table, &(removal(old) + &addition(new)))
 }
 
 /// Takes away what was said of it. That something of it is not there is no error.
-pub(crate) fn forget(network: &Network, translated: &[IpAddr]) -> Result<(), NetworkError> {
-    tell(&(TABLE.replace("TABLE", &network.table) + &removal(network, translated)))
+pub(crate) fn forget(prefix: &Prefix, network: &Network) -> Result<(), NetworkError> {
+    put(prefix, &network.table, &removal(network))
 }
 
-fn removal(network: &Network, translated: &[IpAddr]) -> String {
+/// Says all of it again, of every container, where there is any: what somebody has flushed.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn restore(prefix: &Prefix) -> Result<(), NetworkError> {
+    match Network::all(prefix).first() {
+        Some(network) => tell(&whole(prefix, &network.table)),
+        None => Ok(()),
+    }
+}
+
+/// The table as it is, or made anew with all containers in it.
+fn put(prefix: &Prefix, table: &str, change: &str) -> Result<(), NetworkError> {
+    // Refused where it is not there.
+    let same = format!("flush set inet {table} {RULES}\n{change}");
+    match tell(&same) {
+        Err(NetworkError::Filter { .. }) => tell(&(whole(prefix, table) + change)),
+        other => other,
+    }
+}
+
+fn whole(prefix: &Prefix, table: &str) -> String {
+    let mut text = TABLE.replace("TABLE", table).replace("RULES", RULES);
+    for family in Forwarding::load(prefix).families() {
+        text.push_str(&format!(
+            "add rule inet {table} forwarded meta nfproto {family} iifname != @ours oifname != @ours drop\n"
+        ));
+    }
+    for network in Network::all(prefix) {
+        text.push_str(&addition(&network));
+    }
+    text
+}
+
+fn addition(network: &Network) -> String {
+    let table = &network.table;
+    elements(network).iter().map(|element| format!("add element inet {table} {element}\n")).collect()
+}
+
+fn removal(network: &Network) -> String {
     let mut network = network.clone();
     let mut text = String::new();
     let mut all = Vec::new();
     for probation in [Some(Probation::Outgoing), Some(Probation::None)] {
         network.probation = probation;
-        all.extend(elements(&network, translated));
+        all.extend(elements(&network));
     }
+    // What the kernel has put there itself.
+    all.push(format!("beginning {{ \"{}\" }}", network.interface));
     for element in all {
-        // `delete` refuses what is not there, and there is no other word for it before nftables 1.0.7.
-        text.push_str(&format!(
-            "add element inet {0} {element}\ndelete element inet {0} {element}\n",
-            network.table
-        ));
+        text.push_str(&absent(&network.table, &element));
     }
     text
 }
 
-/// Its probation is over.
-pub(crate) fn release(network: &Network) -> Result<(), NetworkError> {
-    let Network { table, interface, .. } = network;
-    let mut text = String::new();
-    for set in ["probation", "silent"] {
-        text.push_str(&format!("add element inet {table} {set} {{ \"{interface}\" }}\n"));
-        text.push_str(&format!("delete element inet {table} {set} {{ \"{interface}\" }}\n"));
-    }
-    tell(&text)
+/// `delete` refuses what is not there, and there is no other word for it before nftables 1.0.7.
+fn absent(table: &str, element: &str) -> String {
+    format!("add element inet {table} {element}\ndelete element inet {table} {element}\n")
 }
 
-fn elements(network: &Network, translated: &[IpAddr]) -> Vec<String> {
+/// Its probation is over.
+pub(crate) fn release(prefix: &Prefix, network: &Network) -> Result<(), NetworkError> {
+    let Network { table, interface, .. } = network;
+    let sets = ["probation", "silent"].map(|set| absent(table, &format!("{set} {{ \"{interface}\" }}")));
+    put(prefix, table, &sets.concat())
+}
+
+fn elements(network: &Network) -> Vec<String> {
     let interface = &network.interface;
     let mut elements = vec![format!("ours {{ \"{interface}\" }}")];
     match network.probation {
@@ -123,7 +164,7 @@ fn elements(network: &Network, translated: &[IpAddr]) -> Vec<String> {
         let set = if ip.is_ipv4() { "four" } else { "six" };
         elements.push(format!("{set} {{ \"{interface}\" . {ip} }}"));
     }
-    for ip in translated {
+    for ip in network.translated() {
         let set = if ip.is_ipv4() { "private" } else { "private6" };
         elements.push(format!("{set} {{ {ip} }}"));
     }
@@ -178,14 +219,5 @@ fn ended(child: &mut Child) -> io::Result<ExitStatus> {
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// Addresses that no router outside knows.
-pub(crate) fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        // Also what carriers share among their customers, RFC 6598.
-        IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
-        IpAddr::V6(ip) => ip.is_unique_local(),
     }
 }

@@ -20,7 +20,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-pub use filter::has_filter;
+pub use filter::{has_filter, restore};
 pub use record::{Network, Probation};
 pub use routed::{Holder, attach, change, detach, holder_of, release};
 

@@ -1,6 +1,7 @@
 //! What was made of one container's network, so that whoever takes it away knows what that is, also after a crash.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ pub struct Network {
     pub probation: Option<Probation>,
     /// Addresses that the host answers for on another interface, by its index.
     #[serde(default)]
-    pub announced: Vec<(std::net::IpAddr, u32)>,
+    pub announced: Vec<(IpAddr, u32)>,
 }
 
 impl Network {
@@ -97,5 +98,59 @@ impl Network {
 
     pub(crate) fn forget(prefix: &Prefix, id: &ContainerId) {
         drop(std::fs::remove_file(Network::path(prefix, id)));
+    }
+
+    /// Those of all containers that have one.
+    pub(crate) fn all(prefix: &Prefix) -> Vec<Network> {
+        let ids = store::registry::list(prefix).unwrap_or_default();
+        ids.iter().filter_map(|id| Network::load(prefix, id)).collect()
+    }
+
+    /// Addresses that nobody outside would answer to: private ones, unless the host's own network is theirs.
+    pub(crate) fn translated(&self) -> Vec<IpAddr> {
+        let is_there = |ip: IpAddr| self.announced.iter().any(|(announced, _)| *announced == ip);
+        let all = self.addresses.iter().map(|address| address.ip);
+        all.filter(|&ip| self.translates && is_private(ip) && !is_there(ip)).collect()
+    }
+}
+
+/// For which families this host forwards since containers need it, and did not before: for them alone, then.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Forwarding {
+    four: bool,
+    six: bool,
+}
+
+impl Forwarding {
+    fn path(prefix: &Prefix) -> PathBuf {
+        prefix.run_dir().join("forwarding.json")
+    }
+
+    /// None, where nothing is written down, or nothing that can be read.
+    pub(crate) fn load(prefix: &Prefix) -> Forwarding {
+        let bytes = std::fs::read(Forwarding::path(prefix)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Writes one more down; gone with the next boot, as what it is about.
+    pub(crate) fn begin(prefix: &Prefix, is_six: bool) -> io::Result<()> {
+        let before = Forwarding::load(prefix);
+        let now = Forwarding { four: before.four || !is_six, six: before.six || is_six };
+        let bytes = serde_json::to_vec(&now)?;
+        store::atomic::replace(&Forwarding::path(prefix), &bytes, 0o600).map_err(io::Error::other)
+    }
+
+    /// As nft calls them.
+    pub(crate) fn families(self) -> impl Iterator<Item = &'static str> {
+        [(self.four, "ipv4"), (self.six, "ipv6")].into_iter().filter_map(|(is, family)| is.then_some(family))
+    }
+}
+
+/// Addresses that no router outside knows.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        // Also what carriers share among their customers, RFC 6598.
+        IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
+        IpAddr::V6(ip) => ip.is_unique_local(),
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use store::{Address, ContainerId, Prefix};
 
 use crate::netlink::{Link, Netlink, Way};
+use crate::record::Forwarding;
 use crate::{Network, NetworkError, filter, visit};
 
 /// What a container calls its own end, as in OpenVZ.
@@ -87,7 +88,7 @@ fn try_attach(
     // Before any of it is made: a death after this leaves nothing that nobody knows of.
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     // Before there is anything that could send.
-    filter::admit(network, &translated(network))?;
+    filter::admit(prefix, network)?;
 
     let here: OwnedFd = File::open("/proc/thread-self/ns/net")
         .map_err(NetworkError::system("open the host's network"))?
@@ -102,7 +103,7 @@ fn try_attach(
     })?;
     let link = link(&mut kernel, network)?;
     kernel.set_alias(link.index, &network.alias).map_err(NetworkError::system("name the interface"))?;
-    let warnings = ready(network);
+    let warnings = ready(prefix, network)?;
     kernel
         .set_up_without_neighbours(link.index)
         .map_err(NetworkError::system(format!("bring up {}", network.interface)))?;
@@ -217,8 +218,8 @@ fn try_change(
     network.announced.extend(announced);
     network.addresses.extend(&new);
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
-    filter::admit(&network, &translated(&network))?;
-    let warnings = ready(&network);
+    filter::admit(prefix, &network)?;
+    let warnings = ready(prefix, &network)?;
     add(&mut kernel, link.index, &network, &new)?;
     visit(pidfd, || add_inside(inside, &wanted.addresses))?;
 
@@ -236,10 +237,9 @@ fn try_change(
         };
         take().map_err(NetworkError::system(format!("configure {INSIDE}")))
     })?;
-    let lost = translated(&old);
     network.addresses = wanted.addresses;
     network.announced.retain(|(ip, _)| network.addresses.iter().any(|address| address.ip == *ip));
-    filter::exchange((&old, &lost), (&network, &translated(&network)))?;
+    filter::exchange(prefix, &old, &network)?;
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     Ok(warnings)
 }
@@ -275,7 +275,7 @@ pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
     }
     remove(&mut kernel, 0, &network)?;
     if filter::has_filter() {
-        filter::forget(&network, &translated(&network))?;
+        filter::forget(prefix, &network)?;
     }
     // Last: a death before this leaves all of it to be done again, which does no harm.
     Network::forget(prefix, id);
@@ -289,7 +289,7 @@ pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
 pub fn release(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
     let Some(mut network) = Network::load(prefix, id) else { return Ok(()) };
     if network.probation.is_some() {
-        filter::release(&network)?;
+        filter::release(prefix, &network)?;
         network.probation = None;
         network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     }
@@ -325,57 +325,57 @@ fn announced(
     Ok(found)
 }
 
-/// Addresses that nobody outside would answer to: private ones, unless the host's own network is theirs.
-fn translated(network: &Network) -> Vec<IpAddr> {
-    let is_there = |ip: IpAddr| network.announced.iter().any(|(announced, _)| *announced == ip);
-    network
-        .addresses
-        .iter()
-        .map(|address| address.ip)
-        .filter(|&ip| network.translates && filter::is_private(ip) && !is_there(ip))
-        .collect()
-}
-
-/// What the host must be to route anything. What of it was otherwise before is told.
-fn ready(network: &Network) -> Vec<String> {
+/// What the host must be to route anything. What of it was otherwise before is told, and is for containers alone.
+fn ready(prefix: &Prefix, network: &Network) -> Result<Vec<String>, NetworkError> {
     let interface = &network.interface;
     let mut warnings = Vec::new();
+    // Nothing is taken from what the container says of itself; and what has another's address is dropped here, too, should somebody flush the filter.
+    for (key, value) in [
+        ("ipv6", "accept_ra", "0"),
+        ("ipv6", "autoconf", "0"),
+        ("ipv6", "accept_redirects", "0"),
+        ("ipv4", "accept_redirects", "0"),
+        ("ipv4", "rp_filter", "1"),
+    ]
+    .map(|(family, name, value)| (format!("{family}/conf/{interface}/{name}"), value))
+    {
+        write_setting(&key, value);
+    }
     let has = |is_family: fn(&IpAddr) -> bool| network.addresses.iter().any(|address| is_family(&address.ip));
-    if has(IpAddr::is_ipv4) && read_setting("ipv4/ip_forward") != "1" {
-        match write_setting("ipv4/ip_forward", "1") {
-            true => {
-                warnings.push("net.ipv4.ip_forward was 0, and is 1 now: nothing could be routed".to_owned())
-            }
-            false => {
-                warnings.push("net.ipv4.ip_forward is 0, and cannot be set: nothing is routed".to_owned())
-            }
+    for (is_wanted, key, is_six) in [
+        (has(IpAddr::is_ipv4), "ipv4/ip_forward", false),
+        (has(IpAddr::is_ipv6), "ipv6/conf/all/forwarding", true),
+    ] {
+        if !is_wanted || read_setting(key) == "1" {
+            continue;
+        }
+        // Before it forwards at all: a host that was no router is none for its neighbours.
+        Forwarding::begin(prefix, is_six)
+            .map_err(NetworkError::system("write down that this host forwards"))?;
+        filter::restore(prefix)?;
+        if is_six {
+            heed_routers();
+        }
+        let name = key.replace('/', ".");
+        warnings.push(match write_setting(key, "1") {
+            true => format!(
+                "net.{name} was 0, and is 1 now, for what goes to containers and comes from them; set it in /etc/sysctl.d where this host is to forward other things, too"
+            ),
+            false => format!("net.{name} is 0, and cannot be set: nothing is routed"),
+        });
+    }
+    Ok(warnings)
+}
+
+/// A host that forwards takes no router's word any more, and would lose its own way out.
+fn heed_routers() {
+    let interfaces = std::fs::read_dir("/proc/sys/net/ipv6/conf").map(|entries| entries.flatten());
+    for entry in interfaces.into_iter().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if read_setting(&format!("ipv6/conf/{name}/accept_ra")) == "1" {
+            write_setting(&format!("ipv6/conf/{name}/accept_ra"), "2");
         }
     }
-    // Nothing is taken from what the container says of itself.
-    for (key, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0")] {
-        write_setting(&format!("ipv6/conf/{interface}/{key}"), value);
-    }
-    write_setting(&format!("ipv4/conf/{interface}/accept_redirects"), "0");
-    if has(IpAddr::is_ipv6) && read_setting("ipv6/conf/all/forwarding") != "1" {
-        // A host that forwards takes no router's word any more, and would lose its own way out.
-        let interfaces = std::fs::read_dir("/proc/sys/net/ipv6/conf")
-            .map(|entries| entries.flatten())
-            .into_iter()
-            .flatten();
-        for entry in interfaces {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if read_setting(&format!("ipv6/conf/{name}/accept_ra")) == "1" {
-                write_setting(&format!("ipv6/conf/{name}/accept_ra"), "2");
-            }
-        }
-        match write_setting("ipv6/conf/all/forwarding", "1") {
-            true => warnings
-                .push("net.ipv6.conf.all.forwarding was 0, and is 1 now: nothing could be routed".to_owned()),
-            false => warnings
-                .push("net.ipv6.conf.all.forwarding is 0, and cannot be set: nothing is routed".to_owned()),
-        }
-    }
-    warnings
 }
 
 fn read_setting(name: &str) -> String {

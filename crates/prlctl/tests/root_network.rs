@@ -277,3 +277,87 @@ fn root_a_probation_without_a_monitor_ends_too() {
     });
     assert!(host.wire().reaches(FOUR));
 }
+
+/// Debian's own `nftables.conf` begins with that.
+#[test]
+fn root_a_filter_that_somebody_has_flushed_comes_back() {
+    let Some(host) = with_addresses(&[FOUR, SIX]) else { return };
+    let wire = host.wire();
+    let flush = || drop(wire.ok(&wire.host(), ["nft", "flush", "ruleset"]));
+    host.exec("web01", "ip addr add 192.0.2.77/32 dev venet0; ip addr add 2001:db8:1::77/128 dev venet0");
+    let is_kept = |families: &[&str]| {
+        families.iter().all(|family| match *family {
+            "four" => !calls(&host, "web01", "-I 192.0.2.77", "192.0.2.1"),
+            _ => !calls(&host, "web01", "-I 2001:db8:1::77", "2001:db8:1::1"),
+        })
+    };
+    assert!(is_kept(&["four", "six"]));
+    flush();
+    assert!(is_kept(&["four"]), "the kernel's own look at where it comes from");
+    host.ok(["recover"]);
+    assert!(is_kept(&["four", "six"]), "{}", left(&host));
+    assert!(wire.reaches(FOUR) && wire.reaches(SIX));
+    // By whatever is next told to it, for all of them.
+    flush();
+    host.ok(["create", "web02", "--ostemplate", "busybox", "--ipadd", "192.0.2.60"]);
+    host.ok(["start", "web02"]);
+    assert!(is_kept(&["four", "six"]), "{}", left(&host));
+    flush();
+    for name in ["web01", "web02"] {
+        host.ok(["stop", name]);
+    }
+    assert_eq!(left(&host), "");
+}
+
+/// A host that was no router is none for its neighbours since it has containers.
+#[test]
+fn root_a_host_that_forwards_for_containers_forwards_for_nobody_else() {
+    let Some(host) = RealHost::on_wire(PROGRAM) else { return };
+    let wire = host.wire();
+    let inside = |line: &str| wire.ok(&wire.host(), ["sh", "-c", line]);
+    let outside = |line: &str| wire.ok(&wire.outside(), ["sh", "-c", line]);
+    // A second network of the host's, with somebody in it.
+    inside(
+        "echo 0 >/proc/sys/net/ipv4/ip_forward; ip link add eth1 type veth peer name eth2; echo 1 >/proc/sys/net/ipv6/conf/eth1/disable_ipv6; ip addr add 198.51.100.1/24 dev eth1; ip link set eth1 up; ip link set eth2 up",
+    );
+    outside("ip route add 198.51.100.0/24 via 192.0.2.1");
+    let sent =
+        || -> u64 { inside("awk '/eth1:/ { print $11 }' /proc/net/dev").trim().parse().expect("a number") };
+    let routed = || {
+        inside("ip neigh replace 198.51.100.7 lladdr 02:00:00:00:00:07 dev eth1");
+        let before = sent();
+        wire.run(&wire.outside(), ["busybox", "ping", "-c", "3", "-A", "-W", "1", "198.51.100.7"]);
+        sent() > before
+    };
+    assert!(!routed());
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--ipadd", FOUR]);
+    let ran = host.run(["start", "web01"]);
+    assert!(
+        ran.stderr.contains("net.ipv4.ip_forward was 0, and is 1 now, for what goes to containers"),
+        "{ran}"
+    );
+    assert!(wire.reaches(FOUR) && calls(&host, "web01", "", "192.0.2.9"));
+    assert!(!routed());
+    // The control, and what whoever routes for others has said himself stays so.
+    inside("nft flush ruleset");
+    assert!(routed());
+}
+
+/// The kernel remembers connections for all of the host in one table.
+#[test]
+fn root_connections_that_are_begun_without_end_leave_room_for_others() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    let wire = host.wire();
+    let id = host.area("web01").file_name().expect("it has a name").to_string_lossy().into_owned();
+    let state = std::fs::read_to_string(host.path(&format!("run/vz/{id}/state.json"))).expect("it runs");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("a document");
+    let inside = std::path::PathBuf::from(format!("/proc/{}/ns/net", state["init"]["pid"]));
+    let began = std::time::Instant::now();
+    let flood = "for port in $(seq 1 25000); do echo >/dev/udp/192.0.2.9/$port; done 2>/dev/null; :";
+    wire.ok(&inside, ["bash", "-c", flood]);
+    let most = 10_000 + 1000 * (began.elapsed().as_secs() + 1) + 100;
+    let count = wire.ok(&wire.host(), ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]);
+    let count: u64 = count.trim().parse().expect("a number");
+    assert!((5_000..=most).contains(&count), "{count} connections, at most {most} in {:?}", began.elapsed());
+    assert!(wire.reaches(FOUR), "others reach it all the same");
+}
