@@ -1,14 +1,15 @@
 //! `exec` and `enter`: which stream of the caller goes where.
 //!
 //! A terminal of the host is never given to a container, which could type into it (TIOCSTI) after the command has ended: a program that is to have
-//! one gets a new one of the container's, relayed; where only some streams are terminals, those go through pipes. Pipes and files are passed on
-//! as they are.
+//! one gets a new one of the container's, relayed. What else is no pipe goes through one: with a file of the host's, say a log that the caller appends
+//! to, a program could do what it likes, and by a directory it could go anywhere. Pipes are passed on as they are, and so is a file that can only be read.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use engine::error::system;
 use engine::{Code, Failure, Result};
 use runtime::exec::{self, ExecError, Program, RawTerminal, Relay, Request, Streams};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use store::{ContainerId, Lock, Prefix};
 
 /// Runs a program in a container with this process's streams; returns the code to exit with. `lock` is held until the program runs.
@@ -84,17 +85,24 @@ fn with_streams(
     let mut own: [Option<OwnedFd>; 3] = [None, None, None];
     let streams = [input.as_fd(), output.as_fd(), error.as_fd()];
     for (index, stream) in streams.iter().enumerate() {
-        if !exec::is_terminal(stream) {
+        if is_harmless(*stream) {
+            continue;
+        }
+        // Lines of both stay in their order.
+        if let (2, Some(both)) = (index, &own[1])
+            && is_same(streams[1], streams[2])
+        {
+            own[2] = Some(both.try_clone()?);
             continue;
         }
         let (reading, writing) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
-        let terminal = stream.try_clone_to_owned()?;
+        let ours = stream.try_clone_to_owned()?;
         if index == 0 {
-            relay.input(terminal, writing);
+            relay.input(ours, writing);
             own[index] = Some(reading);
         } else {
-            relay.output(reading, terminal);
+            relay.output(reading, ours);
             own[index] = Some(writing);
         }
     }
@@ -105,6 +113,29 @@ fn with_streams(
     drop(own);
     drop(lock);
     Ok(code(relay.run(running.child())?))
+}
+
+/// There is nothing that could be done with it but to read and write what goes through it.
+fn is_harmless(stream: BorrowedFd<'_>) -> bool {
+    let Ok(found) = fstat(stream) else { return false };
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Fifo => true,
+        // `/dev/null`.
+        FileType::CharacterDevice => found.st_rdev == makedev(1, 3),
+        FileType::RegularFile => {
+            fcntl_getfl(stream).is_ok_and(|flags| !flags.intersects(OFlags::WRONLY | OFlags::RDWR))
+        }
+        FileType::Directory
+        | FileType::Symlink
+        | FileType::Socket
+        | FileType::BlockDevice
+        | FileType::Unknown => false,
+    }
+}
+
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let of = |stream| fstat(stream).map(|found| (found.st_dev, found.st_ino, found.st_rdev));
+    matches!((of(one), of(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn code(exit: linux::Exit) -> u8 {

@@ -643,3 +643,42 @@ fn root_groups_deeper_than_any_path_and_with_any_name_are_removed() {
     done(&["delete", "tenant", "--force"]);
     scene.held();
 }
+
+/// What `>> log` of the host is to be added to is added to, and nothing else is done with it.
+#[test]
+fn root_files_and_directories_of_the_caller_are_not_the_containers() {
+    let Some(scene) = Scene::new("root_files_and_directories_of_the_caller_are_not_the_containers", "review")
+    else {
+        return;
+    };
+    if cfg!(not(target_arch = "x86_64")) || caller().is_none() {
+        return scene.not_run("the numbers are those of x86-64, and there has to be a compiler");
+    }
+    let path = scene.host.path("log");
+    scene.host.write("log", "precious\n", 0o644);
+    let open = || std::fs::File::options().append(true).read(true).open(&path).expect("open it");
+    let run = |line: &str| {
+        let mut command = scene.host.prlctl();
+        let status = command
+            .args(["exec", "tenant", line])
+            .stdin(open())
+            .stdout(open())
+            .stderr(open())
+            .status()
+            .expect("run prlctl");
+        assert!(status.code().is_some());
+        std::fs::read_to_string(&path).expect("read it")
+    };
+    // ftruncate(2) of each, and what is appended by one who has taken O_APPEND away (fcntl(2), F_SETFL).
+    let said =
+        run("for fd in 0 1 2; do call 77 $fd 0; call 72 $fd 4 0; done; echo out; echo err >&2; echo out");
+    assert!(said.starts_with("precious\n"), "{said}");
+    assert!(said.ends_with("out\nerr\nout\n"), "in their order: {said}");
+    let mut command = scene.host.prlctl();
+    let inside = std::fs::File::open("/etc").expect("open it");
+    let output =
+        command.args(["exec", "tenant", "ls /proc/self/fd/0/ /proc/self/fd/0/.."]).stdin(inside).output();
+    let said = String::from_utf8(output.expect("run prlctl").stdout).expect("it is text");
+    assert!(!said.contains("passwd") && !said.contains("vmlinuz"), "{said}");
+    scene.held();
+}

@@ -434,3 +434,27 @@ fn root_a_long_command_keeps_nobody_from_stopping_the_container() {
     host.ok(["stop", "web01", "--kill"]);
     assert_eq!(child.wait().unwrap().code(), Some(137));
 }
+
+/// Neither waits for the other for ever: the program writes before it reads, more than a pipe holds, and is given more than a pipe holds.
+#[test]
+fn root_exec_carries_both_ways_at_once() {
+    let Some(host) = new_host() else { return };
+    let (input, output) = (host.path("input"), host.path("output"));
+    let bytes = noise(3 << 20);
+    host.write("input", "", 0o600);
+    std::fs::File::options().write(true).open(&input).unwrap().write_all(&bytes).unwrap();
+    let open = |path: &std::path::Path| {
+        std::fs::File::options().read(true).write(true).create(true).truncate(false).open(path).unwrap()
+    };
+    let status = host
+        .prlctl()
+        .args(["exec", "web01", "head -c 1000000 /dev/zero; sleep 0.2; head -c 1000000 /dev/zero; cat"])
+        .stdin(open(&input))
+        .stdout(open(&output))
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let out = std::fs::read(&output).unwrap();
+    assert_eq!(out.len(), 2_000_000 + bytes.len());
+    assert!(out[2_000_000..] == bytes[..]);
+}

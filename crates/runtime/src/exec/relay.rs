@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use linux::{Child, Exit, SignalReader, signal_by_number};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 use super::terminal::copy_window_size;
@@ -26,6 +27,8 @@ struct Pair {
     to: Option<OwnedFd>,
     /// Read to the end also after the process has ended; input is not.
     is_output: bool,
+    /// Of input: what was read and the program has no room for yet. Nobody waits for it to take that: it may be waiting for us to take what it says.
+    waiting: Vec<u8>,
 }
 
 /// What is carried while a program runs.
@@ -45,14 +48,17 @@ impl Relay {
         Ok(Relay { pairs: Vec::new(), window: None, signals: SignalReader::new(&SIGNALS)? })
     }
 
-    /// What comes in at `from` goes to the program.
+    /// What comes in at `from` goes to the program; `to` is ours alone, and does not block from here on.
     pub fn input(&mut self, from: OwnedFd, to: OwnedFd) {
-        self.pairs.push(Pair { from, to: Some(to), is_output: false });
+        if let Ok(flags) = fcntl_getfl(&to) {
+            let _ = fcntl_setfl(&to, flags | OFlags::NONBLOCK);
+        }
+        self.pairs.push(Pair { from, to: Some(to), is_output: false, waiting: Vec::new() });
     }
 
     /// What the program writes goes to `to`.
     pub fn output(&mut self, from: OwnedFd, to: OwnedFd) {
-        self.pairs.push(Pair { from, to: Some(to), is_output: true });
+        self.pairs.push(Pair { from, to: Some(to), is_output: true, waiting: Vec::new() });
     }
 
     /// The size of the window of terminal `from` is kept at terminal `to`; also one that it got since `to` was made.
@@ -71,7 +77,10 @@ impl Relay {
                 PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
-            polled.extend(self.pairs.iter().map(|pair| PollFd::new(&pair.from, PollFlags::IN)));
+            polled.extend(self.pairs.iter().map(|pair| match &pair.to {
+                Some(to) if !pair.waiting.is_empty() => PollFd::new(to, PollFlags::OUT),
+                Some(_) | None => PollFd::new(&pair.from, PollFlags::IN),
+            }));
             match poll(&mut polled, None) {
                 Ok(_) => {}
                 Err(Errno::INTR) => continue,
@@ -113,6 +122,9 @@ impl Relay {
 
 /// Carries one buffer; false when nothing more will come.
 fn carry(pair: &mut Pair) -> bool {
+    if !pair.waiting.is_empty() {
+        return pass_on(pair);
+    }
     let mut buffer = [0u8; BUFFER];
     let length = match rustix::io::read(&pair.from, &mut buffer) {
         Ok(0) => return false,
@@ -121,13 +133,25 @@ fn carry(pair: &mut Pair) -> bool {
         // A terminal whose other side is closed says EIO.
         Err(_) => return false,
     };
+    if !pair.is_output {
+        pair.waiting.extend_from_slice(&buffer[..length]);
+        return pass_on(pair);
+    }
     let Some(to) = &pair.to else { return true };
     if write_all(to.as_fd(), &buffer[..length]).is_err() {
-        if !pair.is_output {
-            return false;
-        }
         // Nobody reads us any more: go on reading, so that the program does not block.
         pair.to = None;
+    }
+    true
+}
+
+/// Writes of what is waiting as much as there is room for; false when nobody will ever read it.
+fn pass_on(pair: &mut Pair) -> bool {
+    let Some(to) = &pair.to else { return false };
+    match rustix::io::write(to, &pair.waiting) {
+        Ok(written) => drop(pair.waiting.drain(..written)),
+        Err(Errno::INTR | Errno::AGAIN) => {}
+        Err(_) => return false,
     }
     true
 }
