@@ -333,3 +333,32 @@ fn root_a_container_whose_monitor_hangs_is_ended_all_the_same() {
     hang();
     host.ok(["delete", "web01", "--force"]);
 }
+
+/// It is the host's processor and disk that take in what a container prints: as much as somebody has to say, and not as much as somebody can.
+#[test]
+fn root_a_container_that_shouts_is_listened_to_at_leisure() {
+    let Some(host) = new_host() else { return };
+    let id = uuid(&host);
+    let state = std::fs::read_to_string(host.path(&format!("run/vz/{id}/state.json"))).expect("it runs");
+    let state: serde_json::Value = serde_json::from_str(&state).expect("a document");
+    let written = || -> u64 {
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/io", state["monitor"]["pid"])).expect("it lives");
+        let line = text.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("it is told");
+        line.parse().expect("a number")
+    };
+    let before = written();
+    let began = std::time::Instant::now();
+    host.run(["exec", "web01", "timeout -s KILL 3 sh -c 'while :; do cat /bin/busybox; done' >/dev/console"]);
+    // A buffer on the way, and the burst.
+    let most = 256 * 1024 * (began.elapsed().as_secs() + 2) + (1 << 20);
+    let taken = written() - before;
+    assert!((1 << 20..=most).contains(&taken), "{taken} bytes in {:?}, at most {most}", began.elapsed());
+    // It is heard again, and nothing else waits for it.
+    host.exec("web01", "echo at last >/dev/console");
+    host.wait_until("it is logged", || {
+        std::fs::read(host.path(&format!("var/log/vz/{id}.console")))
+            .is_ok_and(|log| log.ends_with(b"at last\r\n"))
+    });
+    host.ok(["stop", "web01"]);
+}

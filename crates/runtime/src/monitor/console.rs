@@ -5,12 +5,18 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use store::{ContainerId, Prefix};
 
 /// The log is put aside as `.1` when it has grown beyond this, so that a container can fill twice as much of the host's disk and no more.
 const LARGEST_LOG: u64 = 1024 * 1024;
+/// So much is listened to at once, and so much a second after that. Who shouts waits: it is the host's processor and disk that take it in.
+const BURST: u64 = 1024 * 1024;
+const RATE: u64 = 256 * 1024;
+/// So long nobody is listened to who has shouted.
+const PAUSE: Duration = Duration::from_millis(100);
 /// What is remembered for an error message.
 const TAIL: usize = 4096;
 
@@ -30,6 +36,9 @@ pub struct Console {
     /// The other side, kept open: a systemd opens its console for each line and closes it again, and once nobody has it open, reading here and
     /// opening there fail with EIO, which makes it wait a second a line.
     inner: Option<OwnedFd>,
+    /// So much may be taken in, as of then.
+    room: u64,
+    as_of: Instant,
 }
 
 impl Console {
@@ -37,7 +46,16 @@ impl Console {
     pub fn open(path: &Path) -> Console {
         let log = append(path).ok();
         let written = log.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |found| found.len());
-        Console { path: path.to_owned(), log, written, tail: Vec::new(), terminal: None, inner: None }
+        Console {
+            path: path.to_owned(),
+            log,
+            written,
+            tail: Vec::new(),
+            terminal: None,
+            inner: None,
+            room: BURST,
+            as_of: Instant::now(),
+        }
     }
 
     /// From now on listens to this pseudo-terminal.
@@ -47,24 +65,59 @@ impl Console {
         self.terminal = Some(terminal);
     }
 
-    /// What to poll for.
+    /// What to poll for; nothing while somebody has shouted: see [`Console::listens_again_at`].
     pub fn terminal(&self) -> Option<&OwnedFd> {
-        self.terminal.as_ref()
+        self.terminal.as_ref().filter(|_| self.room_now() > 0)
     }
 
-    /// Takes in what is there, at most `rounds` buffers of it, so that a container that shouts cannot keep its monitor from anything else.
-    pub fn pump(&mut self, rounds: usize) {
-        for _ in 0..rounds {
-            let Some(terminal) = &self.terminal else { return };
-            let mut buffer = [0u8; 8192];
-            match rustix::io::read(terminal, &mut buffer) {
-                Ok(0) => self.terminal = None,
-                Ok(length) => self.take(&buffer[..length]),
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-                // Hung up (vhangup(2) inside): nothing more comes of this one.
-                Err(_) => self.terminal = None,
+    /// When to look again, where [`Console::terminal`] has none for now.
+    pub fn listens_again_at(&self) -> Option<Instant> {
+        (self.terminal.is_some() && self.room_now() == 0).then(|| Instant::now() + PAUSE)
+    }
+
+    fn room_now(&self) -> u64 {
+        // In whole pauses: not a few bytes at a time.
+        let pauses = self.as_of.elapsed().as_millis() / PAUSE.as_millis();
+        let more = u64::try_from(pauses).unwrap_or(u64::MAX).saturating_mul(RATE / 10);
+        self.room.saturating_add(more).min(BURST)
+    }
+
+    /// Takes in what is there, a bounded amount of it, so that a container that shouts cannot keep its monitor from anything else.
+    pub fn hear(&mut self) {
+        for _ in 0..16 {
+            if self.terminal().is_none() || !self.read() {
+                return;
             }
         }
+    }
+
+    /// Takes in what is left of a container that has ended.
+    pub fn hear_to_the_end(&mut self) {
+        for _ in 0..64 {
+            if !self.read() {
+                return;
+            }
+        }
+    }
+
+    /// One buffer; false when there is none.
+    fn read(&mut self) -> bool {
+        let Some(terminal) = &self.terminal else { return false };
+        let mut buffer = [0u8; 8192];
+        match rustix::io::read(terminal, &mut buffer) {
+            Ok(0) => self.terminal = None,
+            Ok(length) => {
+                self.room = self.room_now().saturating_sub(length as u64);
+                if self.as_of.elapsed() >= PAUSE {
+                    self.as_of = Instant::now();
+                }
+                self.take(&buffer[..length]);
+            }
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return false,
+            // Hung up (vhangup(2) inside): nothing more comes of this one.
+            Err(_) => self.terminal = None,
+        }
+        true
     }
 
     /// Adds a line of our own; [`last_lines_logged`] knows those of an end.

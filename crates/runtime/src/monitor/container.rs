@@ -76,7 +76,7 @@ pub fn start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
         None => because,
     });
     if result.is_err() {
-        console.pump(64);
+        console.hear_to_the_end();
         // It may have been born in the group that is to be killed.
         drop(place.cgroups.enter_monitor());
         drop(place.cgroups.kill_container(KILLING));

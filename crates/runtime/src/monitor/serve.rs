@@ -61,6 +61,9 @@ pub fn serve(argument: &str) -> Result<(), String> {
     }
 }
 
+/// A systemd sends a few hundred messages until it is up; who sends more keeps us busy, and is not listened to any more.
+const MOST_HEARD: u32 = 10_000;
+
 struct Monitor {
     launch: Launch,
     prefix: Prefix,
@@ -74,6 +77,8 @@ struct Monitor {
     /// The command that started it, while on probation: when it goes away without a word, recovery is run.
     guardian: Option<usize>,
     is_up: bool,
+    /// How many messages of a systemd were heard since the start.
+    heard: u32,
     kill_at: Option<Instant>,
     /// When to look again whether init hears the signal that stops it.
     signal_at: Option<Instant>,
@@ -106,6 +111,7 @@ impl Monitor {
                     connections: vec![starter],
                     guardian,
                     is_up: false,
+                    heard: 0,
                     kill_at: None,
                     signal_at: None,
                     is_stopping: false,
@@ -168,7 +174,7 @@ impl Monitor {
                     return Err(because);
                 }
             };
-            self.is_up = false;
+            (self.is_up, self.heard) = (false, 0);
             for warning in &running.warnings {
                 self.console.note(warning);
             }
@@ -185,7 +191,7 @@ impl Monitor {
             }
             self.console.note("it rebooted: starting it again");
         };
-        self.console.pump(64);
+        self.console.hear_to_the_end();
         self.console.note(&format!("stopped: {how}"));
         let console = self.console.last_lines();
         self.clear();
@@ -235,15 +241,21 @@ impl Monitor {
                 }
             };
             if ready.console {
-                self.console.pump(16);
+                self.console.hear();
             }
             if let Some(socket) = &running.notify
                 && ready.notify
-                && is_ready(socket)
-                && !self.is_up
             {
-                self.is_up = true;
-                self.tell(&Event::Up);
+                let (is_up, heard) = is_ready(socket);
+                self.heard += heard;
+                if is_up {
+                    self.is_up = true;
+                    self.tell(&Event::Up);
+                }
+                if !self.awaits_word() {
+                    // Not left to fill up: whoever has more to say would wait.
+                    let _ = socket.shutdown(std::net::Shutdown::Both);
+                }
             }
             if ready.listener
                 && let Ok(connection) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC)
@@ -267,6 +279,11 @@ impl Monitor {
         }
     }
 
+    /// A systemd may still say that it is up.
+    fn awaits_word(&self) -> bool {
+        !self.is_up && self.heard < MOST_HEARD
+    }
+
     fn wait(&self, running: &Running) -> io::Result<Ready> {
         let mut polled =
             vec![PollFd::new(&running.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
@@ -274,13 +291,14 @@ impl Monitor {
             polled.push(PollFd::new(terminal, PollFlags::IN));
             polled.len() - 1
         });
-        let notify = running.notify.as_ref().map(|socket| {
+        let notify = running.notify.as_ref().filter(|_| self.awaits_word()).map(|socket| {
             polled.push(PollFd::new(socket, PollFlags::IN));
             polled.len() - 1
         });
         let first = polled.len();
         polled.extend(self.connections.iter().map(|connection| PollFd::new(connection, PollFlags::IN)));
-        let timeout = self.kill_at.into_iter().chain(self.signal_at).min().map(|at| {
+        let console_at = self.console.listens_again_at();
+        let timeout = self.kill_at.into_iter().chain(self.signal_at).chain(console_at).min().map(|at| {
             let rest = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
         });
@@ -497,13 +515,14 @@ fn hears(pid: i32, signal: i32) -> bool {
     status.lines().any(is_set)
 }
 
-/// A systemd has sent `READY=1`. Whatever else the container sends there is thrown away, a bounded amount a time.
-fn is_ready(socket: &UnixDatagram) -> bool {
+/// Whether a systemd has sent `READY=1`, and how many messages there were. Whatever else the container sends there is thrown away, a bounded amount a time.
+fn is_ready(socket: &UnixDatagram) -> (bool, u32) {
     let mut buffer = [0u8; 4096];
-    let mut is_ready = false;
+    let (mut is_ready, mut heard) = (false, 0);
     for _ in 0..16 {
         let Ok(length) = socket.recv(&mut buffer) else { break };
+        heard += 1;
         is_ready |= buffer[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
     }
-    is_ready
+    (is_ready, heard)
 }
