@@ -443,6 +443,38 @@ fn root_whiteouts_through_links_stay_in_the_root() {
     assert!(canary.join("file").exists() && !rootfs(&host).join("file").exists());
 }
 
+/// Where a layer has a directory in the place of a link, what the link led to is not what its marks are of.
+#[test]
+fn root_whiteouts_below_a_link_that_becomes_a_directory_leave_what_it_led_to() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let lower = TarMaker::root()
+        .directory("run")
+        .file("run/keep", b"low")
+        .directory("var")
+        .link(b'2', "var/run", "../run")
+        .link(b'2', "var/lock", "../run")
+        .link(b'2', "var/stays", "../run")
+        .file("run/removed", b"low");
+    let upper = TarMaker::new()
+        .directory("var/run/")
+        .file("var/run/.wh..wh..opq", b"")
+        .file("var/run/new", b"up")
+        .directory("var/lock")
+        .file("var/lock/.wh.keep", b"")
+        // It leads there still.
+        .file("var/stays/.wh.removed", b"");
+    let layout = host.path("layout");
+    ImageMaker::new().layer(&lower.finish(), None).layer(&upper.finish(), None).named("x").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let root = rootfs(&host);
+    assert_eq!((read(root.join("run/keep")), read(root.join("var/run/new"))), ("low".into(), "up".into()));
+    assert!(!root.join("run/new").exists() && !root.join("run/removed").exists());
+    for directory in ["var/run", "var/lock"] {
+        assert!(root.join(directory).symlink_metadata().unwrap().is_dir(), "{directory}");
+    }
+}
+
 /// More layers than any overlay has.
 #[test]
 fn root_an_image_of_two_hundred_layers() {

@@ -295,6 +295,21 @@ impl Unpack {
         }
     }
 
+    /// Removes what has this path if that is a symlink; anything else stays.
+    ///
+    /// # Errors
+    /// [`UnpackError`].
+    pub fn remove_link(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        let names = names(path)?;
+        let Some((name, parents)) = names.split_last() else { return Ok(()) };
+        let name = CString::new(*name).map_err(|_| UnpackError::Path { because: "has a NUL in it" })?;
+        let Some(directory) = self.existing(parents)? else { return Ok(()) };
+        match look(directory.as_fd(), &name)? {
+            Some((_, FileType::Symlink)) => self.clear(parents, &name),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Removes everything in the directory that has this path; where there is none, that is no error.
     ///
     /// # Errors

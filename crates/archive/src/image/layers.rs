@@ -1,14 +1,15 @@
 //! One layer over those below it: what it removes, then what it brings.
 //!
 //! A whiteout (`.wh.NAME`, and `.wh..wh..opq` for all that is in a directory) is of what lies below, wherever in the layer it stands. So a layer is read
-//! twice, and nothing has to be remembered of it, however large it is.
+//! twice, and nothing has to be remembered of it, however large it is. A link of a lower layer is followed, but not where this layer has a directory in its
+//! place: what it led to is nothing that the layer has spoken of.
 
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::text_of;
-use crate::entry::Entry;
+use crate::entry::{Entry, Kind};
 use crate::error::ArchiveError;
 use crate::tar::{MOST_AFTER_THE_END, Reader};
 use crate::unpack::{Target, unpack};
@@ -82,6 +83,9 @@ pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), Archi
                 return Err(ArchiveError::entry(&entry.path, "it removes nothing that could have a name"));
             }
             target.tree.remove(&[directory, b"/", name].concat()).map_err(failed)?;
+        } else if !name.starts_with(WHITEOUT) && entry.kind == Kind::Directory {
+            // It is made in the link's place: marks that follow are of that directory, and not of the one that the link led to.
+            target.tree.remove_link(&entry.path).map_err(failed)?;
         }
         if !(target.goes_on)(target.tree.unpacked()) {
             return Err(ArchiveError::Interrupted);
