@@ -31,7 +31,7 @@ pub struct Entry {
     pub path: Vec<u8>,
     /// What it is.
     pub kind: Kind,
-    /// Owner, mode, times, attributes; access lists are in [`Entry::lists`].
+    /// Owner, mode, times, attributes; access lists among them only where [`Entry::lists`] has none.
     pub properties: Properties,
     /// Access lists as text, of access and of default, which name users and groups.
     pub lists: [Option<Vec<u8>>; 2],

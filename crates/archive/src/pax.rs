@@ -14,6 +14,11 @@ pub const LONGEST_GLOBAL: u64 = 64 * 1024;
 const LONGEST_ATTRIBUTE: usize = 64 * 1024;
 const SCHILY: &[u8] = b"SCHILY.xattr.";
 const LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
+/// Access lists: as an attribute, in the kernel's form, and under which key they stand in words.
+const LISTS: [(&[u8], &[u8]); 2] = [
+    (b"system.posix_acl_access", b"SCHILY.acl.access"),
+    (b"system.posix_acl_default", b"SCHILY.acl.default"),
+];
 
 /// Keys that mean something here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -119,8 +124,8 @@ impl Pax {
             if value.len() > LONGEST_ATTRIBUTE {
                 return Err(format!("its attribute {shown} has {} bytes", value.len()));
             }
-            // Said once more as lists, in words.
-            if name.starts_with(b"system.posix_acl_") {
+            // Said once more as lists, in words; where there are none (`tar --xattrs` alone, umoci) these are all that there is.
+            if LISTS.iter().any(|(list, words)| name == *list && self.values.contains_key(*words)) {
                 continue;
             }
             found.insert(CString::new(name).map_err(|_| format!("an attribute {shown}"))?, value);
@@ -263,5 +268,15 @@ mod tests {
         assert_eq!(attributes[c"user.a=b"], [0, 1, 2, 255]);
         assert_eq!(attributes[c"user.b b"], [0, 1, 2, 255]);
         assert_eq!((attributes.len(), &attributes[c"user.empty"][..]), (3, &b""[..]));
+    }
+
+    #[test]
+    fn an_access_list_in_words_counts_and_one_in_the_form_of_the_kernel_where_there_is_none() {
+        let mut pax = Pax::default();
+        pax.add(&record("SCHILY.xattr.system.posix_acl_access", b"a"), LONGEST).unwrap();
+        pax.add(&record("SCHILY.xattr.system.posix_acl_default", b"d"), LONGEST).unwrap();
+        pax.add(&record("SCHILY.acl.access", b"user::rwx"), LONGEST).unwrap();
+        let attributes = pax.attributes().unwrap();
+        assert_eq!((attributes.len(), &attributes[c"system.posix_acl_default"][..]), (1, &b"d"[..]));
     }
 }

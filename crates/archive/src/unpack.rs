@@ -132,6 +132,9 @@ impl Target<'_> {
         self.left.take_attributes(&mut properties);
         let mut waiting = Vec::new();
         let has_lists = !matches!(entry.kind, Kind::HardLink(_) | Kind::Symlink(_) | Kind::Device);
+        if !has_lists {
+            LISTS.iter().for_each(|&list| drop(properties.attributes.remove(list)));
+        }
         for (index, list) in entry.lists.iter().enumerate().filter(|_| has_lists) {
             let Some(list) = list else { continue };
             if list.len() > LONGEST_LIST {

@@ -99,6 +99,16 @@ macro_rules! contained {
     )+};
 }
 
+/// `user::rw-,user:1:rw-,group::---,mask::rw-,other::---` in the kernel's form.
+const LIST: &[u8] = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x06\0\x01\0\0\0\x04\0\0\0\xff\xff\xff\xff\x10\0\x06\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+
+fn access_list(path: PathBuf) -> Vec<u8> {
+    let mut list = vec![0; 256];
+    let length = rustix::fs::getxattr(path, "system.posix_acl_access", &mut list[..]).unwrap_or_default();
+    list.truncate(length);
+    list
+}
+
 fn pax_file(records: &[(&str, &[u8])]) -> Vec<u8> {
     TarMaker::root().pax(records).file("file", b"data").finish()
 }
@@ -197,6 +207,8 @@ refused! {
     root_tar_redirect_mark_of_libarchive: |_| pax_file(&[("LIBARCHIVE.xattr.trusted.overlay.redirect", b"Lw")]), 21, ["`trusted.overlay.redirect`"];
     root_tar_attribute_of_a_hundred_kilobytes: |_| pax_file(&[("SCHILY.xattr.user.x", &vec![b'v'; 100_000])]), 21, ["its attribute `user.x` has 100000 bytes"];
     root_tar_attribute_that_cannot_be: |_| pax_file(&[("SCHILY.xattr.user.", b"v")]), 21, ["`file`", "cannot give its attributes to it"];
+    root_tar_access_list_in_the_form_of_the_kernel_that_is_none: |_| pax_file(&[("SCHILY.xattr.system.posix_acl_access", b"\x02\0\0\0\x01\0")]), 21, ["`file`", "cannot give its attributes to it"];
+    root_tar_default_access_list_of_a_file: |_| pax_file(&[("SCHILY.xattr.system.posix_acl_default", LIST)]), 21, ["`file`", "cannot give its attributes to it"];
     root_tar_access_list_that_is_none: |_| pax_file(&[("SCHILY.acl.access", b"user::rwx,cat::r")]), 21, ["an access list with `cat::r`"];
     root_tar_access_list_for_a_stranger: |_| pax_file(&[("SCHILY.acl.access", b"user::rwx,user:eve:rwx,group::r--,mask::rwx,other::---")]), 21, ["an access list for `eve`, of whom nothing is known"];
     root_tar_sparse_map_that_overlaps: |_| sparse(b"0,3,2,1", b"9", b"data"), 21, ["`file`", "a map of holes that cannot be"];
@@ -334,6 +346,25 @@ contained! {
             list.is_ok()
         };
         assert!(!has("first") && !has("second") && has("third"));
+    };
+    root_tar_access_lists_in_the_form_of_the_kernel: |_| {
+        let key = "SCHILY.xattr.system.posix_acl_access";
+        let said = b"user::rw-,user:2:r--,group::---,mask::r--,other::---";
+        TarMaker::root()
+            .pax(&[(key, LIST)]).file("file", b"")
+            // In words counts.
+            .pax(&[(key, b"nonsense"), ("SCHILY.acl.access", said)]).file("said", b"")
+            // No list is theirs.
+            .pax(&[(key, LIST)]).link(b'2', "link", "said")
+            .pax(&[(key, LIST)]).link(b'1', "more", "said")
+            .pax(&[(key, LIST)]).header(TarHeader::new(b'3', b"device").number(329, 8, 1))
+            .finish()
+    }, |_, root| {
+        assert_eq!(access_list(root.join("file")), LIST);
+        assert_eq!(root.join("file").metadata().unwrap().mode() & 0o777, 0o660, "its mask");
+        let said = access_list(root.join("said"));
+        assert_eq!((said.len(), said[16]), (LIST.len(), 2));
+        assert!(root.join("link").symlink_metadata().unwrap().is_symlink() && root.join("more").exists());
     };
     root_tar_setuid_program: |_| TarMaker::root().header(TarHeader::new(b'0', b"su").mode(0o6755)).finish(), |attacked, root| {
         assert_eq!(root.join("su").metadata().unwrap().mode() & 0o7777, 0o6755);
