@@ -182,6 +182,84 @@ fn root_of_several_images_one_is_named() {
     assert_eq!(read(rootfs(&host).join("which")), "two");
 }
 
+/// Changes the one record of a layout that no digest is of.
+fn reindex(layout: &Path, change: impl Fn(&mut Value)) {
+    let path = layout.join("index.json");
+    let mut index = serde_json::from_str(&read(path.clone())).unwrap();
+    change(&mut index);
+    std::fs::write(path, index.to_string()).unwrap();
+}
+
+/// An index as a blob: its descriptor.
+fn index_blob(layout: &Path, manifests: &[Value]) -> Value {
+    let bytes = json!({ "schemaVersion": 2, "manifests": manifests }).to_string();
+    let digest = digest(bytes.as_bytes());
+    std::fs::write(layout.join("blobs").join(digest.replace(':', "/")), &bytes).unwrap();
+    json!({ "mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": bytes.len() })
+}
+
+/// One image that has two names is one image.
+#[test]
+fn root_an_image_with_two_names_needs_none_of_them() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    simple().named("shop:1").layout(&layout);
+    reindex(&layout, |index| {
+        let mut other = index["manifests"][0].clone();
+        other["annotations"]["org.opencontainers.image.ref.name"] = json!("shop:latest");
+        index["manifests"].as_array_mut().unwrap().push(other);
+    });
+    let index: Value = serde_json::from_str(&read(layout.join("index.json"))).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    for wanted in [&[][..], &["--image", digest], &["--image", "shop:1"], &["--image", "shop"]] {
+        let ran = import(&host, &layout, wanted);
+        assert_eq!(ran.code, 0, "{wanted:?}: {ran}");
+    }
+    import(&host, &layout, &["--image", "shop:2"])
+        .failed(21, &["there is no `shop:2` in it; there are: `shop:1`, `shop:latest`"]);
+}
+
+/// An image for several machines has an index of its own, in which each of them has a digest.
+#[test]
+fn root_an_image_of_a_nested_index_is_found_by_its_digest() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    let root = |word: &str| TarMaker::root().file("which", word.as_bytes()).finish();
+    let mut maker =
+        ImageMaker::new().layer(&root("one"), None).named("one").layer(&root("two"), None).named("two");
+    maker.architecture = "s390x".to_owned();
+    maker.layer(&root("other"), None).named("other").layout(&layout);
+    let mut manifests = Vec::new();
+    reindex(&layout, |index| {
+        let of_each = index["manifests"].as_array_mut().unwrap();
+        of_each.iter_mut().for_each(|one| drop(one.as_object_mut().unwrap().remove("annotations")));
+        // In one that lies deeper; beside one that was not copied.
+        let (one, others) = (index_blob(&layout, &of_each[..1]), index_blob(&layout, &of_each[1..]));
+        let mut missing = one.clone();
+        missing["digest"] = json!(digest(b"missing"));
+        *of_each = vec![index_blob(&layout, &[missing, one, others])];
+    });
+    for path in std::fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|blob| blob.unwrap().path()) {
+        let bytes = std::fs::read(&path).unwrap();
+        if bytes.starts_with(b"{\"config\"") {
+            manifests.push(digest(&bytes));
+        }
+    }
+    assert_eq!(manifests.len(), 3);
+    let mut found = Vec::new();
+    for digest in &manifests {
+        let ran = import(&host, &layout, &["--image", digest]);
+        match ran.code {
+            0 => found.push(read(rootfs(&host).join("which"))),
+            _ => ran.failed(21, &["there is nothing for linux/", "`linux/s390x`"]),
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["one", "two"]);
+    let unknown = digest(b"unknown");
+    import(&host, &layout, &["--image", &unknown]).failed(21, &[&format!("there is no `{unknown}` in it")]);
+}
+
 /// A real system in an image starts.
 #[test]
 fn root_a_container_runs_from_an_image() {

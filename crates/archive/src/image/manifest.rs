@@ -1,6 +1,6 @@
 //! What an image consists of: its index, the manifest for this machine, its configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -11,6 +11,8 @@ use crate::error::ArchiveError;
 
 /// Indexes in indexes.
 const DEEPEST: usize = 4;
+/// Indexes that are looked through for a digest.
+const MOST_INDEXES: usize = 1_000;
 /// Layers. Overlays have 127 at the most; what others build may have more.
 const MOST_LAYERS: usize = 512;
 const NAME: &str = "org.opencontainers.image.ref.name";
@@ -65,7 +67,7 @@ pub struct Configuration {
     pub stop_signal: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Descriptor {
     #[serde(default)]
@@ -78,7 +80,7 @@ struct Descriptor {
     annotations: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Platform {
     #[serde(default)]
     architecture: String,
@@ -163,18 +165,20 @@ fn of_index(
 ) -> Result<Image, ArchiveError> {
     let mut wanted = wish.image.as_deref();
     let mut name = None;
+    if let Some(digest) = wanted.filter(|wanted| !index.manifests.iter().any(|one| is_wanted(one, wanted)))
+        && path_of(digest).is_ok()
+        && let Some(found) = holder_of(blobs, &index, digest, goes_on)?
+    {
+        (name, index) = found;
+    }
     for _ in 0..DEEPEST {
-        if index.schema_version != 2 {
-            return Err(wrong(format!("its index is of version {}", index.schema_version)));
-        }
+        supported(&index)?;
         let chosen = choose(index.manifests, wanted, wish)?;
         // Below the one that was named there are only platforms.
         wanted = None;
         name = name.or_else(|| name_of(&chosen));
         let bytes = checked_record(blobs, &chosen, goes_on)?;
-        if !chosen.media_type.ends_with("image.index.v1+json")
-            && !chosen.media_type.ends_with("manifest.list.v2+json")
-        {
+        if !chosen.is_index() {
             return of_manifest(blobs, &bytes, name.unwrap_or(chosen.digest), wish, goes_on);
         }
         index = parse(&chosen.digest, &bytes)?;
@@ -182,11 +186,67 @@ fn of_index(
     Err(wrong("its indexes lead from one to another without end"))
 }
 
+fn supported(index: &Index) -> Result<(), ArchiveError> {
+    if index.schema_version != 2 {
+        return Err(wrong(format!("its index is of version {}", index.schema_version)));
+    }
+    Ok(())
+}
+
+/// The index that names `digest`, of all that are below the outermost one, and what the one is called that leads to it; `None`: none does. Each is read
+/// once; one of another machine may not have been copied.
+fn holder_of(
+    blobs: &Blobs,
+    outermost: &Index,
+    digest: &str,
+    goes_on: GoesOn<'_>,
+) -> Result<Option<(Option<String>, Index)>, ArchiveError> {
+    let mut known = BTreeSet::new();
+    let mut level = Vec::new();
+    let mut take = |level: &mut Vec<(Option<String>, Descriptor)>, name: &Option<String>, index: &Index| {
+        for one in index.manifests.iter().filter(|one| one.is_index()) {
+            if known.insert(one.digest.clone()) {
+                level.push((name.clone().or_else(|| name_of(one)), one.clone()));
+            }
+        }
+        if known.len() > MOST_INDEXES {
+            return Err(wrong(format!("it has more than {MOST_INDEXES} indexes")));
+        }
+        Ok(())
+    };
+    take(&mut level, &None, outermost)?;
+    for _ in 1..DEEPEST {
+        for (name, descriptor) in std::mem::take(&mut level) {
+            if blobs.open(&path_of(&descriptor.digest)?)?.is_none() {
+                continue;
+            }
+            let index: Index = parse(&descriptor.digest, &checked_record(blobs, &descriptor, goes_on)?)?;
+            supported(&index)?;
+            if index.manifests.iter().any(|one| one.digest == digest) {
+                return Ok(Some((name, index)));
+            }
+            take(&mut level, &name, &index)?;
+        }
+    }
+    Ok(None)
+}
+
+impl Descriptor {
+    fn is_index(&self) -> bool {
+        self.media_type.ends_with("image.index.v1+json") || self.media_type.ends_with("manifest.list.v2+json")
+    }
+}
+
 fn name_of(descriptor: &Descriptor) -> Option<String> {
     descriptor.annotations.get(FULL_NAME).or(descriptor.annotations.get(NAME)).cloned()
 }
 
-/// The one that is wanted, and that runs on this machine.
+fn is_wanted(one: &Descriptor, wanted: &str) -> bool {
+    let names = [NAME, FULL_NAME].into_iter().filter_map(|key| one.annotations.get(key));
+    one.digest == wanted || names.into_iter().any(|name| is_named(name, wanted))
+}
+
+/// The one that is wanted, and that runs on this machine. Of one that has several names it is the first.
 fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<Descriptor, ArchiveError> {
     let names: Vec<String> =
         found.iter().map(|one| shown(&name_of(one).unwrap_or_else(|| one.digest.clone()))).collect();
@@ -195,33 +255,31 @@ fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<D
             .as_ref()
             .is_none_or(|platform| platform.os == "linux" && platform.architecture == wish.architecture)
     };
-    let is_wanted = |one: &Descriptor| {
-        wanted.is_none_or(|wanted| {
-            let names = [NAME, FULL_NAME].into_iter().filter_map(|key| one.annotations.get(key));
-            one.digest == wanted || names.into_iter().any(|name| is_named(name, wanted))
-        })
-    };
     let platforms: Vec<String> = found
         .iter()
         .filter_map(|one| one.platform.as_ref())
         .map(|platform| shown(&format!("{}/{}", platform.os, platform.architecture)))
         .collect();
-    let named: Vec<Descriptor> = found.into_iter().filter(is_wanted).collect();
+    let named: Vec<Descriptor> =
+        found.into_iter().filter(|one| wanted.is_none_or(|wanted| is_wanted(one, wanted))).collect();
     if let (true, Some(wanted)) = (named.is_empty(), wanted) {
         return Err(wrong(format!("there is no {} in it; there are: {}", shown(wanted), names.join(", "))));
     }
-    let mut fit: Vec<Descriptor> = named.into_iter().filter(runs_here).collect();
-    match (fit.pop(), fit.pop()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => Err(wrong(format!(
+    let mut fit = named.into_iter().filter(runs_here);
+    let Some(first) = fit.next() else {
+        return Err(wrong(format!(
             "there is nothing for linux/{} in it; it has: {}",
             wish.architecture,
             if platforms.is_empty() { "nothing".to_owned() } else { platforms.join(", ") }
-        ))),
-        (Some(_), Some(_)) => {
-            Err(wrong(format!("there are several images in it; `--image` names one: {}", names.join(", "))))
-        }
+        )));
+    };
+    if fit.any(|other| other.digest != first.digest) {
+        return Err(wrong(format!(
+            "there are several images in it; `--image` names one: {}",
+            names.join(", ")
+        )));
     }
+    Ok(first)
 }
 
 /// Is `found` what somebody means who says `wanted`? `busybox`, `busybox:latest` and `docker.io/library/busybox:latest` are one name.
