@@ -24,6 +24,9 @@ const LONGEST_LIST: usize = 256 * 1024;
 const LONGEST_ACCOUNTS: u64 = 4 * 1024 * 1024;
 /// Device nodes, and attributes, that are named in what is told.
 const NAMED: usize = 100;
+/// Device nodes that are remembered, since further names of them may follow; and all their paths together, in bytes.
+const MOST_DEVICES: usize = 20_000;
+const MOST_DEVICE_PATHS: usize = 2 * 1024 * 1024;
 /// The kernel takes no longer name of an attribute.
 const LONGEST_ATTRIBUTE_NAME: usize = 255;
 /// Where Linux has attributes; see xattr(7).
@@ -32,7 +35,7 @@ const NAMESPACES: [&[u8]; 4] = [b"user.", b"trusted.", b"security.", b"system."]
 /// What was in the archive and is not in the tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Device nodes: a container gets its devices from us.
+    /// Device nodes, and further names of them: a container gets its devices from us.
     pub devices: Vec<Vec<u8>>,
     /// More of them than are named.
     pub more_devices: u64,
@@ -40,6 +43,9 @@ pub struct Left {
     pub attributes: BTreeSet<Vec<u8>>,
     /// Entries that had any.
     pub with_attributes: u64,
+    /// Where device nodes would be, as [`plain`] has it.
+    device_paths: BTreeSet<Vec<u8>>,
+    device_bytes: usize,
 }
 
 /// Access lists that have still to be given, since they name users; see [`Lists::give`].
@@ -106,6 +112,20 @@ impl Left {
         });
         self.with_attributes += u64::from(properties.attributes.len() < before);
     }
+
+    /// A device node that the archive calls `name`, at that path.
+    fn device(&mut self, name: Vec<u8>, path: Vec<u8>) {
+        if self.devices.len() < NAMED {
+            self.devices.push(name);
+        } else {
+            self.more_devices += 1;
+        }
+        // Beyond that a further name of one has no target, and is refused.
+        if self.device_paths.len() < MOST_DEVICES && self.device_bytes + path.len() <= MOST_DEVICE_PATHS {
+            self.device_bytes += path.len();
+            self.device_paths.insert(path);
+        }
+    }
 }
 
 impl Target<'_> {
@@ -128,6 +148,7 @@ impl Target<'_> {
         for index in 0..2 {
             self.lists.waiting.remove(&(own_path.clone(), index));
         }
+        self.left.device_paths.remove(&own_path);
         let mut properties = entry.properties.clone();
         self.left.take_attributes(&mut properties);
         let mut waiting = Vec::new();
@@ -159,19 +180,15 @@ impl Target<'_> {
                 linked = place(&to)?.ok_or_else(|| {
                     ArchiveError::unpack(&entry.path, UnpackError::NoTarget { target: to.path.clone() })
                 })?;
+                if self.left.device_paths.contains(&plain(&linked)) {
+                    return self.leave_device(entry.path, path, own_path);
+                }
                 NewNode::HardLink(&linked)
             }
             Kind::Symlink(to) => NewNode::Symlink(to),
             Kind::Directory => NewNode::Directory,
             Kind::Fifo => NewNode::Fifo,
-            Kind::Device => {
-                if self.left.devices.len() < NAMED {
-                    self.left.devices.push(entry.path);
-                } else {
-                    self.left.more_devices += 1;
-                }
-                return Ok(());
-            }
+            Kind::Device => return self.leave_device(entry.path, path, own_path),
         };
         self.tree
             .make(path, what, &properties, self.goes_on)
@@ -183,6 +200,13 @@ impl Target<'_> {
         if self.lists.bytes > MOST_LISTS {
             return Err(ArchiveError::entry(&entry.path, "with it there are too many access lists"));
         }
+        Ok(())
+    }
+
+    /// A device is not made; what it takes the place of, in a layer below too, is gone all the same.
+    fn leave_device(&mut self, name: Vec<u8>, path: &[u8], own_path: Vec<u8>) -> Result<(), ArchiveError> {
+        self.tree.remove(path).map_err(|source| ArchiveError::unpack(&name, source))?;
+        self.left.device(name, own_path);
         Ok(())
     }
 }

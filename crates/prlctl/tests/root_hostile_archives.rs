@@ -366,6 +366,21 @@ contained! {
         assert_eq!((said.len(), said[16]), (LIST.len(), 2));
         assert!(root.join("link").symlink_metadata().unwrap().is_symlink() && root.join("more").exists());
     };
+    root_tar_hard_links_to_a_device: |_| {
+        TarMaker::root()
+            .header(TarHeader::new(b'3', b"dev/null").number(329, 8, 1).number(337, 8, 3))
+            .file("one", b"goes").link(b'1', "one", "dev/null").link(b'1', "two", "./one").link(b'1', "three", "/dev//null")
+            // Something else by now.
+            .header(&mut TarHeader::new(b'3', b"file")).file("file", b"x").link(b'1', "four", "file")
+            .finish()
+    }, |attacked, root| {
+        let mut found = names(&root);
+        found.sort();
+        assert_eq!(found, ["file", "four", "sbin"]);
+        let archive = TarMaker::root().header(&mut TarHeader::new(b'4', b"sda")).link(b'1', "disk", "sda").finish();
+        let ran = attacked.import(&archive);
+        assert!(ran.stderr.contains("2 device nodes are left out (`sda`, `disk`)"), "{ran}");
+    };
     root_tar_setuid_program: |_| TarMaker::root().header(TarHeader::new(b'0', b"su").mode(0o6755)).finish(), |attacked, root| {
         assert_eq!(root.join("su").metadata().unwrap().mode() & 0o7777, 0o6755);
         // Nobody but root gets as far as to it.

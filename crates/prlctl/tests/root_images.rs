@@ -260,6 +260,27 @@ fn root_an_image_of_a_nested_index_is_found_by_its_digest() {
     import(&host, &layout, &["--image", &unknown]).failed(21, &[&format!("there is no `{unknown}` in it")]);
 }
 
+/// A device is left out, and so is every other name of it; what it replaces is gone all the same.
+#[test]
+fn root_devices_of_an_upper_layer_replace_what_is_below() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let lower = TarMaker::root()
+        .file("replaced", b"low")
+        .file("linked/x", b"low")
+        .header(&mut TarHeader::new(b'3', b"dev/null"));
+    let upper = TarMaker::new()
+        .header(&mut TarHeader::new(b'3', b"replaced"))
+        .link(b'1', "linked", "dev/null")
+        .link(b'1', "new", "replaced");
+    let layout = host.path("layout");
+    ImageMaker::new().layer(&lower.finish(), None).layer(&upper.finish(), None).named("x").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("4 device nodes are left out"), "{ran}");
+    let left = std::fs::read_dir(rootfs(&host)).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["sbin"]);
+}
+
 /// A real system in an image starts.
 #[test]
 fn root_a_container_runs_from_an_image() {
