@@ -35,12 +35,29 @@ pub struct Reader<R> {
     has_entries: bool,
     /// Of one entry's data.
     most: u64,
+    /// It may end without the mark of its end.
+    may_just_end: bool,
 }
 
 impl<R: Read> Reader<R> {
     /// From its first byte; an entry with more data than `most` bytes is refused, before any of it is read.
     pub fn new(input: R, most: u64) -> Reader<R> {
-        Reader { input, at: 0, left: 0, padding: 0, global: Pax::default(), has_entries: false, most }
+        Reader {
+            input,
+            at: 0,
+            left: 0,
+            padding: 0,
+            global: Pax::default(),
+            has_entries: false,
+            most,
+            may_just_end: false,
+        }
+    }
+
+    /// The same of an archive of which something else tells that it is whole: it may end after any entry, without the mark of its end and what fills its last block up.
+    pub fn that_may_just_end(mut self) -> Reader<R> {
+        self.may_just_end = true;
+        self
     }
 
     /// What it reads from.
@@ -249,9 +266,13 @@ impl<R: Read> Reader<R> {
     /// The next header; `None`: the mark of the end.
     fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut header = Header::new_old();
+        let before = self.at;
         match self.fill(header.as_mut_bytes()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                if self.may_just_end && self.at == before {
+                    return Ok(None);
+                }
                 return Err(self.damaged("it breaks off, without the mark of its end"));
             }
             Err(error) => return Err(error.into()),
@@ -289,15 +310,26 @@ impl<R: Read> Reader<R> {
         Ok(bytes)
     }
 
+    /// All of it, or `UnexpectedEof`.
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.input.read_exact(buffer)?;
-        self.at += buffer.len() as u64;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.input.read(&mut buffer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    filled += read;
+                    self.at += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
     /// Over what is left of an entry's data.
     fn skip(&mut self) -> Result<(), ArchiveError> {
-        let mut left = self.left.saturating_add(self.padding);
+        let (mut left, padding) = (self.left, self.padding);
         (self.left, self.padding) = (0, 0);
         let mut buffer = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(64 * 1024)];
         while left > 0 {
@@ -305,7 +337,11 @@ impl<R: Read> Reader<R> {
             self.fill(&mut buffer[..length]).map_err(|error| self.cut(error))?;
             left -= length as u64;
         }
-        Ok(())
+        let mut block = [0; BLOCK as usize];
+        match self.fill(&mut block[..padding as usize]) {
+            Err(error) if self.may_just_end && error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            filled => filled.map_err(|error| self.cut(error)),
+        }
     }
 
     fn cut(&self, error: io::Error) -> ArchiveError {

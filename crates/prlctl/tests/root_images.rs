@@ -281,6 +281,41 @@ fn root_devices_of_an_upper_layer_replace_what_is_below() {
     assert_eq!(left.collect::<Vec<_>>(), ["sbin"]);
 }
 
+/// That a layer is whole its digest says: then it needs no mark of its end.
+#[test]
+fn root_layers_without_the_mark_of_their_end_are_whole_by_their_digest() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let layout = host.path("layout");
+    let mut cut = TarMaker::new().file("cut", b"x").unfinished();
+    // Nor what fills up its last block.
+    cut.truncate(513);
+    ImageMaker::new()
+        .layer(&TarMaker::root().unfinished(), None)
+        .layer(&TarMaker::new().file("packed", b"x").unfinished(), Some("gzip"))
+        .layer(&cut, None)
+        .layer(b"", Some("gzip"))
+        .layer(b"", None)
+        .named("x")
+        .layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(rootfs(&host).join("packed").exists() && rootfs(&host).join("cut").exists());
+}
+
+/// Layers that were not to be handed on: whoever has one has it.
+#[test]
+fn root_a_layer_that_is_kept_elsewhere_is_taken_where_it_is_here_too() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let mut maker = simple().layer(&TarMaker::new().file("more", b"x").finish(), None);
+    maker.layers[0]["mediaType"] = json!(FOREIGN);
+    maker.layers[1]["mediaType"] = json!("application/vnd.oci.image.layer.nondistributable.v1.tar");
+    let layout = host.path("layout");
+    maker.named("x").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(rootfs(&host).join("more").exists());
+}
+
 /// A real system in an image starts.
 #[test]
 fn root_a_container_runs_from_an_image() {
@@ -406,6 +441,17 @@ fn is_layer(bytes: &[u8]) -> bool {
     bytes.len() > 1024
 }
 
+fn remove_layer(layout: &Path) {
+    for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+        let path = entry.unwrap().path();
+        if is_layer(&std::fs::read(&path).unwrap()) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+
 fn is_config(bytes: &[u8]) -> bool {
     bytes.starts_with(b"{\"architecture\"")
 }
@@ -425,10 +471,7 @@ refused! {
     }, ["what is called `sha256:"];
     root_an_image_without_a_layer: |layout| {
         simple().named("x").layout(layout);
-        for entry in std::fs::read_dir(layout.join("blobs/sha256")).unwrap() {
-            let path = entry.unwrap().path();
-            if is_layer(&std::fs::read(&path).unwrap()) { std::fs::remove_file(path).unwrap(); }
-        }
+        remove_layer(layout);
     }, ["is missing in it"];
     root_an_image_whose_layer_is_another_when_it_is_undone: |layout| {
         let mut maker = simple();
@@ -442,9 +485,26 @@ refused! {
     }, ["it has 1 layers and digests of 2"];
     root_an_image_with_a_layer_that_is_kept_elsewhere: |layout| {
         let mut maker = simple();
-        maker.layers[0]["mediaType"] = json!("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        maker.layers[0]["mediaType"] = json!(FOREIGN);
         maker.named("x").layout(layout);
+        remove_layer(layout);
     }, ["a layer of it is kept elsewhere"];
+    root_an_image_with_a_layer_kept_elsewhere_that_is_another: |layout| {
+        let mut maker = simple();
+        maker.layers[0]["mediaType"] = json!(FOREIGN);
+        maker.named("x").layout(layout);
+        change(layout, is_layer, |mut bytes| { bytes[600] ^= 1; bytes });
+    }, ["what is called `sha256:", "in it is sha256:"];
+    root_an_image_with_a_layer_that_is_cut_between_two_entries: |layout| {
+        let mut maker = ImageMaker::new().layer(&TarMaker::root().unfinished(), None);
+        maker.digests[0] = digest(&TarMaker::root().file("more", b"").unfinished());
+        maker.named("x").layout(layout);
+    }, ["layer 1 of 1 is sha256:", "and should be sha256:"];
+    root_an_image_with_a_layer_that_is_cut_in_a_header: |layout| {
+        let mut layer = TarMaker::root().file("more", b"").unfinished();
+        layer.truncate(layer.len() - 9);
+        ImageMaker::new().layer(&layer, None).named("x").layout(layout);
+    }, ["it breaks off"];
     root_an_image_with_a_layer_of_an_unknown_kind: |layout| {
         let mut maker = simple();
         maker.layers[0]["mediaType"] = json!("application/vnd.cncf.helm.chart.content.v1.tar+gzip");

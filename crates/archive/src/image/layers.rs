@@ -62,12 +62,17 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// That a layer is whole its digest tells.
+fn reader<R: Read>(stream: R, target: &Target<'_>) -> Reader<R> {
+    Reader::new(stream, target.tree.limits().bytes).that_may_just_end()
+}
+
 /// Removes what a layer removes.
 ///
 /// # Errors
 /// [`ArchiveError`].
 pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
-    let mut reader = Reader::new(stream, target.tree.limits().bytes);
+    let mut reader = reader(stream, target);
     loop {
         let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
@@ -93,7 +98,7 @@ pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), Archi
     }
 }
 
-/// Makes what a layer brings.
+/// Makes what a layer brings. One that breaks off after an entry is taken for whole: whoever calls compares its digest.
 ///
 /// # Errors
 /// [`ArchiveError`].
@@ -102,8 +107,7 @@ pub fn apply(stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveEr
         let is_mark = split(&entry.path).1.starts_with(WHITEOUT);
         Ok((!is_mark).then(|| entry.path.clone()))
     };
-    let most = target.tree.limits().bytes;
-    match unpack(&mut Reader::new(stream, most), target, &mut place) {
+    match unpack(&mut reader(stream, target), target, &mut place) {
         // A layer that only says that something was run.
         Err(ArchiveError::Empty) => Ok(()),
         other => other,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::{Blob, Blobs, text_of};
@@ -15,6 +15,13 @@ const DEEPEST: usize = 4;
 const MOST_INDEXES: usize = 1_000;
 /// Layers. Overlays have 127 at the most; what others build may have more.
 const MOST_LAYERS: usize = 512;
+/// What the kinds of layers begin with. Those of the latter two need not be handed on with an image; one that was is a layer like any.
+const LAYERS: [&str; 4] = [
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+];
 const NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 
@@ -56,8 +63,10 @@ pub struct Configuration {
     /// `KEY=value`
     pub env: Option<Vec<String>>,
     /// The program.
+    #[serde(deserialize_with = "words")]
     pub entrypoint: Option<Vec<String>>,
     /// The program, or what it is called with.
+    #[serde(deserialize_with = "words")]
     pub cmd: Option<Vec<String>>,
     /// `USER[:GROUP]`, by name or number.
     pub user: Option<String>,
@@ -65,6 +74,22 @@ pub struct Configuration {
     pub working_dir: Option<String>,
     /// What stops it.
     pub stop_signal: Option<String>,
+}
+
+/// A list, or one word alone, as Docker takes it.
+fn words<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        Several(Vec<String>),
+        One(String),
+    }
+    let words: Option<Words> = Option::deserialize(from)?;
+    Ok(words.map(|words| match words {
+        Words::Several(words) => words,
+        Words::One(word) if word.is_empty() => Vec::new(),
+        Words::One(word) => vec![word],
+    }))
 }
 
 #[derive(Clone, Deserialize)]
@@ -358,15 +383,12 @@ fn of_manifest(
     few(manifest.layers.len())?;
     for layer in &manifest.layers {
         let kind = layer.media_type.as_str();
-        let is_layer = kind.starts_with("application/vnd.oci.image.layer.v1.tar")
-            || kind.starts_with("application/vnd.docker.image.rootfs.diff.tar");
+        let is_layer = LAYERS.iter().any(|known| kind.starts_with(known));
+        if is_elsewhere(kind) && blobs.open(&path_of(&layer.digest)?)?.is_none() {
+            return Err(wrong(format!("a layer of it is kept elsewhere: {}", shown(kind))));
+        }
         if !is_layer {
-            let foreign = kind.contains("foreign") || kind.contains("nondistributable");
-            return Err(wrong(if foreign {
-                format!("a layer of it is kept elsewhere: {}", shown(kind))
-            } else {
-                format!("a layer of it is of a kind that is not known: {}", shown(kind))
-            }));
+            return Err(wrong(format!("a layer of it is of a kind that is not known: {}", shown(kind))));
         }
     }
     // One that is named again is not read again.
@@ -437,6 +459,10 @@ fn digest_in(path: &str) -> Option<String> {
     path_of(&digest).is_ok().then_some(digest)
 }
 
+fn is_elsewhere(kind: &str) -> bool {
+    LAYERS[2..].iter().any(|known| kind.starts_with(known))
+}
+
 /// Each is held open: refused before any is.
 fn few(layers: usize) -> Result<(), ArchiveError> {
     if layers == 0 || layers > MOST_LAYERS {
@@ -463,4 +489,26 @@ fn finish(record: ImageRecord, blobs: Vec<Blob>, name: String, wish: &Wish) -> R
     let layers = blobs.into_iter().zip(digests).map(|(blob, digest)| Layer { blob, digest }).collect();
     let configuration = record.config.unwrap_or_default();
     Ok(Image { name, configuration, architecture: record.architecture, layers })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_run_is_a_list_or_one_word() {
+        let of =
+            |text: &str| serde_json::from_str::<Configuration>(text).map(|one| (one.entrypoint, one.cmd));
+        let word = |word: &str| Some(vec![word.to_owned()]);
+        assert_eq!(
+            of(r#"{"Entrypoint":"/app/run","Cmd":"-v -x"}"#).unwrap(),
+            (word("/app/run"), word("-v -x"))
+        );
+        assert_eq!(of(r#"{"Entrypoint":["/app/run"],"Cmd":null}"#).unwrap(), (word("/app/run"), None));
+        assert_eq!(of(r#"{"Entrypoint":""}"#).unwrap(), (Some(Vec::new()), None));
+        assert_eq!(of("{}").unwrap(), (None, None));
+        for nonsense in [r#"{"Cmd":1}"#, r#"{"Cmd":[1]}"#, r#"{"Cmd":{}}"#] {
+            assert!(of(nonsense).is_err(), "{nonsense}");
+        }
+    }
 }

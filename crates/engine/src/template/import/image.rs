@@ -116,7 +116,9 @@ fn stream_of(layer: &Layer) -> Result<(Stream, &str), RecipeError> {
     let file = || layer.blob.file.try_clone().map_err(ArchiveError::Read);
     let Layer { blob, digest } = layer;
     blob.beginning(Compression::SIGN, &mut sign).map_err(ArchiveError::Read)?;
-    Ok((Stream::open(file()?, Compression::of(&sign)?, blob.offset, blob.length)?, digest))
+    // One with nothing in it at all, not even the mark of its end.
+    let compression = if sign.is_empty() { Compression::Plain } else { Compression::of(&sign)? };
+    Ok((Stream::open(file()?, compression, blob.offset, blob.length)?, digest))
 }
 
 /// This machine, as images name it.
