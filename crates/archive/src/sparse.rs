@@ -6,6 +6,8 @@ use crate::pax::{Pax, number};
 
 /// A disk image of terabytes has fewer.
 const MOST_PIECES: usize = 256 * 1024;
+/// Blocks after a header in GNU's old format, each of which has room for 21 pieces.
+pub const MOST_BLOCKS: usize = MOST_PIECES / 21 + 1;
 
 /// Pieces that are in order, apart from one another, within the file, and as long together as what is stored. Those without data are left out.
 pub fn checked(pieces: Vec<(u64, u64)>, size: u64, stored: u64) -> Result<Vec<(u64, u64)>, String> {

@@ -70,6 +70,11 @@ impl<R: Read> Reader<R> {
         self.at
     }
 
+    /// As many bytes of the last entry's data nobody has read.
+    pub fn unread(&self) -> u64 {
+        self.left
+    }
+
     /// The data of the entry that was read last: that of its pieces, one after the other.
     pub fn data(&mut self) -> Data<'_, R> {
         Data { reader: self }
@@ -250,8 +255,13 @@ impl<R: Read> Reader<R> {
             sparse::few(&pieces).map_err(|because| wrong(&because))
         };
         add(&gnu.sparse)?;
-        let mut goes_on = gnu.is_extended();
+        let (mut goes_on, mut blocks) = (gnu.is_extended(), 0);
         while goes_on {
+            // They may be empty, and then nothing else counts them.
+            if blocks == sparse::MOST_BLOCKS {
+                return Err(wrong("its map of holes has no end"));
+            }
+            blocks += 1;
             let mut more = GnuExtSparseHeader::new();
             self.fill(more.as_mut_bytes()).map_err(|error| self.cut(error))?;
             add(more.sparse())?;

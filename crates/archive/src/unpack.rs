@@ -88,9 +88,14 @@ pub fn unpack<R: Read>(
     place: Place<'_>,
 ) -> Result<(), ArchiveError> {
     while let Some(entry) = reader.next_entry()? {
+        let before = target.tree.unpacked().entries;
         if let Some(path) = place(&entry)? {
-            target.make(reader, entry, &path, place)?;
+            target.make(reader, &entry, &path, place)?;
         }
+        // What makes nothing, and data that nobody has read, are bounded too: compressed they are a few bytes.
+        let unmade = target.tree.unpacked().entries == before;
+        let passed = Unpacked { entries: unmade.into(), bytes: reader.unread() };
+        target.tree.pass_over(passed).map_err(|source| ArchiveError::unpack(&entry.path, source))?;
         if !(target.goes_on)(target.tree.unpacked()) {
             return Err(ArchiveError::Interrupted);
         }
@@ -114,9 +119,9 @@ impl Left {
     }
 
     /// A device node that the archive calls `name`, at that path.
-    fn device(&mut self, name: Vec<u8>, path: Vec<u8>) {
+    fn device(&mut self, name: &[u8], path: Vec<u8>) {
         if self.devices.len() < NAMED {
-            self.devices.push(name);
+            self.devices.push(name.to_owned());
         } else {
             self.more_devices += 1;
         }
@@ -132,7 +137,7 @@ impl Target<'_> {
     fn make<R: Read>(
         &mut self,
         reader: &mut Reader<R>,
-        entry: Entry,
+        entry: &Entry,
         path: &[u8],
         place: Place<'_>,
     ) -> Result<(), ArchiveError> {
@@ -181,14 +186,14 @@ impl Target<'_> {
                     ArchiveError::unpack(&entry.path, UnpackError::NoTarget { target: to.path.clone() })
                 })?;
                 if self.left.device_paths.contains(&plain(&linked)) {
-                    return self.leave_device(entry.path, path, own_path);
+                    return self.leave_device(&entry.path, path, own_path);
                 }
                 NewNode::HardLink(&linked)
             }
             Kind::Symlink(to) => NewNode::Symlink(to),
             Kind::Directory => NewNode::Directory,
             Kind::Fifo => NewNode::Fifo,
-            Kind::Device => return self.leave_device(entry.path, path, own_path),
+            Kind::Device => return self.leave_device(&entry.path, path, own_path),
         };
         self.tree
             .make(path, what, &properties, self.goes_on)
@@ -204,8 +209,8 @@ impl Target<'_> {
     }
 
     /// A device is not made; what it takes the place of, in a layer below too, is gone all the same.
-    fn leave_device(&mut self, name: Vec<u8>, path: &[u8], own_path: Vec<u8>) -> Result<(), ArchiveError> {
-        self.tree.remove(path).map_err(|source| ArchiveError::unpack(&name, source))?;
+    fn leave_device(&mut self, name: &[u8], path: &[u8], own_path: Vec<u8>) -> Result<(), ArchiveError> {
+        self.tree.remove(path).map_err(|source| ArchiveError::unpack(name, source))?;
         self.left.device(name, own_path);
         Ok(())
     }

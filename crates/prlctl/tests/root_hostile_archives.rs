@@ -214,6 +214,12 @@ refused! {
     root_tar_sparse_map_that_overlaps: |_| sparse(b"0,3,2,1", b"9", b"data"), 21, ["`file`", "a map of holes that cannot be"];
     root_tar_sparse_map_beyond_its_file: |_| sparse(b"100,4", b"9", b"data"), 21, ["a map of holes that cannot be"];
     root_tar_sparse_map_of_more_than_there_is: |_| sparse(b"0,400", b"999", b"data"), 21, ["a map of holes for 400 bytes where there are 4"];
+    root_tar_old_sparse_headers_without_a_piece: |_| {
+        let mut more = [0; 512];
+        more[504] = 1;
+        let many = (0..20_000).fold(TarMaker::root().header(&mut old_sparse()), |maker, _| maker.raw(&more));
+        many.raw(&[0; 512]).finish()
+    }, 21, ["`holes` in the archive", "its map of holes has no end"];
     root_tar_sparse_map_of_a_million_pieces: |_| {
         let mut map = b"9999999\n".to_vec();
         map.resize(512, b'0');
@@ -430,6 +436,11 @@ contained! {
     };
 }
 
+/// A file with holes in GNU's old form, whose map goes on in the next block.
+fn old_sparse() -> TarHeader {
+    TarHeader::new(b'S', b"holes").put(257, b"ustar  \0").put(482, b"\x01").number(483, 12, 0).clone()
+}
+
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut child = std::process::Command::new("gzip")
         .stdin(std::process::Stdio::piped())
@@ -470,4 +481,25 @@ fn root_tar_bomb_on_a_small_filesystem() {
     let ran = Ran::of(host.vzpkg().args(["create", "cache", "bomb", "--from"]).arg(&path).output().unwrap());
     ran.failed(46, &["`zeros`", "with it there are more than", "make room"]);
     assert_eq!(names(&host.path("vz/template")), Vec::<String>::new());
+}
+
+/// What makes nothing is counted, too: as many entries as one likes are a few bytes when they are compressed.
+#[test]
+fn root_tar_bomb_of_entries_that_make_nothing() {
+    let Some(host) = RealHost::on_image(env!("CARGO_BIN_EXE_prlctl"), "160M", "ext4") else { return };
+    let count = rustix::fs::statvfs(host.path("")).unwrap().f_favail;
+    let many = |maker: TarMaker, kind: u8, name: &str| {
+        let header = TarHeader::new(kind, name.as_bytes()).finished();
+        gzip(&maker.raw(&header.repeat(count as usize)).finish())
+    };
+    for (bomb, name) in [
+        (many(TarMaker::root(), b'3', "dev/null"), "`dev/null`"),
+        (many(unified(), b'0', "templates/x"), "`templates/x`"),
+    ] {
+        let path = host.path("bomb.tar.gz");
+        std::fs::write(&path, bomb).unwrap();
+        let made = host.vzpkg().args(["create", "cache", "bomb", "--from"]).arg(&path).output().unwrap();
+        Ran::of(made).failed(46, &[name, "with it there are more than", "entries"]);
+        assert_eq!(names(&host.path("vz/template")), Vec::<String>::new());
+    }
 }

@@ -155,6 +155,22 @@ pub struct Unpacked {
     pub entries: u64,
 }
 
+impl UnpackLimits {
+    /// Is it within them?
+    ///
+    /// # Errors
+    /// [`UnpackError::TooMuch`].
+    pub fn check(&self, so_far: Unpacked) -> Result<(), UnpackError> {
+        if so_far.entries > self.entries {
+            return Err(UnpackError::TooMuch { limit: self.entries, of: "entries" });
+        }
+        if so_far.bytes > self.bytes {
+            return Err(UnpackError::TooMuch { limit: self.bytes, of: "bytes" });
+        }
+        Ok(())
+    }
+}
+
 /// A tree that is being unpacked.
 #[derive(Debug)]
 pub struct Unpack {
@@ -197,6 +213,16 @@ impl Unpack {
     /// How much there is by now.
     pub fn unpacked(&self) -> Unpacked {
         self.unpacked
+    }
+
+    /// Counts what the archive has and nothing is made of: it takes no room, but time.
+    ///
+    /// # Errors
+    /// [`UnpackError::TooMuch`].
+    pub fn pass_over(&mut self, passed: Unpacked) -> Result<(), UnpackError> {
+        self.unpacked.entries += passed.entries;
+        self.unpacked.bytes = self.unpacked.bytes.saturating_add(passed.bytes);
+        self.limits.check(self.unpacked)
     }
 
     /// Makes one entry. `goes_on` is asked now and then within a large file; when it says no, the error is of the kind `Interrupted`.
@@ -388,11 +414,7 @@ impl Unpack {
     }
 
     fn count(&mut self) -> Result<(), UnpackError> {
-        self.unpacked.entries += 1;
-        if self.unpacked.entries > self.limits.entries {
-            return Err(UnpackError::TooMuch { limit: self.limits.entries, of: "entries" });
-        }
-        Ok(())
+        self.pass_over(Unpacked { entries: 1, bytes: 0 })
     }
 
     fn make_parents(&mut self, names: &[&[u8]]) -> Result<OwnedFd, UnpackError> {

@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
+use tree::Unpacked;
 
 use super::blobs::text_of;
 use crate::entry::{Entry, Kind};
@@ -73,6 +74,8 @@ fn reader<R: Read>(stream: R, target: &Target<'_>) -> Reader<R> {
 /// [`ArchiveError`].
 pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), ArchiveError> {
     let mut reader = reader(stream, target);
+    // Of this pass alone: what is made of the entries is counted when it is made.
+    let (limits, mut passed) = (target.tree.limits(), Unpacked::default());
     loop {
         let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
@@ -81,6 +84,9 @@ pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), Archi
         };
         let (directory, name) = split(&entry.path);
         let failed = |source| ArchiveError::unpack(&entry.path, source);
+        passed.entries += 1;
+        passed.bytes = passed.bytes.saturating_add(reader.unread());
+        limits.check(passed).map_err(failed)?;
         if name == OPAQUE {
             target.tree.empty(directory).map_err(failed)?;
         } else if let Some(name) = name.strip_prefix(WHITEOUT).filter(|_| !name.starts_with(OF_AUFS)) {

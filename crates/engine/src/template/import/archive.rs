@@ -38,8 +38,7 @@ pub fn fill(
     told: &mut Told<'_>,
 ) -> Result<String, RecipeError> {
     let compression = compression_of(&mut file)?;
-    let is_unified =
-        is_perhaps_unified && unified::is_unified(&file, compression, limits(rootfs)?.bytes, told)?;
+    let is_unified = is_perhaps_unified && unified::is_unified(&file, compression, limits(rootfs)?, told)?;
     let mut stream = Stream::open(file, compression, 0, u64::MAX)?;
     if is_unified {
         unpack_root(&mut stream, rootfs, told, &mut unified::place)?;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use ::archive::{ArchiveError, Compression, Entry, Reader};
-use tree::Unpacked;
+use tree::{UnpackLimits, Unpacked};
 
 use super::Told;
 use super::archive::{OF_A_ROOT, Stream};
@@ -30,13 +30,20 @@ pub fn names(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub fn is_unified(
     file: &File,
     compression: Compression,
-    most: u64,
+    limits: UnpackLimits,
     told: &mut Told<'_>,
 ) -> Result<bool, RecipeError> {
     let stream = Stream::open(file.try_clone().map_err(ArchiveError::Read)?, compression, 0, u64::MAX)?;
-    let mut reader = Reader::new(Heeding { stream, goes_on: &mut *told.goes_on }, most);
+    let mut reader = Reader::new(Heeding { stream, goes_on: &mut *told.goes_on }, limits.bytes);
     let (mut has_root, mut has_metadata) = (false, false);
+    let mut passed = Unpacked::default();
     while let Ok(Some(entry)) = reader.next_entry() {
+        passed.entries += 1;
+        passed.bytes = passed.bytes.saturating_add(reader.unread());
+        // Neither can it be unpacked, which is where that is told.
+        if limits.check(passed).is_err() {
+            break;
+        }
         let Some(top) = names(&entry.path).next() else { continue };
         if OF_A_ROOT.contains(&top) {
             return Ok(false);
