@@ -59,6 +59,31 @@ impl Blob {
         self.file.read_exact_at(into, self.offset)
     }
 
+    /// The same bytes of the same file.
+    ///
+    /// # Errors
+    /// When no more files can be open.
+    pub fn again(&self) -> io::Result<Blob> {
+        Ok(Blob { file: self.file.try_clone()?, offset: self.offset, length: self.length, at: 0 })
+    }
+
+    /// All of it: a record, which is called `name`.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is too long for one.
+    pub fn record(self, name: &str) -> Result<Vec<u8>, ArchiveError> {
+        if self.length > LONGEST_RECORD {
+            return Err(wrong(format!(
+                "`{}` in it has {} bytes",
+                tree::escaped(name.as_bytes()),
+                self.length
+            )));
+        }
+        let mut bytes = Vec::new();
+        self.take(LONGEST_RECORD).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// From its first byte again.
     pub fn rewind(&mut self) {
         self.at = 0;
@@ -174,17 +199,7 @@ impl Blobs {
     /// # Errors
     /// When it cannot be read, or is too long for one.
     pub fn record(&self, name: &str) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let Some(blob) = self.open(name)? else { return Ok(None) };
-        if blob.length > LONGEST_RECORD {
-            return Err(wrong(format!(
-                "`{}` in it has {} bytes",
-                tree::escaped(name.as_bytes()),
-                blob.length
-            )));
-        }
-        let mut bytes = Vec::new();
-        blob.take(LONGEST_RECORD).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
+        self.open(name)?.map(|blob| blob.record(name)).transpose()
     }
 }
 

@@ -336,9 +336,9 @@ fn path_of(digest: &str) -> Result<String, ArchiveError> {
     }
 }
 
-/// Something that a descriptor tells of: it is there, as long as it says, and has that digest.
-fn checked(blobs: &Blobs, descriptor: &Descriptor, goes_on: GoesOn<'_>) -> Result<Blob, ArchiveError> {
-    let Some(mut blob) = blobs.open(&path_of(&descriptor.digest)?)? else {
+/// Something that a descriptor tells of: it is there, and as long as it says.
+fn opened(blobs: &Blobs, descriptor: &Descriptor) -> Result<Blob, ArchiveError> {
+    let Some(blob) = blobs.open(&path_of(&descriptor.digest)?)? else {
         return Err(wrong(format!("{} is missing in it", shown(&descriptor.digest))));
     };
     if blob.length != descriptor.size {
@@ -349,23 +349,36 @@ fn checked(blobs: &Blobs, descriptor: &Descriptor, goes_on: GoesOn<'_>) -> Resul
             descriptor.size
         )));
     }
-    let found = blob.digest(goes_on)?;
-    if found != descriptor.digest {
-        return Err(wrong(format!("what is called {} in it is {found}", shown(&descriptor.digest))));
-    }
     Ok(blob)
 }
 
+/// It has the digest that it is called by.
+fn has_digest(descriptor: &Descriptor, found: &str) -> Result<(), ArchiveError> {
+    if found != descriptor.digest {
+        return Err(wrong(format!("what is called {} in it is {found}", shown(&descriptor.digest))));
+    }
+    Ok(())
+}
+
+/// A layer, held open: what is unpacked is what was looked at, whoever puts another one in its place.
+fn checked(blobs: &Blobs, descriptor: &Descriptor, goes_on: GoesOn<'_>) -> Result<Blob, ArchiveError> {
+    let mut blob = opened(blobs, descriptor)?;
+    has_digest(descriptor, &blob.digest(goes_on)?)?;
+    Ok(blob)
+}
+
+/// A record, read once: the digest is that of these very bytes.
 fn checked_record(
     blobs: &Blobs,
     descriptor: &Descriptor,
     goes_on: GoesOn<'_>,
 ) -> Result<Vec<u8>, ArchiveError> {
-    // Too long for one before it is read.
-    let path = path_of(&descriptor.digest)?;
-    let bytes = blobs.record(&path)?;
-    checked(blobs, descriptor, goes_on)?;
-    bytes.ok_or_else(|| wrong(format!("{} is missing in it", shown(&descriptor.digest))))
+    if !goes_on() {
+        return Err(ArchiveError::Interrupted);
+    }
+    let bytes = opened(blobs, descriptor)?.record(&descriptor.digest)?;
+    has_digest(descriptor, &text_of(&Sha256::digest(&bytes)))?;
+    Ok(bytes)
 }
 
 fn of_manifest(
@@ -392,20 +405,16 @@ fn of_manifest(
         }
     }
     // One that is named again is not read again.
-    let mut known = BTreeMap::new();
+    let (mut layers, mut known): (Vec<Blob>, BTreeMap<(&str, u64), usize>) = (Vec::new(), BTreeMap::new());
     for layer in &manifest.layers {
-        if known.get(&layer.digest) != Some(&layer.size) {
-            checked(blobs, layer, goes_on)?;
-            known.insert(layer.digest.clone(), layer.size);
-        }
+        let blob = match known.get(&(layer.digest.as_str(), layer.size)) {
+            Some(&same) => layers[same].again()?,
+            None => checked(blobs, layer, goes_on)?,
+        };
+        known.entry((&layer.digest, layer.size)).or_insert(layers.len());
+        layers.push(blob);
     }
-    let missing = |layer: &Descriptor| wrong(format!("{} is missing in it", shown(&layer.digest)));
-    let blobs: Result<Vec<Blob>, ArchiveError> = manifest
-        .layers
-        .iter()
-        .map(|layer| blobs.open(&path_of(&layer.digest)?)?.ok_or_else(|| missing(layer)))
-        .collect();
-    finish(record, blobs?, name, wish)
+    finish(record, layers, name, wish)
 }
 
 fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, ArchiveError> {
