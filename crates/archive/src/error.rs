@@ -32,9 +32,17 @@ pub enum ArchiveError {
     /// There is nothing in it.
     #[error("there is nothing in the archive")]
     Empty,
-    /// What belongs to an image.
+    /// What belongs to an image is missing in it, is another, or cannot be understood.
     #[error("the image is not whole, or not one that is known: {0}")]
     Image(String),
+    /// An image that may well be whole, and of which nothing can be made as things are.
+    #[error("{because}")]
+    Unfit {
+        /// "there are several images in it: `one`, `two`".
+        because: String,
+        /// What to do about it; a hint.
+        instead: &'static str,
+    },
     /// One entry of it.
     #[error("`{}` in the archive: {because}", shown(.path))]
     Entry {

@@ -171,12 +171,19 @@ fn root_of_several_images_one_is_named() {
     let maker = maker.layer(&root("other"), None).named("other");
     let layout = host.path("layout");
     maker.layout(&layout);
+    let by_name = "hint: name one of them with `--image NAME`";
     import(&host, &layout, &[])
-        .failed(21, &["there are several images in it; `--image` names one: `one`, `two`"]);
+        .failed(21, &["because: there are several images in it: `one`, `two`", by_name]);
     import(&host, &layout, &["--image", "three"])
-        .failed(21, &["there is no `three` in it; there are: `one`, `two`, `other`"]);
-    import(&host, &layout, &["--image", "other"])
-        .failed(21, &["there is nothing for linux/", "it has: `linux/"]);
+        .failed(21, &["because: there is no `three` in it; there are: `one`, `two`, `other`", by_name]);
+    import(&host, &layout, &["--image", "other"]).failed(
+        21,
+        &[
+            "because: there is nothing for linux/",
+            "it has: `linux/",
+            "hint: take the one that was made for this machine",
+        ],
+    );
     let ran = import(&host, &layout, &["--image", "two"]);
     assert_eq!(ran.code, 0, "{ran}");
     assert_eq!(read(rootfs(&host).join("which")), "two");
@@ -472,7 +479,7 @@ refused! {
     root_an_image_without_a_layer: |layout| {
         simple().named("x").layout(layout);
         remove_layer(layout);
-    }, ["is missing in it"];
+    }, ["because: the image is not whole", "is missing in it", "hint: copy it once more"];
     root_an_image_whose_layer_is_another_when_it_is_undone: |layout| {
         let mut maker = simple();
         maker.digests[0] = digest(b"another");
@@ -488,7 +495,7 @@ refused! {
         maker.layers[0]["mediaType"] = json!(FOREIGN);
         maker.named("x").layout(layout);
         remove_layer(layout);
-    }, ["a layer of it is kept elsewhere"];
+    }, ["because: a layer of it is kept elsewhere", "hint: copy it with `skopeo copy`"];
     root_an_image_with_a_layer_kept_elsewhere_that_is_another: |layout| {
         let mut maker = simple();
         maker.layers[0]["mediaType"] = json!(FOREIGN);
@@ -505,6 +512,12 @@ refused! {
         layer.truncate(layer.len() - 9);
         ImageMaker::new().layer(&layer, None).named("x").layout(layout);
     }, ["it breaks off"];
+    root_an_image_without_layers: |layout| {
+        ImageMaker::new().named("x").layout(layout);
+    }, ["because: it has 0 layers; from 1 to 512 can be unpacked", "hint: take an image that has a root in it"];
+    root_a_layout_without_an_image: |layout| {
+        ImageMaker::new().layout(layout);
+    }, ["because: there is no image in it", "hint: take an image that has a root in it"];
     root_an_image_with_a_layer_of_an_unknown_kind: |layout| {
         let mut maker = simple();
         maker.layers[0]["mediaType"] = json!("application/vnd.cncf.helm.chart.content.v1.tar+gzip");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use super::blobs::{Blob, Blobs, text_of};
-use super::{GoesOn, wrong};
+use super::{GoesOn, unfit, wrong};
 use crate::error::ArchiveError;
 
 /// Indexes in indexes.
@@ -22,6 +22,12 @@ const LAYERS: [&str; 4] = [
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
 ];
+// What to do about an image of which nothing can be made.
+const BY_NAME: &str = "name one of them with `--image NAME`";
+const OF_THIS_MACHINE: &str = "take the one that was made for this machine";
+const WITH_A_ROOT: &str = "take an image that has a root in it";
+const WITH_ALL_LAYERS: &str = "copy it with `skopeo copy`, which brings such layers along";
+const WITH_FEWER_LAYERS: &str = "make one of fewer layers of it";
 const NAME: &str = "org.opencontainers.image.ref.name";
 const FULL_NAME: &str = "io.containerd.image.name";
 
@@ -275,6 +281,9 @@ fn is_wanted(one: &Descriptor, wanted: &str) -> bool {
 fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<Descriptor, ArchiveError> {
     let names: Vec<String> =
         found.iter().map(|one| shown(&name_of(one).unwrap_or_else(|| one.digest.clone()))).collect();
+    if names.is_empty() {
+        return Err(nothing());
+    }
     let runs_here = |one: &Descriptor| {
         one.platform
             .as_ref()
@@ -288,23 +297,33 @@ fn choose(found: Vec<Descriptor>, wanted: Option<&str>, wish: &Wish) -> Result<D
     let named: Vec<Descriptor> =
         found.into_iter().filter(|one| wanted.is_none_or(|wanted| is_wanted(one, wanted))).collect();
     if let (true, Some(wanted)) = (named.is_empty(), wanted) {
-        return Err(wrong(format!("there is no {} in it; there are: {}", shown(wanted), names.join(", "))));
+        return Err(no_such(wanted, &names));
     }
     let mut fit = named.into_iter().filter(runs_here);
     let Some(first) = fit.next() else {
-        return Err(wrong(format!(
+        let because = format!(
             "there is nothing for linux/{} in it; it has: {}",
             wish.architecture,
-            if platforms.is_empty() { "nothing".to_owned() } else { platforms.join(", ") }
-        )));
+            platforms.join(", ")
+        );
+        return Err(unfit(because, OF_THIS_MACHINE));
     };
     if fit.any(|other| other.digest != first.digest) {
-        return Err(wrong(format!(
-            "there are several images in it; `--image` names one: {}",
-            names.join(", ")
-        )));
+        return Err(several(&names));
     }
     Ok(first)
+}
+
+fn nothing() -> ArchiveError {
+    unfit("there is no image in it", WITH_A_ROOT)
+}
+
+fn several(names: &[String]) -> ArchiveError {
+    unfit(format!("there are several images in it: {}", names.join(", ")), BY_NAME)
+}
+
+fn no_such(wanted: &str, names: &[String]) -> ArchiveError {
+    unfit(format!("there is no {} in it; there are: {}", shown(wanted), names.join(", ")), BY_NAME)
 }
 
 /// Is `found` what somebody means who says `wanted`? `busybox`, `busybox:latest` and `docker.io/library/busybox:latest` are one name.
@@ -398,10 +417,13 @@ fn of_manifest(
         let kind = layer.media_type.as_str();
         let is_layer = LAYERS.iter().any(|known| kind.starts_with(known));
         if is_elsewhere(kind) && blobs.open(&path_of(&layer.digest)?)?.is_none() {
-            return Err(wrong(format!("a layer of it is kept elsewhere: {}", shown(kind))));
+            return Err(unfit(format!("a layer of it is kept elsewhere: {}", shown(kind)), WITH_ALL_LAYERS));
         }
         if !is_layer {
-            return Err(wrong(format!("a layer of it is of a kind that is not known: {}", shown(kind))));
+            return Err(unfit(
+                format!("a layer of it is of a kind that is not known: {}", shown(kind)),
+                WITH_A_ROOT,
+            ));
         }
     }
     // One that is named again is not read again.
@@ -421,27 +443,20 @@ fn of_saved(blobs: &Blobs, mut saved: Vec<Saved>, wish: &Wish) -> Result<Image, 
     let name_of =
         |one: &Saved| one.repo_tags.iter().flatten().next().cloned().unwrap_or_else(|| one.config.clone());
     let names: Vec<String> = saved.iter().map(|one| shown(&name_of(one))).collect();
-    if let Some(wanted) = &wish.image {
+    if let (Some(wanted), false) = (&wish.image, saved.is_empty()) {
         saved.retain(|one| {
             one.repo_tags.iter().flatten().any(|tag| is_named(tag, wanted))
                 || digest_in(&one.config).as_ref() == Some(wanted)
         });
         if saved.is_empty() {
-            return Err(wrong(format!(
-                "there is no {} in it; there are: {}",
-                shown(wanted),
-                names.join(", ")
-            )));
+            return Err(no_such(wanted, &names));
         }
     }
     let one = match (saved.pop(), saved.pop()) {
         (Some(one), None) => one,
-        (None, _) => return Err(wrong("there is no image in it")),
+        (None, _) => return Err(nothing()),
         (Some(_), Some(_)) => {
-            return Err(wrong(format!(
-                "there are several images in it; `--image` names one: {}",
-                names.join(", ")
-            )));
+            return Err(several(&names));
         }
     };
     let name = name_of(&one);
@@ -475,7 +490,10 @@ fn is_elsewhere(kind: &str) -> bool {
 /// Each is held open: refused before any is.
 fn few(layers: usize) -> Result<(), ArchiveError> {
     if layers == 0 || layers > MOST_LAYERS {
-        return Err(wrong(format!("it has {layers} layers; from 1 to {MOST_LAYERS} can be unpacked")));
+        return Err(unfit(
+            format!("it has {layers} layers; from 1 to {MOST_LAYERS} can be unpacked"),
+            if layers == 0 { WITH_A_ROOT } else { WITH_FEWER_LAYERS },
+        ));
     }
     Ok(())
 }
@@ -486,11 +504,9 @@ fn finish(record: ImageRecord, blobs: Vec<Blob>, name: String, wish: &Wish) -> R
         return Err(wrong(format!("it has {} layers and digests of {}", blobs.len(), digests.len())));
     }
     if record.os != "linux" || record.architecture != wish.architecture {
-        return Err(wrong(format!(
-            "it is for {}, and this host is linux/{}",
-            shown(&format!("{}/{}", record.os, record.architecture)),
-            wish.architecture
-        )));
+        let found = shown(&format!("{}/{}", record.os, record.architecture));
+        let because = format!("it is for {found}, and this host is linux/{}", wish.architecture);
+        return Err(unfit(because, OF_THIS_MACHINE));
     }
     for digest in &digests {
         path_of(digest)?;

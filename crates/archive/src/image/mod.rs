@@ -15,7 +15,12 @@ use crate::error::ArchiveError;
 /// Asked now and then; `false`: somebody wants it to end, and that is [`ArchiveError::Interrupted`].
 pub type GoesOn<'a> = &'a mut dyn FnMut() -> bool;
 
-/// That is why an image is not taken.
+/// An image is not whole: that is why.
 fn wrong(because: impl Into<String>) -> ArchiveError {
     ArchiveError::Image(because.into())
+}
+
+/// Of an image nothing can be made: why, and what to do about it.
+fn unfit(because: impl Into<String>, instead: &'static str) -> ArchiveError {
+    ArchiveError::Unfit { because: because.into(), instead }
 }

@@ -181,9 +181,14 @@ pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
             "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
         }
         RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),
-        RecipeError::Archive(ArchiveError::NoArchive { instead, .. }) => (*instead).to_owned(),
+        RecipeError::Archive(
+            ArchiveError::NoArchive { instead, .. } | ArchiveError::Unfit { instead, .. },
+        ) => (*instead).to_owned(),
+        RecipeError::Archive(ArchiveError::Image(_)) => {
+            "copy it once more: `skopeo copy` writes all that belongs to an image, and so does `docker save`".to_owned()
+        }
         RecipeError::Archive(_) => {
-            "`tar -tvf FILE` lists what is in an archive; one that is damaged has to be fetched again".to_owned()
+            "`tar -tvf FILE` lists what is in an archive, or in a layer of an image; one that is damaged has to be fetched again".to_owned()
         }
         RecipeError::MissingKeyring { package: Some(package), .. } => {
             let in_ubuntu = package.replace("archive-keyring", "keyring");
