@@ -171,10 +171,10 @@ fuzz: setup ## give every parser what nobody would write, for TIME seconds each 
 # What must be seen is seen: with PLAIN=1 the program opens paths in roots by name, and as many roots as possible have to be red.
 PLAIN ?=
 ATTACKS := $(TARGET)/test-hosts/attacks.jsonl
-hostile: build ## attack it: hostile roots, and escapes from containers; a table (PLAIN=1: a program that thinks of no harm)
+hostile: build ## attack it: hostile roots and archives, and escapes from containers; a table (PLAIN=1: a program that thinks of no harm)
 ifeq ($(PLAIN),)
 	@rm -f $(ATTACKS)
-	@$(CARGO) nextest run --locked --no-fail-fast --package prlctl --test root_hostile --test root_escape; code=$$?; \
+	@$(CARGO) nextest run --locked --no-fail-fast --package prlctl --test root_hostile --test root_hostile_archives --test root_escape; code=$$?; \
 	$(TARGET)/debug/torture attacks $(ATTACKS) || code=1; exit $$code
 else
 	@$(CARGO) build --quiet --locked --package prlctl --features mutations --target-dir $(TARGET)/mutations

@@ -41,6 +41,7 @@ pub static TARGETS: &[Target] = &[
     ("packages", packages),
     ("names", names),
     ("nameserver", nameserver),
+    ("addresses", addresses),
     ("events", events),
     ("shell_word", shell_word),
     ("escape", escape),
@@ -277,6 +278,36 @@ fn nameserver(bytes: &[u8]) {
         let asked = asked.split_whitespace().filter(|word| !word.contains(char::is_control));
         let written = text.lines().filter_map(|line| line.strip_prefix("nameserver "));
         assert!(asked.eq(written), "{text:?}");
+    }
+}
+
+/// A configuration: its addresses are each there once, none is everybody's or one's own to any machine, and what is said of them to other programs is an
+/// address and nothing else.
+fn addresses(bytes: &[u8]) {
+    let conf = Conf::parse(bytes);
+    let words = conf.get("IP_ADDRESS").unwrap_or_default();
+    let found = match store::Address::all(&conf) {
+        Ok(found) => found,
+        Err(error) => return assert_fit_for_eyes(&error.to_string()),
+    };
+    assert!(found.len() <= words.split_whitespace().count());
+    for (index, address) in found.iter().enumerate() {
+        assert!(!found[..index].iter().any(|other| other.ip == address.ip), "{words:?}");
+        let text = address.ip.to_string();
+        assert!(text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte)), "{text:?}");
+        let (first, bits) = match address.ip {
+            std::net::IpAddr::V4(ip) => (ip.octets()[0], 32),
+            std::net::IpAddr::V6(ip) => (ip.octets()[0], 128),
+        };
+        assert!((1..=bits).contains(&address.prefix), "{address}");
+        match bits {
+            32 => assert!(first != 127 && !(224..240).contains(&first) && text != "0.0.0.0", "{text}"),
+            _ => {
+                let is_mapped = text.starts_with("::ffff:") && text.contains('.');
+                assert!(first != 0xff && !text.starts_with("fe80") && !is_mapped, "{text}");
+            }
+        }
+        assert_eq!(address.to_string().parse::<store::Address>().ok(), Some(*address), "{words:?}");
     }
 }
 

@@ -142,6 +142,7 @@ targets!(
     packages,
     names,
     nameserver,
+    addresses,
     events,
     shell_word,
     escape,

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use testkit::attack::UnderWay;
 use testkit::{Ran, RealHost, TarHeader, TarMaker};
 
 /// A host with a file and a directory beside its prefix that nobody may touch.
@@ -76,13 +77,19 @@ fn read(path: PathBuf) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+fn under_way(attack: &str) -> UnderWay {
+    UnderWay::begin(env!("CARGO_BIN_EXE_prlctl"), attack, "hostile archives")
+}
+
 macro_rules! refused {
     ($($name:ident: $archive:expr, $code:literal, [$($said:literal),+];)+) => {$(
         #[test]
         fn $name() {
             let Some(attacked) = Attacked::new() else { return };
+            let under_way = under_way(stringify!($name));
             let make: fn(&Attacked) -> Vec<u8> = $archive;
             attacked.refused(&make(&attacked), $code, &[$($said),+]);
+            under_way.held();
         }
     )+};
 }
@@ -92,9 +99,11 @@ macro_rules! contained {
         #[test]
         fn $name() {
             let Some(attacked) = Attacked::new() else { return };
+            let under_way = under_way(stringify!($name));
             let make: fn(&Attacked) -> Vec<u8> = $archive;
             let check: fn(&Attacked, PathBuf) = $check;
             check(&attacked, attacked.taken(&make(&attacked)));
+            under_way.held();
         }
     )+};
 }

@@ -20,6 +20,7 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` {why}")]
 pub struct AddressError {
+    /// Its beginning, with what is not to be printed escaped.
     pub text: String,
     pub why: &'static str,
 }
@@ -48,7 +49,8 @@ impl FromStr for Address {
 
     /// `192.0.2.5`, `192.0.2.5/24`, `192.0.2.5/255.255.255.0`, `2001:db8::5/64`.
     fn from_str(text: &str) -> Result<Address, AddressError> {
-        let refused = |why| AddressError { text: text.chars().take(80).collect(), why };
+        let refused =
+            |why| AddressError { text: text.chars().take(80).flat_map(char::escape_debug).collect(), why };
         let (ip, mask) = text.split_once('/').map_or((text, None), |(ip, mask)| (ip, Some(mask)));
         let ip: IpAddr = ip.parse().map_err(|_| refused("is no address: `192.0.2.5`, `2001:db8::5/64`"))?;
         let is_one_of_many = match ip {
