@@ -287,3 +287,32 @@ pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
         ])
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    /// Most of them need a capability over the host, too, and would be refused in a container without the list: so nothing inside shows that they are in it.
+    #[test]
+    fn the_list_of_refused_calls_is_the_one_that_is_promised() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../SECURITY.md");
+        let text = std::fs::read_to_string(path).expect("it is there");
+        let (_, rest) = text.split_once("- **Some system calls are refused**").expect("it tells of them");
+        let (list, _) = rest.split_once("Everything else is allowed").expect("it ends");
+        let (_, list) = list.split_once(": ").expect("it is a list");
+        let promised: BTreeSet<String> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let profile = seccomp().expect("it can be built");
+        assert_eq!(profile.default_action(), LinuxSeccompAction::ScmpActAllow);
+        let mut found = BTreeSet::new();
+        for group in profile.syscalls().iter().flatten() {
+            assert_eq!(group.action(), LinuxSeccompAction::ScmpActErrno);
+            assert!(group.args().is_none(), "whatever they are called with");
+            found.extend(group.names().iter().cloned());
+        }
+        assert_eq!(found, promised);
+        assert!(found.len() >= 26);
+    }
+}
