@@ -158,6 +158,31 @@ for ((i = 0; i < RUNS; i++)); do
 done
 alone 'reinstall, stopped, 10 old files' a '<= 12 ms'
 alone 'reinstall, stopped, 100,000 old files' b 'within 20 % of that'
+# A Debian out of an archive, against GNU tar with what makes it durable; each time into what is empty, and what was there is gone by then.
+archive=$work/disk/debian.tar.zst
+tar --zstd --xattrs '--xattrs-include=*' --acls --numeric-owner -C "$(root_of debian-12)/" -cf "$archive" .
+unpack() { mkdir "$work/disk/unpacked"; tar --zstd --xattrs '--xattrs-include=*' --acls --numeric-owner -C "$work/disk/unpacked" -xf "$archive"; }
+unpack_durably() { unpack && sync -f "$work/disk"; }
+a=() b=() c=()
+for ((i = 0; i < (RUNS + 1) / 2; i++)); do
+    sync; timed "$program/vzpkg" create cache packed --from "$archive"; a+=("$took")
+    "$program/vzpkg" remove cache packed >/dev/null 2>&1; prlctl empty-trash
+    sync; timed unpack_durably; b+=("$took"); rm -rf "$work/disk/unpacked"
+    sync; timed unpack; c+=("$took"); rm -rf "$work/disk/unpacked"
+done
+report 'vzpkg create, Debian tar.zst, to tar and sync' a b '<= 1.15'
+report 'vzpkg create, Debian tar.zst, to tar alone' a c '-'
+a=() b=()
+sums() { find "$(root_of debian-12)/" -xdev -type f -print0 | xargs -0 sha256sum; }
+for ((i = 0; i < RUNS; i++)); do
+    timed "$program/vzpkg" verify debian-12; a+=("$took")
+    timed sums; b+=("$took")
+done
+report 'vzpkg verify, Debian, to sha256sum' a b '<= 2'
+a=()
+for ((i = 0; i < RUNS; i++)); do timed prlctl create "debian$i" --ostemplate debian-12; a+=("$took"); done
+alone 'create, Debian 12' a '< 30 ms'
+
 # A set to keep, against the same by `cp`, each with what makes it durable: 10,000 small files, and a gigabyte in ten.
 fill kept 10
 srv=$(dirname "$(readlink -f "$REROOT_PREFIX/etc/vz/names/kept")")/generations/1/delta/srv
