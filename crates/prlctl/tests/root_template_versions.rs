@@ -106,6 +106,73 @@ fn root_a_template_is_made_again_of_what_it_was_made_of() {
 }
 
 #[test]
+fn root_a_damaged_version_is_made_whole_again_but_under_nobody_who_runs() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    let from = host.path("roots/mine").display().to_string();
+    let again = |words: &[&str]| vzpkg(&host, &[words, &["--from", &from]].concat());
+    let create = ["create", "cache", "mine"];
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    host.ok(["start", "web01"]);
+    let rootfs = format!("vz/template/mine/{one}/rootfs");
+    host.write(&format!("{rootfs}/version"), "two", 0o644);
+    let ran = again(&create);
+    ran.failed(
+        32,
+        &[
+            "cannot make template `mine`",
+            "is damaged",
+            "`web01` runs",
+            "nothing was changed",
+            "prlctl stop web01`, then `",
+        ],
+    );
+    assert!(host.path(&format!("{rootfs}/version")).exists());
+    // Stopped, and mounted still.
+    let uuid = host.area("web01").file_name().expect("an area has a name").display().to_string();
+    let mut inside = std::process::Command::new("sleep")
+        .arg("1000")
+        .current_dir(host.path(&format!("run/vz/{uuid}/generations/1")))
+        .spawn()
+        .expect("run sleep");
+    host.ok(["stop", "web01"]);
+    again(&create).failed(41, &["`web01` is mounted still", "leave its directories on the host"]);
+    inside.kill().expect("end sleep");
+    inside.wait().expect("wait for sleep");
+    let state = format!("run/vz/{uuid}/state.json");
+    host.write(&state, "{", 0o600);
+    again(&create).failed(85, &["nobody can tell whether `web01`", "runs", "prlctl stop web01 --kill"]);
+    std::fs::remove_file(host.path(&state)).expect("remove the state");
+    host.ok(["mount", "web01"]);
+    again(&create).failed(41, &["`web01` is mounted on the host", "prlctl umount web01"]);
+    host.ok(["umount", "web01"]);
+
+    let ran = again(&create);
+    assert!(ran.code == 0 && ran.stderr.contains("it is whole again"), "{ran}");
+    assert_eq!(vzpkg(&host, &["verify", "mine"]).code, 0);
+    assert_eq!(word_of(&host, "web01"), "one");
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /version"), "one");
+    // Whole: it stays, under whoever runs.
+    let ran = again(&create);
+    assert!(ran.code == 0 && !ran.stderr.contains("whole again"), "{ran}");
+    host.ok(["stop", "web01"]);
+
+    let removed = std::process::Command::new("rm").arg("-r").arg(host.path(&rootfs)).status();
+    assert!(removed.expect("run rm").success());
+    let updated = vzpkg_json(&host, &["create", "cache", "mine", "--from", &from, "-j"]);
+    assert_eq!(updated["digest"], one.as_str());
+    std::fs::remove_file(host.path(&rootfs).join("bin/busybox")).expect("remove a file");
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "repaired");
+    host.write(&format!("vz/template/mine/{one}/template.json"), "{", 0o600);
+    assert_eq!(again(&create).code, 0);
+    assert_eq!(vzpkg(&host, &["verify", "mine"]).code, 0);
+    host.ok(["start", "web01"]);
+    let left = std::fs::read_dir(host.path("vz/template")).expect("list the store").flatten();
+    assert_eq!(left.map(|entry| entry.file_name()).collect::<Vec<_>>(), ["mine"]);
+}
+
+#[test]
 fn root_a_template_by_a_recipe_is_made_by_the_recipe_as_it_is_now() {
     let Some(host) = new_host() else { return };
     let from = write_root(&host, "one");

@@ -247,6 +247,25 @@ pub fn move_at(
     })
 }
 
+/// Has two names, in two directories, change places, durably in both: at no instant is one of them missing. After an error each has what it had.
+pub(crate) fn exchange_at(
+    from: BorrowedFd<'_>,
+    one: impl AsRef<OsStr>,
+    to: BorrowedFd<'_>,
+    other: impl AsRef<OsStr>,
+) -> Result<(), AtomicError> {
+    let (one, other) = (one.as_ref(), other.as_ref());
+    rustix::fs::renameat_with(from, one, to, other, RenameFlags::EXCHANGE)
+        .map_err(|errno| AtomicError::at("move", from, one, errno))?;
+    // Where it is looked for first.
+    fsync_dir(to).and_then(|()| fsync_dir(from)).inspect_err(|_| {
+        // Best effort, as in `move_at`.
+        if rustix::fs::renameat_with(from, one, to, other, RenameFlags::EXCHANGE).is_ok() {
+            let _ = fsync_dir(to).and_then(|()| fsync_dir(from));
+        }
+    })
+}
+
 /// Removes the temporaries that killed writers left in `dir`. Only for who holds the lock of what lies in it.
 pub fn sweep(dir: BorrowedFd<'_>) -> Result<usize, AtomicError> {
     let mut removed = 0;
@@ -371,5 +390,34 @@ mod tests {
         let error = move_at(here.as_fd(), "thing", there.as_fd(), "moved").unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(Errno::BADF.raw_os_error()));
         assert_eq!(names_in(handle.as_fd()).unwrap(), ["there", "thing"]);
+    }
+
+    #[test]
+    fn two_names_change_places_and_back_again_when_a_sync_fails() {
+        let (directory, handle) = directory();
+        for name in ["old", "there"] {
+            assert!(make_directory_at(handle.as_fd(), name, 0o700).unwrap());
+        }
+        let there = open_directory(&directory.path().join("there")).unwrap();
+        assert!(make_directory_at(there.as_fd(), "new", 0o700).unwrap());
+        replace(&directory.path().join("old/file"), b"old", 0o600).unwrap();
+        let is_old = |path: &str| directory.path().join(path).join("file").exists();
+        exchange_at(handle.as_fd(), "old", there.as_fd(), "new").unwrap();
+        assert!(!is_old("old") && is_old("there/new"));
+        exchange_at(handle.as_fd(), "old", there.as_fd(), "nonesuch").unwrap_err();
+
+        // Good for a rename, and for no fsync.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for (one, other) in [(directory.path().to_owned(), None), (directory.path().join("there"), Some(()))]
+        {
+            let bad = rustix::fs::open(&one, flags, Mode::empty()).unwrap();
+            let (from, to) = match other {
+                None => (bad.as_fd(), there.as_fd()),
+                Some(()) => (handle.as_fd(), bad.as_fd()),
+            };
+            let error = exchange_at(from, "old", to, "new").unwrap_err();
+            assert_eq!(error.source.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+            assert!(!is_old("old") && is_old("there/new"), "each has what it had");
+        }
     }
 }

@@ -32,7 +32,7 @@ use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::{self, TrashError};
 
-pub use versions::{Removed, choose, digest_of, prune, remove, remove_version, users_of};
+pub use versions::{Lying, Removed, choose, digest_of, lying_on, prune, remove, remove_version, users_of};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";
@@ -263,7 +263,7 @@ fn refuse(error: RecordError) -> TemplateError {
     }
 }
 
-/// A template that is being made; removed when it is dropped unpublished.
+/// A template that is being made; what has its name when it is dropped, unless that is published, is removed.
 #[derive(Debug)]
 pub struct Staging {
     prefix: Prefix,
@@ -358,20 +358,7 @@ impl Staging {
     /// Makes it durable and gives it its name; new containers get this version from now on. Where the same tree
     /// is there already, that one is used, and this one thrown away.
     pub fn publish(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
-        if record.name != self.name || !is_digest(&record.digest) {
-            let because = "its record is of another template, or has no digest".into();
-            return Err(TemplateError::Damaged { path: self.path(), because });
-        }
-        record::store_at(self.handle(), &record)?;
-        // The whole tree, before anything can name it: a power cut must never leave a template with holes.
-        let (is_late, is_never) = taken_away();
-        if !is_late && !is_never {
-            rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
-        }
-
-        let top = atomic::open_directory(&self.prefix.template_dir())?;
-        atomic::make_directory_at(top.as_fd(), self.name.as_str(), 0o700)?;
-        let named = atomic::open_directory_at(top.as_fd(), self.name.as_str())?;
+        let (top, named) = self.make_durable(&record)?;
         // A death before this line leaves a staging; after it, a version that nobody gets, which the next
         // `publish` of the same tree takes up.
         match atomic::move_at(top.as_fd(), &self.directory, named.as_fd(), &record.digest) {
@@ -381,22 +368,65 @@ impl Staging {
             }
             Err(error) => return Err(error.into()),
         }
-        let before = rustix::fs::readlinkat(&named, LATEST, Vec::new()).ok();
-        atomic::replace_symlink_at(named.as_fd(), LATEST, &record.digest)?;
+        self.point_latest(named.as_fd(), &record)
+    }
+
+    /// The same where a version of that name is there and is damaged: this one takes its place, and what was there is thrown away. Nobody may have
+    /// it mounted, nor begin to: that is the caller's to see to.
+    pub fn publish_in_place(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
+        let (top, named) = self.make_durable(&record)?;
+        // A death before this line leaves what is damaged under the name, and this one as a staging; after it this one, and what was damaged as a
+        // staging that nobody holds. A power cut before it is synced leaves either of the two, and each of the trees whole as it was: none is removed
+        // before the disk has both of the names.
+        if let Err(error) = atomic::exchange_at(top.as_fd(), &self.directory, named.as_fd(), &record.digest) {
+            // On a disk that has just refused to write, nobody knows which of the two has the name there: both stay until the next sweep.
+            self.is_published = true;
+            return Err(error.into());
+        }
+        // From here on what was damaged is what goes with this staging.
+        self.point_latest(named.as_fd(), &record)
+    }
+
+    /// All but its name: the directory of the staging, and that of the template.
+    fn make_durable(&self, record: &TemplateRecord) -> Result<(OwnedFd, OwnedFd), TemplateError> {
+        if record.name != self.name || !is_digest(&record.digest) {
+            let because = "its record is of another template, or has no digest".into();
+            return Err(TemplateError::Damaged { path: self.path(), because });
+        }
+        record::store_at(self.handle(), record)?;
+        // The whole tree, before anything can name it: a power cut must never leave a template with holes.
+        if taken_away() == (false, false) {
+            rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
+        }
+        let top = atomic::open_directory(&self.prefix.template_dir())?;
+        atomic::make_directory_at(top.as_fd(), self.name.as_str(), 0o700)?;
+        let named = atomic::open_directory_at(top.as_fd(), self.name.as_str())?;
+        Ok((top, named))
+    }
+
+    /// New containers get this version from now on.
+    fn point_latest(
+        &self,
+        named: BorrowedFd<'_>,
+        record: &TemplateRecord,
+    ) -> Result<Template, TemplateError> {
+        let before = rustix::fs::readlinkat(named, LATEST, Vec::new()).ok();
+        atomic::replace_symlink_at(named, LATEST, &record.digest)?;
         // Of the version as of the link to it: both are names in there.
         if !linux::mutated!("latest-unsynced")
-            && let Err(error) = atomic::fsync_dir(named.as_fd())
+            && let Err(error) = atomic::fsync_dir(named)
         {
             // Whoever is told that it has failed must not find it done; as good as can be, on a disk that has just refused to write.
             let _ = match before {
                 Some(digest) => {
-                    atomic::replace_symlink_at(named.as_fd(), LATEST, OsStr::from_bytes(digest.as_bytes()))
+                    atomic::replace_symlink_at(named, LATEST, OsStr::from_bytes(digest.as_bytes()))
                 }
-                None => atomic::remove_file_at(named.as_fd(), LATEST),
+                None => atomic::remove_file_at(named, LATEST),
             };
-            let _ = atomic::fsync_dir(named.as_fd());
+            let _ = atomic::fsync_dir(named);
             return Err(error.into());
         }
+        let (is_late, _) = taken_away();
         if is_late {
             rustix::fs::syncfs(&self.handle).map_err(|errno| AtomicError::new("sync", self.path(), errno))?;
         }

@@ -84,6 +84,68 @@ fn the_same_tree_again_is_the_same_template() {
 }
 
 #[test]
+fn a_whole_tree_takes_the_place_of_a_damaged_one() {
+    let (_directory, prefix) = prefix();
+    let first = publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    let file = |content: &[u8]| put(&first.rootfs().join("file"), content);
+    let tried = |damage: &dyn Fn()| {
+        damage();
+        let staging = staging(&prefix, &name()).unwrap();
+        put(&staging.rootfs().join("file"), FIRST.as_bytes());
+        let made = staging.publish_in_place(record(FIRST)).unwrap();
+        assert!(made.is_latest && made.path == first.path);
+        assert_eq!(std::fs::read(first.rootfs().join("file")).unwrap(), FIRST.as_bytes());
+        assert_eq!(top(&prefix), ["debian-12-x86_64"], "what was damaged is gone");
+    };
+    tried(&|| file(b"damaged"));
+    tried(&|| {
+        let version = atomic::open_directory(&first.path).unwrap();
+        trash::remove_now(version.as_fd(), ROOTFS).unwrap();
+    });
+    tried(&|| put(&first.path.join("template.json"), b"{"));
+    assert_eq!(templates(&prefix).unwrap().iter().filter(|one| one.is_ok()).count(), 2);
+
+    // A death between the exchange and all else: what was damaged has no name that anybody looks for.
+    file(b"damaged");
+    let dead = prefix.template_dir().join(".staging-1-dead");
+    std::fs::create_dir_all(dead.join("rootfs")).unwrap();
+    put(&dead.join("rootfs/file"), FIRST.as_bytes());
+    put(&dead.join("template.json"), &record::encode(&record(FIRST)).unwrap());
+    let open = |path: &std::path::Path| atomic::open_directory(path).unwrap();
+    let (above, named) = (open(&prefix.template_dir()), open(first.path.parent().unwrap()));
+    atomic::exchange_at(above.as_fd(), ".staging-1-dead", named.as_fd(), FIRST).unwrap();
+    assert_eq!(std::fs::read(dead.join("rootfs/file")).unwrap(), b"damaged");
+    assert_eq!(sweep(&prefix).unwrap(), 1);
+    assert_eq!(top(&prefix), ["debian-12-x86_64"]);
+    assert_eq!(std::fs::read(first.rootfs().join("file")).unwrap(), FIRST.as_bytes());
+
+    // Nothing is there that it could take the place of: then it takes none.
+    let other = FIRST.replace("eeff", "eeee");
+    let failed = staging(&prefix, &name()).unwrap().publish_in_place(record(&other));
+    assert!(failed.is_err() && exact(&prefix, &name(), &other).is_err());
+}
+
+#[test]
+fn who_lies_on_a_version_is_known_and_who_may() {
+    let (_directory, prefix) = prefix();
+    let area = container(&prefix, "web01");
+    let number = area.next_generation_number().unwrap();
+    let base = Base::Template { name: name(), digest: FIRST.into() };
+    area.create_generation(&crate::GenerationRecord { base, ..generation(number, Some(1)) }).unwrap();
+    let lying = |digest: &str| {
+        let lying = lying_on(&prefix, &name(), digest).unwrap();
+        lying.into_iter().map(|one| (*one.area.id(), one.generations)).collect::<Vec<_>>()
+    };
+    assert_eq!(lying(FIRST), [(*area.id(), Some(vec![number]))]);
+    assert!(lying(SECOND).is_empty());
+    for file in ["generation.json", "made.json"] {
+        put(&area.generation_dir(number).join(file), b"{");
+    }
+    assert_eq!(lying(SECOND), [(*area.id(), None)]);
+}
+
+#[test]
 fn a_version_is_chosen_by_the_digits_that_only_it_has() {
     let (_directory, prefix) = prefix();
     let similar = FIRST.replace("eeff", "eeee");

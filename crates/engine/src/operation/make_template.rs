@@ -2,6 +2,7 @@
 //!
 //! What a death leaves is a `.staging-…` directory that nobody holds the lock of; the next creation, and recovery, sweep it away.
 
+mod in_place;
 mod source;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use crate::space;
 use crate::template::recipe;
 use crate::template::{BuiltTemplate, RecipeError, Source, Told, Wanted, adopt, build, build_busybox};
 use crate::words::in_words;
+use in_place::{Standing, nobody_on, standing};
 use source::{Making, Resolved, golden, hint_of, refuse_the_store};
 
 /// The list of a million files; a tree that somebody has made deep has far longer paths.
@@ -49,7 +51,7 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     let what = format!("cannot make template `{name}`");
     host.not_begun(&what);
     let _lock = lock(host, name, &what)?;
-    make(host, name, origin, what)
+    Ok(make(host, name, origin, what)?.template)
 }
 
 /// What an update has come to.
@@ -59,6 +61,8 @@ pub struct Updated {
     pub template: Template,
     /// The digest of the one that was.
     pub before: String,
+    /// It was there, and is whole again.
+    pub is_repaired: bool,
 }
 
 /// Makes a template again, of what its latest version was made of, unless `origin` names something else.
@@ -86,8 +90,8 @@ pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updat
                 .hint(format!("`vzpkg update cache {name} --from SOURCE`, or `vzpkg create cache {name}` by its recipe")));
         }
     };
-    let template = make(host, name, &recorded, what)?;
-    Ok(Updated { template, before: before.record.digest })
+    let Made { template, is_repaired } = make(host, name, &recorded, what)?;
+    Ok(Updated { template, before: before.record.digest, is_repaired })
 }
 
 fn lock(host: &Host, name: &TemplateName, what: &str) -> Result<Lock> {
@@ -95,8 +99,14 @@ fn lock(host: &Host, name: &TemplateName, what: &str) -> Result<Lock> {
         .map_err(|error| Failure::from(error).within(what))
 }
 
+struct Made {
+    template: Template,
+    /// It was there, damaged.
+    is_repaired: bool,
+}
+
 /// The whole of it, under the template's lock.
-fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Result<Template> {
+fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Result<Made> {
     let within = |failure: Failure| failure.within(what.clone());
     let resolved = Resolved::of(host, name, origin, &what)?;
     let is_by_recipe = origin.from.is_none();
@@ -167,7 +177,6 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
     }
     staging.write_files(&files).map_err(|error| within(error.into()))?;
     fault::here("template", "publish", Place::Before)?;
-    unless_interrupted()?;
     let record = TemplateRecord {
         format: TemplateRecord::FORMAT,
         name: name.clone(),
@@ -185,9 +194,23 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         application: built.application,
         origin: remembered,
     };
-    let template = staging.publish(record).map_err(|error| within(error.into()))?;
+    let there = standing(host, &record).map_err(within)?;
+    unless_interrupted()?;
+    let published = match there {
+        Standing::Free | Standing::Whole => staging.publish(record).map(|template| (template, false)),
+        Standing::Damaged => {
+            let own = golden.as_ref().map(|container| container.id());
+            let _locks = nobody_on(host, &record, own, &what)?;
+            unless_interrupted()?;
+            staging.publish_in_place(record).map(|template| (template, true))
+        }
+    };
+    let (template, is_repaired) = published.map_err(|error| within(error.into()))?;
+    if is_repaired {
+        host.note("this version was there already, and damaged: it is whole again, also for the roots that lie on it");
+    }
     drop(golden);
-    Ok(template)
+    Ok(Made { template, is_repaired })
 }
 
 /// The latest version so far: what a new one has in common with it takes no room twice where the filesystem can share blocks.

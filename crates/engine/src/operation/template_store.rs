@@ -129,6 +129,21 @@ pub fn verify(host: &Host, template: &Template) -> Result<Verified> {
     Ok(verified)
 }
 
+/// Whether a version is what it was when it was made; one that cannot be read is not. Reads every file.
+pub(super) fn is_whole(host: &Host, template: &Template) -> bool {
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let Ok(rootfs) = rustix::fs::open(template.rootfs(), flags, rustix::fs::Mode::empty()) else {
+        return false;
+    };
+    let mut pace = Pace::new(host, "verify");
+    let mut entries = 0;
+    let found = tree::digest_of_nodes(rootfs.as_fd(), &mut |_, _| {
+        entries += 1;
+        pace.goes_on(entries, 0);
+    });
+    found.is_ok_and(|found| template.record.digest.starts_with(&found.hex))
+}
+
 fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
     let text = std::str::from_utf8(lines).unwrap_or_default();
     text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()

@@ -82,7 +82,9 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
     let updated = make_template::update(&host, &name, &origin_of(&arguments.source, None))?;
     let record = &updated.template.record;
     let is_new = record.digest != updated.before;
-    let said = if is_new {
+    let said = if updated.is_repaired {
+        format!("The template {name} has been successfully repaired ({} MB).", record.size_bytes / 1_000_000)
+    } else if is_new {
         host.note(&format!(
             "roots that lie on version {} stay there; the next reinstall takes {}; `vzpkg gc` removes versions that no root lies on",
             short(&updated.before),
@@ -94,11 +96,16 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
             "The template {name} is up to date: what it is made of gives the same version, and nothing was changed."
         )
     };
+    let result = match (updated.is_repaired, is_new) {
+        (true, _) => "repaired",
+        (false, true) => "updated",
+        (false, false) => "unchanged",
+    };
     Ok(done(
         arguments.common.json,
         &said,
         json!({
-            "result": if is_new { "updated" } else { "unchanged" },
+            "result": result,
             "name": name.as_str(),
             "digest": record.digest,
             "before": updated.before,

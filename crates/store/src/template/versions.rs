@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{LATEST, Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
 use crate::area::{Area, AreaError};
 use crate::atomic;
-use crate::generation::{Base, load_made};
+use crate::generation::{Base, GenerationRecord, load_made};
 use crate::identity::{ContainerId, GenerationNumber, TemplateChoice, TemplateName};
 use crate::prefix::Prefix;
 use crate::{registry, trash};
@@ -66,15 +66,7 @@ pub fn users_of(
 
 fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumber, String)>, AreaError> {
     let mut versions = Vec::new();
-    for (number, record) in area.generations()? {
-        let record = match record {
-            Ok(record) => record,
-            Err(AreaError::NoGeneration { .. }) => continue,
-            Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
-                Some(made) => made,
-                None => return Err(error),
-            },
-        };
+    for (number, record) in records_in(area)? {
         let pinned = || record.ostemplate.as_ref()?.parse::<TemplateChoice>().ok();
         match record.base {
             Base::Template { name, digest } if name == *wanted => versions.push((number, digest)),
@@ -89,6 +81,58 @@ fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumb
         }
     }
     Ok(versions)
+}
+
+/// A container that has, or may have, roots on a version.
+#[derive(Debug)]
+pub struct Lying {
+    pub area: Area,
+    /// Which; `None`: its records cannot be read, so that it may be any.
+    pub generations: Option<Vec<GenerationNumber>>,
+}
+
+/// The containers whose roots lie on a version, and those of which nobody can tell. One that is being made is none: the host's lock keeps it from becoming one.
+pub fn lying_on(prefix: &Prefix, name: &TemplateName, digest: &str) -> Result<Vec<Lying>, TemplateError> {
+    let mut lying = Vec::new();
+    for id in registry::list(prefix)? {
+        let area = match Area::open_unchecked(prefix, &id) {
+            Ok(area) => area,
+            // Gone since it was listed.
+            Err(AreaError::Missing { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match records_in(&area) {
+            Ok(bases) => {
+                let is_meant = |base: &Base| matches!(base, Base::Template { name: of, digest: at } if of == name && at == digest);
+                let generations: Vec<_> = bases
+                    .into_iter()
+                    .filter(|(_, record)| is_meant(&record.base))
+                    .map(|(number, _)| number)
+                    .collect();
+                if !generations.is_empty() {
+                    lying.push(Lying { area, generations: Some(generations) });
+                }
+            }
+            Err(_) => lying.push(Lying { area, generations: None }),
+        }
+    }
+    Ok(lying)
+}
+
+/// The records of all generations; of one that cannot be read, the copy from its making.
+fn records_in(area: &Area) -> Result<Vec<(GenerationNumber, GenerationRecord)>, AreaError> {
+    let mut records = Vec::new();
+    for (number, record) in area.generations()? {
+        match record {
+            Ok(record) => records.push((number, record)),
+            Err(AreaError::NoGeneration { .. }) => {}
+            Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
+                Some(made) => records.push((number, made)),
+                None => return Err(error),
+            },
+        }
+    }
+    Ok(records)
 }
 
 /// Moves a template, with all of its versions, to the trash; refused while a generation lies on any.
