@@ -84,6 +84,34 @@ fn root_a_template_is_made_again_of_what_it_was_made_of() {
     assert_eq!(ran.code, 0, "{ran}");
     assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "unchanged");
 
+    // Of the same tree elsewhere: no other version, and made of that one from now on; also where nothing was on record.
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([host.path("roots/mine"), host.path("roots/copy")])
+        .status();
+    assert!(copied.expect("run cp").success());
+    let latest = || {
+        let list = vzpkg_json(&host, &["list", "-j"]);
+        list.as_array().unwrap().iter().find(|one| one["is_latest"] == true).unwrap().clone()
+    };
+    let before = latest();
+    let copy = host.path("roots/copy").display().to_string();
+    let ran = vzpkg(&host, &["update", "cache", "mine", "--from", &copy]);
+    assert!(ran.code == 0 && ran.stdout.contains("from now on"), "{ran}");
+    let after = latest();
+    assert_eq!(after["origin"]["from"]["source"], copy.as_str());
+    assert!(after["source"].as_str().is_some_and(|source| source.ends_with("roots/copy")), "{after}");
+    assert_eq!((&after["created"], &after["digest"]), (&before["created"], &before["digest"]));
+    let digest = after["digest"].as_str().unwrap();
+    let file = format!("vz/template/mine/{digest}/template.json");
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(host.path(&file)).unwrap()).unwrap();
+    record.as_object_mut().unwrap().remove("origin");
+    host.write(&file, &record.to_string(), 0o600);
+    let from = host.path("roots/mine").display().to_string();
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "--from", &from, "-j"])["result"], "unchanged");
+    assert_eq!(vzpkg_json(&host, &["update", "cache", "mine", "-j"])["result"], "unchanged");
+
     // From elsewhere from now on; what fails leaves the latest version what it was.
     vzpkg(&host, &["update", "cache", "mine", "--from", "/nonexistent"]).failed(
         21,

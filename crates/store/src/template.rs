@@ -356,7 +356,7 @@ impl Staging {
     }
 
     /// Makes it durable and gives it its name; new containers get this version from now on. Where the same tree
-    /// is there already, that one is used, and this one thrown away.
+    /// is there already, that one is used, and this one thrown away: of its record only what it was made of is taken.
     pub fn publish(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
         let (top, named) = self.make_durable(&record)?;
         // A death before this line leaves a staging; after it, a version that nobody gets, which the next
@@ -364,7 +364,9 @@ impl Staging {
         match atomic::move_at(top.as_fd(), &self.directory, named.as_fd(), &record.digest) {
             Ok(()) => self.is_published = true,
             Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-                exact(&self.prefix, &self.name, &record.digest)?;
+                let there = exact(&self.prefix, &self.name, &record.digest)?;
+                // A death after this leaves the version what it is, and from where it is made the next time.
+                set_origin(named.as_fd(), there.record, &record)?;
             }
             Err(error) => return Err(error.into()),
         }
@@ -446,6 +448,20 @@ impl Drop for Staging {
             tracing::warn!(path = %self.path().display(), %error, "a template's staging stays until the next sweep");
         }
     }
+}
+
+/// Has the record of a version that is there say of what the same tree was made last; all else stays what it says.
+fn set_origin(
+    named: BorrowedFd<'_>,
+    there: TemplateRecord,
+    made: &TemplateRecord,
+) -> Result<(), TemplateError> {
+    if there.origin == made.origin && there.source == made.source {
+        return Ok(());
+    }
+    let version = atomic::open_directory_at(named, &there.digest)?;
+    let record = TemplateRecord { origin: made.origin.clone(), source: made.source.clone(), ..there };
+    Ok(record::store_at(version.as_fd(), &record)?)
 }
 
 /// Removes what deaths have left among the templates; what somebody is working on is locked, and stays.

@@ -84,6 +84,31 @@ fn the_same_tree_again_is_the_same_template() {
 }
 
 #[test]
+fn the_same_tree_of_another_source_is_made_of_that_one_from_then_on() {
+    let (_directory, prefix) = prefix();
+    let first = publish(&prefix, FIRST).record;
+    let from = |source: &str| TemplateOrigin::From {
+        source: source.into(),
+        image: None,
+        init: None,
+        stop_signal: None,
+        entry_point: false,
+    };
+    for origin in [Some(from("/a.tar")), None, Some(from("/b.tar"))] {
+        let source = format!("{origin:?}");
+        let made = TemplateRecord {
+            origin: origin.clone(),
+            source: source.clone(),
+            systemd: false,
+            ..record(FIRST)
+        };
+        let template = staging(&prefix, &name()).unwrap().publish(made).unwrap();
+        assert_eq!(template.record, TemplateRecord { origin, source, ..first.clone() });
+        assert_eq!(std::fs::read(template.rootfs().join("file")).unwrap(), FIRST.as_bytes());
+    }
+}
+
+#[test]
 fn a_whole_tree_takes_the_place_of_a_damaged_one() {
     let (_directory, prefix) = prefix();
     let first = publish(&prefix, FIRST);

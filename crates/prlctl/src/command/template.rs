@@ -91,6 +91,10 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
             short(&record.digest)
         ));
         format!("The template {name} has been successfully updated ({} MB).", record.size_bytes / 1_000_000)
+    } else if arguments.source.from.is_some() {
+        format!(
+            "The template {name} is up to date: that source gives the same version, and is the one that it is made of from now on."
+        )
     } else {
         format!(
             "The template {name} is up to date: what it is made of gives the same version, and nothing was changed."
