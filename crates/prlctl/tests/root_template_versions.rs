@@ -301,6 +301,29 @@ fn root_a_pinned_version_is_kept_for_a_container_whose_root_a_script_has_made() 
     // Nothing lies on it any more; but the next reinstall is to be from it.
     assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"].as_array().map(Vec::len), Some(0));
     host.ok(["reinstall", "web01", "--skipscripts", "--ostemplate", "mine", "--skipbackup"]);
+    // Written by hand, in either place: nothing lies on it, and somebody is to be made of it.
+    let conf = host.area("web01").join("ve.conf");
+    let text = std::fs::read_to_string(&conf).expect("read the ve.conf");
+    let below = conf.strip_prefix(host.prefix()).expect("it is below the prefix").display().to_string();
+    let pinned = format!("OSTEMPLATE=\"mine@{}\"", &one[..8]);
+    host.write(&below, &text.replace("OSTEMPLATE=\"mine\"", &pinned), 0o600);
+    let remove = || vzpkg(&host, &["remove", "cache", &format!("mine@{one}")]);
+    assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"].as_array().map(Vec::len), Some(0));
+    remove().failed(
+        21,
+        &["in use by `web01`", "pinned to it by OSTEMPLATE of its ve.conf", "nothing was changed"],
+    );
+    let list = vzpkg_json(&host, &["list", "-j"]);
+    let pins = |list: &serde_json::Value| {
+        list.as_array().unwrap().iter().find(|v| v["digest"] == one.as_str()).unwrap()["pinned_by"].clone()
+    };
+    assert!(pins(&list)[0]["uuid"].is_string(), "{list}");
+    host.write(&below, &text, 0o600);
+    host.write("etc/vz/vz.conf", &format!("DEF_OSTEMPLATE=\"mine@{}\"\n", &one[..8]), 0o644);
+    assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"].as_array().map(Vec::len), Some(0));
+    remove().failed(21, &["etc/vz/vz.conf` (DEF_OSTEMPLATE is pinned to it)", "nothing was changed"]);
+    host.write("etc/vz/vz.conf", "DEF_OSTEMPLATE=\"mine\"\n", 0o644);
+
     assert_eq!(vzpkg_json(&host, &["gc", "-j"])["removed"][0]["digest"], one);
     assert_ne!(one, two);
 }

@@ -26,13 +26,17 @@ use serde::{Deserialize, Serialize};
 use crate::application::Application;
 use crate::area::AreaError;
 use crate::atomic::{self, AtomicError};
-use crate::identity::{ContainerId, GenerationNumber, TemplateName};
+use crate::conf::ConfError;
+use crate::identity::TemplateName;
 use crate::lock::{Lock, LockName};
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::{self, TrashError};
 
-pub use versions::{Lying, Removed, choose, digest_of, lying_on, prune, remove, remove_version, users_of};
+pub use versions::{
+    Lying, Removed, User, Users, Who, choose, digest_of, lying_on, prune, remove, remove_version, users,
+    users_of,
+};
 
 const LATEST: &str = "latest";
 const ROOTFS: &str = "rootfs";
@@ -59,7 +63,11 @@ pub enum TemplateError {
     )]
     NewerFormat { path: PathBuf, found: u64, known: u32 },
     #[error("template `{name}` is in use by {}", show_users(.users))]
-    InUse { name: TemplateName, users: Vec<(ContainerId, GenerationNumber)> },
+    InUse { name: TemplateName, users: Vec<User> },
+    #[error("nobody can tell which templates `{container}` uses")]
+    UnknownUses { container: String, source: AreaError },
+    #[error("nobody can tell which template is the default one")]
+    Default(#[source] ConfError),
     #[error("cannot read `{}`", .path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -78,8 +86,12 @@ fn show_versions(digests: &[String], latest: Option<&str>) -> String {
     digests.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
-fn show_users(users: &[(ContainerId, GenerationNumber)]) -> String {
-    let show = |(id, number): &(ContainerId, GenerationNumber)| format!("`{id}` (generation {number})");
+fn show_users(users: &[User]) -> String {
+    let show = |user: &User| match &user.who {
+        Who::Root { container, number } => format!("`{container}` (generation {number})"),
+        Who::Pinned { container } => format!("`{container}` (pinned)"),
+        Who::Default { path } => format!("`{}`", path.display()),
+    };
     users.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 

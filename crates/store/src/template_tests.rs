@@ -36,6 +36,10 @@ pub(crate) fn publish(prefix: &Prefix, digest: &str) -> Template {
     staging.publish(record(digest)).unwrap()
 }
 
+fn root_on(container: &crate::ContainerId, number: crate::GenerationNumber, digest: &str) -> User {
+    User { template: name(), version: digest.into(), who: Who::Root { container: *container, number } }
+}
+
 fn top(prefix: &Prefix) -> Vec<OsString> {
     atomic::names_in(atomic::open_directory(&prefix.template_dir()).unwrap().as_fd()).unwrap()
 }
@@ -209,11 +213,95 @@ fn a_version_that_a_container_is_pinned_to_is_used_though_a_script_made_the_root
     let mut record = crate::GenerationRecord { base: Base::Empty, ..generation(number, Some(1)) };
     record.ostemplate = Some(format!("{}@{FIRST}", name()));
     area.create_generation(&record).unwrap();
-    assert_eq!(users_of(&prefix, &name()).unwrap(), [(*area.id(), number, FIRST.to_owned())]);
+    assert_eq!(users_of(&prefix, &name()).unwrap(), [root_on(area.id(), number, FIRST)]);
     assert!(prune(&prefix, &name()).unwrap().is_empty());
     record.ostemplate = Some(name().to_string());
     area.store_generation(&record).unwrap();
     assert_eq!(prune(&prefix, &name()).unwrap(), [FIRST]);
+}
+
+#[test]
+fn what_a_configuration_is_pinned_to_stays_and_says_by_whom() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    publish(&prefix, SECOND);
+    let area = container(&prefix, "web01");
+    let pin = |version: &str| {
+        let mut conf = area.conf().unwrap();
+        conf.set("OSTEMPLATE", &format!("{}{version}", name())).unwrap();
+        area.store_conf(&conf).unwrap();
+    };
+    let default = |text: &str| put(&prefix.vz_conf(), text.as_bytes());
+    let remove_first = || remove_version(&prefix, &format!("{}@{FIRST}", name()).parse().unwrap());
+    let stays = |what: &str| {
+        assert!(prune(&prefix, &name()).unwrap().is_empty(), "{what}");
+        let refused = [remove_first().unwrap_err(), remove(&prefix, &name()).unwrap_err()];
+        for refused in refused.map(|error| error.to_string()) {
+            assert!(refused.contains(what), "{refused}");
+        }
+    };
+    for digits in [FIRST.to_owned(), FIRST[..8].to_owned(), FIRST.to_uppercase()] {
+        pin(&format!("@{digits}"));
+        stays("(pinned)");
+    }
+    // Not of that one, and of none.
+    pin("@ffeeddcc");
+    default(&format!("DEF_OSTEMPLATE=\"{}@{}\"\n", name(), &FIRST[..10]));
+    stays("vz.conf");
+    default(&format!("DEF_OSTEMPLATE=\"{}\"\n", name()));
+    pin("");
+
+    // What cannot be read may name any.
+    let conf = area.path().join("ve.conf");
+    let text = std::fs::read(&conf).unwrap();
+    let broken: [&dyn Fn(); 4] = [
+        &|| put(&conf, b""),
+        &|| put(&conf, b"OSTEMPLATE=\"x\n"),
+        &|| std::fs::remove_file(&conf).unwrap(),
+        &|| put(&prefix.vz_conf(), b"DEF_OSTEMPLATE=\"x\n"),
+    ];
+    for damage in broken {
+        put(&conf, &text);
+        damage();
+        for refused in [prune(&prefix, &name()).unwrap_err(), remove_first().unwrap_err()] {
+            let is_it = matches!(refused, TemplateError::UnknownUses { .. } | TemplateError::Default(_));
+            assert!(is_it, "{refused}");
+        }
+        assert_eq!(users(&prefix).unwrap().unreadable.len(), 1);
+    }
+    put(&conf, &text);
+    default("");
+    assert_eq!(prune(&prefix, &name()).unwrap(), [FIRST]);
+}
+
+#[test]
+fn of_a_container_that_is_damaged_is_known_what_can_be() {
+    let (_directory, prefix) = prefix();
+    publish(&prefix, FIRST);
+    let areas = ["web01", "web02"].map(|name| container(&prefix, name));
+    let mut expected = Vec::new();
+    for area in &areas {
+        for _ in 0..2 {
+            let number = area.next_generation_number().unwrap();
+            let base = Base::Template { name: name(), digest: FIRST.into() };
+            area.create_generation(&crate::GenerationRecord { base, ..generation(number, Some(1)) }).unwrap();
+            expected.push(root_on(area.id(), number, FIRST));
+        }
+    }
+    let last = expected.pop().unwrap();
+    let Who::Root { number, .. } = last.who else { panic!("it is a root") };
+    for file in ["generation.json", "made.json"] {
+        put(&areas[1].generation_dir(number).join(file), b"{");
+    }
+    let mut found = users(&prefix).unwrap();
+    let in_order = |user: &User| format!("{user:?}");
+    found.known.sort_by_key(in_order);
+    expected.sort_by_key(in_order);
+    assert_eq!(found.known, expected);
+    assert!(
+        matches!(&found.unreadable[..], [TemplateError::UnknownUses { container, .. }] if container == "web02"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -283,7 +371,7 @@ fn is_not_removed_while_a_generation_lies_on_it() {
     let record = crate::GenerationRecord { base, ..generation(number, Some(1)) };
     area.create_generation(&record).unwrap();
 
-    assert_eq!(users_of(&prefix, &name()).unwrap(), [(*area.id(), number, FIRST.to_owned())]);
+    assert_eq!(users_of(&prefix, &name()).unwrap(), [root_on(area.id(), number, FIRST)]);
     let error = remove(&prefix, &name()).unwrap_err();
     assert!(error.to_string().contains(&area.id().to_string()), "{error}");
     assert!(prune(&prefix, &name()).unwrap().is_empty());
@@ -293,7 +381,11 @@ fn is_not_removed_while_a_generation_lies_on_it() {
     put(&directory.join("generation.json"), b"{");
     assert!(matches!(remove(&prefix, &name()), Err(TemplateError::InUse { .. })));
     put(&directory.join("made.json"), b"{");
-    assert!(matches!(remove(&prefix, &name()), Err(TemplateError::Area(AreaError::Damaged { .. }))));
+    let refused = remove(&prefix, &name()).unwrap_err();
+    assert!(
+        matches!(&refused, TemplateError::UnknownUses { container, source: AreaError::Damaged { .. } } if container == "web01"),
+        "{refused}"
+    );
 
     area.discard_generation(&prefix, number).unwrap();
     assert_eq!(prune(&prefix, &name()).unwrap(), [FIRST]);
@@ -316,7 +408,7 @@ fn a_version_is_removed_by_itself_and_the_newest_of_the_others_is_the_latest() {
     area.create_generation(&crate::GenerationRecord { base, ..generation(number, Some(1)) }).unwrap();
     let error = remove(SECOND).unwrap_err();
     assert!(
-        matches!(&error, TemplateError::InUse { users, .. } if users[..] == [(*area.id(), number)]),
+        matches!(&error, TemplateError::InUse { users, .. } if users[..] == [root_on(area.id(), number, SECOND)]),
         "{error}"
     );
 

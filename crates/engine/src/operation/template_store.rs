@@ -6,10 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use serde::Serialize;
-use store::template::Removed;
-use store::{
-    Area, ContainerId, GenerationNumber, Lock, LockName, Template, TemplateChoice, TemplateName, template,
-};
+use store::template::{Removed, User, Who};
+use store::{Area, ContainerId, Lock, LockName, Template, TemplateChoice, TemplateName, template};
 
 use crate::error::{Code, Failure, Result, system};
 use crate::host::Host;
@@ -19,7 +17,7 @@ use crate::operation::pace::Pace;
 /// Removes a template, or one version of it, that nobody uses; of a version, which one, and what is the latest now.
 ///
 /// # Errors
-/// [`Code::BadValue`] when generations of containers are made from it: which.
+/// [`Code::BadValue`] when somebody uses it: who; [`Code::Damaged`] when that cannot be told.
 pub fn remove(host: &Host, choice: &TemplateChoice) -> Result<Option<Removed>> {
     let name = &choice.name;
     let what = format!("cannot remove template `{choice}`");
@@ -36,25 +34,48 @@ pub fn remove(host: &Host, choice: &TemplateChoice) -> Result<Option<Removed>> {
     };
     removed.map_err(|error| {
         if let store::TemplateError::InUse { users, .. } = &error {
-            let users: Vec<String> = users.iter().map(|(id, number)| user(host, id, *number)).collect();
             return Failure::new(Code::BadValue, what)
-                .because(format!("it is in use by {}", users.join(", ")))
+                .because(format!("it is in use by {}", users_in_words(host, users)))
                 .unchanged()
                 .hint("delete those containers, or those generations, first; one that is pinned to it needs another template");
         }
         if matches!(error, store::TemplateError::Unknown { .. }) {
             return Failure::from(error).hint("`vzpkg list` shows the templates of this host");
         }
+        if is_of_a_user(&error) {
+            return Failure::from(error).within(what);
+        }
         Failure::from(error)
     })
 }
 
-/// A root that lies on a template, for people.
-fn user(host: &Host, id: &ContainerId, number: GenerationNumber) -> String {
+/// Nothing is wrong with a template: it cannot be told who uses it.
+fn is_of_a_user(error: &store::TemplateError) -> bool {
+    matches!(error, store::TemplateError::UnknownUses { .. } | store::TemplateError::Default(_))
+}
+
+fn users_in_words(host: &Host, users: &[User]) -> String {
+    let has_root = |id: &ContainerId| {
+        users.iter().any(|user| matches!(&user.who, Who::Root { container, .. } if container == id))
+    };
+    let show = |user: &User| match &user.who {
+        Who::Root { container, number } => Some(named(host, container, &format!("generation {number}"))),
+        // Said already.
+        Who::Pinned { container } if has_root(container) => None,
+        Who::Pinned { container } => {
+            Some(named(host, container, "pinned to it by OSTEMPLATE of its ve.conf"))
+        }
+        Who::Default { path } => Some(format!("`{}` (DEF_OSTEMPLATE is pinned to it)", path.display())),
+    };
+    users.iter().filter_map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// A container and how it uses a template, for people.
+fn named(host: &Host, id: &ContainerId, how: &str) -> String {
     match Area::open_unchecked(&host.prefix, id).map(|area| area.display_name()) {
-        Ok(name) if name != id.to_string() => format!("`{name}` ({id}, generation {number})"),
+        Ok(name) if name != id.to_string() => format!("`{name}` ({id}, {how})"),
         // One that is being made, or has no name.
-        Ok(_) | Err(_) => format!("`{id}` (generation {number})"),
+        Ok(_) | Err(_) => format!("`{id}` ({how})"),
     }
 }
 
@@ -149,7 +170,7 @@ fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()
 }
 
-/// Moves the versions of all templates to the trash that are not the latest and that no generation lies on; returns their names and digests.
+/// Moves the versions of all templates to the trash that are not the latest and that nobody uses; returns their names and digests.
 ///
 /// # Errors
 /// When it cannot be told which those are.

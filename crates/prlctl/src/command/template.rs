@@ -9,6 +9,7 @@ use engine::template::{Wanted, recipe};
 use engine::{Code, Failure, Host, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use store::template::{User, Who};
 use store::{TemplateRecord, template};
 
 use super::create::{parse_choice, parse_template};
@@ -153,24 +154,24 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
                 let users: Vec<_> = template::users_of(&host.prefix, &record.name)
                     .unwrap_or_default()
                     .into_iter()
-                    .filter(|(_, _, digest)| *digest == record.digest)
+                    .filter(|user| user.uses(&record.digest))
                     .collect();
+                let (roots, pins): (Vec<&User>, Vec<&User>) =
+                    users.iter().partition(|user| matches!(user.who, Who::Root { .. }));
                 rows.push(vec![
                     record.name.to_string(),
                     record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
                     age(record.created, now),
                     format!("{}M", record.size_bytes / 1_000_000),
-                    users.len().to_string(),
+                    roots.len().to_string(),
                     format!("{}{}", short(&record.digest), if template.is_latest { " *" } else { "" }),
                 ]);
                 let mut object = serde_json::to_value(record).unwrap_or_default();
                 object["is_latest"] = json!(template.is_latest);
                 object["age_seconds"] = json!(now.duration_since(record.created).as_secs().max(0));
-                object["users"] = json!(users.len());
-                let used_by = users
-                    .iter()
-                    .map(|(id, number, _)| json!({ "uuid": id.to_string(), "generation": number.get() }));
-                object["used_by"] = used_by.collect();
+                object["users"] = json!(roots.len());
+                object["used_by"] = roots.into_iter().map(user_value).collect();
+                object["pinned_by"] = pins.into_iter().map(user_value).collect();
                 objects.push(object);
             }
             Err(error) => {
@@ -186,6 +187,16 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
     let header = ["NAME", "CREATED", "AGE", "SIZE", "USERS", "VERSION (* the latest)"];
     output::table((!arguments.no_header).then_some(&header), &[20, 20, 5, 8, 6], &rows);
     Ok(0)
+}
+
+fn user_value(user: &User) -> Value {
+    match &user.who {
+        Who::Root { container, number } => {
+            json!({ "uuid": container.to_string(), "generation": number.get() })
+        }
+        Who::Pinned { container } => json!({ "uuid": container.to_string() }),
+        Who::Default { path } => json!({ "file": path.display().to_string() }),
+    }
 }
 
 /// Lists what templates can be made of; a recipe that cannot be used is a warning, and in no other's way.

@@ -1,11 +1,12 @@
 //! The versions of a template: who lies on which, and which can go.
 
-use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use super::{LATEST, Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
 use crate::area::{Area, AreaError};
 use crate::atomic;
+use crate::conf::{Conf, ConfError, Damage};
 use crate::generation::{Base, GenerationRecord, load_made};
 use crate::identity::{ContainerId, GenerationNumber, TemplateChoice, TemplateName};
 use crate::prefix::Prefix;
@@ -41,46 +42,118 @@ pub fn digest_of(prefix: &Prefix, choice: &TemplateChoice) -> Result<String, Tem
     }
 }
 
-/// Which generations lie on a template, and on which version. Generations whose record cannot be read are an
-/// error: they may be users. A root that a script has made is one, too, where the container is pinned to a version: the next reinstall wants it.
-pub fn users_of(
-    prefix: &Prefix,
-    name: &TemplateName,
-) -> Result<Vec<(ContainerId, GenerationNumber, String)>, TemplateError> {
-    let areas = registry::list(prefix)?.into_iter().map(|id| Area::open_unchecked(prefix, &id));
-    let staged = registry::staged(prefix)?.into_iter().map(|id| Area::open_staged(prefix, &id));
-    let mut users = Vec::new();
-    for area in areas.chain(staged) {
-        let area = match area {
-            Ok(area) => area,
-            // Gone since it was listed.
-            Err(AreaError::Missing { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        for (number, digest) in versions_in(&area, name)? {
-            users.push((*area.id(), number, digest));
-        }
-    }
-    Ok(users)
+/// Who wants a version of a template to stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    pub template: TemplateName,
+    /// The digest of the version, or as many of its first digits as stand where it is named.
+    pub version: String,
+    pub who: Who,
 }
 
-fn versions_in(area: &Area, wanted: &TemplateName) -> Result<Vec<(GenerationNumber, String)>, AreaError> {
-    let mut versions = Vec::new();
-    for (number, record) in records_in(area)? {
-        let pinned = || record.ostemplate.as_ref()?.parse::<TemplateChoice>().ok();
-        match record.base {
-            Base::Template { name, digest } if name == *wanted => versions.push((number, digest)),
-            Base::Template { .. } => {}
-            Base::Empty => {
-                if let Some(TemplateChoice { name, version: Some(digest) }) = pinned()
-                    && name == *wanted
-                {
-                    versions.push((number, digest));
-                }
+/// How somebody uses a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// This root lies on it; or a script has made the root, of a container that was pinned to it, and the next reinstall wants it.
+    Root { container: ContainerId, number: GenerationNumber },
+    /// `OSTEMPLATE` of this container's `ve.conf` names it.
+    Pinned { container: ContainerId },
+    /// `DEF_OSTEMPLATE` of this file names it.
+    Default { path: PathBuf },
+}
+
+impl User {
+    /// Of the version with this digest.
+    pub fn uses(&self, digest: &str) -> bool {
+        digest.starts_with(&self.version)
+    }
+}
+
+/// Who uses which templates, as far as it can be told.
+#[derive(Debug, Default)]
+pub struct Users {
+    pub known: Vec<User>,
+    /// What cannot be read, and may tell of more.
+    pub unreadable: Vec<TemplateError>,
+}
+
+/// Who uses which templates: a look at every container, and at `vz.conf`.
+pub fn users(prefix: &Prefix) -> Result<Users, TemplateError> {
+    let mut users = Users::default();
+    let areas = registry::list(prefix)?.into_iter().map(|id| (id, Area::open_unchecked(prefix, &id), false));
+    let staged = registry::staged(prefix)?.into_iter().map(|id| (id, Area::open_staged(prefix, &id), true));
+    for (id, area, is_staged) in areas.chain(staged) {
+        match area {
+            Ok(area) => users.add_container(&area, is_staged),
+            // Gone since it was listed.
+            Err(AreaError::Missing { .. }) => {}
+            Err(source) => {
+                users.unreadable.push(TemplateError::UnknownUses { container: id.to_string(), source });
             }
         }
     }
-    Ok(versions)
+    users.add_default(&prefix.vz_conf());
+    Ok(users)
+}
+
+/// Who uses a template. What cannot be read is an error: it may be a user.
+pub fn users_of(prefix: &Prefix, name: &TemplateName) -> Result<Vec<User>, TemplateError> {
+    let Users { mut known, unreadable } = users(prefix)?;
+    if let Some(error) = unreadable.into_iter().next() {
+        return Err(error);
+    }
+    known.retain(|user| user.template == *name);
+    Ok(known)
+}
+
+impl Users {
+    fn add_container(&mut self, area: &Area, is_staged: bool) {
+        let container = *area.id();
+        let pinned = |ostemplate: Option<&str>| match ostemplate?.parse().ok()? {
+            TemplateChoice { name, version: Some(version) } => Some((name, version)),
+            // The latest, whichever that is.
+            TemplateChoice { version: None, .. } => None,
+        };
+        let (records, mut failed) = records_in(area);
+        for (number, record) in records {
+            let used = match record.base {
+                Base::Template { name, digest } => Some((name, digest)),
+                Base::Empty => pinned(record.ostemplate.as_deref()),
+            };
+            if let Some((template, version)) = used {
+                let who = Who::Root { container, number };
+                self.known.push(User { template, version, who });
+            }
+        }
+        match area.conf() {
+            Ok(conf) => {
+                if let Some((template, version)) = pinned(conf.get("OSTEMPLATE").as_deref()) {
+                    self.known.push(User { template, version, who: Who::Pinned { container } });
+                }
+            }
+            // It died before it had one.
+            Err(AreaError::Conf(ConfError::Missing { .. })) if is_staged => {}
+            Err(error) => failed = failed.or(Some(error)),
+        }
+        if let Some(source) = failed {
+            self.unreadable.push(TemplateError::UnknownUses { container: area.display_name(), source });
+        }
+    }
+
+    fn add_default(&mut self, path: &Path) {
+        let conf = Conf::load_or_default(path).and_then(|conf| match conf.damage() {
+            Some(Damage { line, why }) => Err(ConfError::Damaged { path: path.to_owned(), line, why }),
+            None => Ok(conf),
+        });
+        match conf.map(|conf| conf.get("DEF_OSTEMPLATE").and_then(|words| words.parse().ok())) {
+            Ok(Some(TemplateChoice { name: template, version: Some(version) })) => {
+                let who = Who::Default { path: path.to_owned() };
+                self.known.push(User { template, version, who });
+            }
+            Ok(Some(TemplateChoice { version: None, .. }) | None) => {}
+            Err(error) => self.unreadable.push(TemplateError::Default(error)),
+        }
+    }
 }
 
 /// A container that has, or may have, roots on a version.
@@ -101,46 +174,46 @@ pub fn lying_on(prefix: &Prefix, name: &TemplateName, digest: &str) -> Result<Ve
             Err(AreaError::Missing { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
-        match records_in(&area) {
-            Ok(bases) => {
-                let is_meant = |base: &Base| matches!(base, Base::Template { name: of, digest: at } if of == name && at == digest);
-                let generations: Vec<_> = bases
-                    .into_iter()
-                    .filter(|(_, record)| is_meant(&record.base))
-                    .map(|(number, _)| number)
-                    .collect();
-                if !generations.is_empty() {
-                    lying.push(Lying { area, generations: Some(generations) });
-                }
-            }
-            Err(_) => lying.push(Lying { area, generations: None }),
+        let (records, failed) = records_in(&area);
+        let is_meant = |base: &Base| matches!(base, Base::Template { name: of, digest: at } if of == name && at == digest);
+        let on_it = records.into_iter().filter(|(_, record)| is_meant(&record.base));
+        let generations: Vec<_> = on_it.map(|(number, _)| number).collect();
+        if failed.is_some() {
+            lying.push(Lying { area, generations: None });
+        } else if !generations.is_empty() {
+            lying.push(Lying { area, generations: Some(generations) });
         }
     }
     Ok(lying)
 }
 
-/// The records of all generations; of one that cannot be read, the copy from its making.
-fn records_in(area: &Area) -> Result<Vec<(GenerationNumber, GenerationRecord)>, AreaError> {
-    let mut records = Vec::new();
-    for (number, record) in area.generations()? {
+/// The records of the generations that can be read, also in the copy from their making; and why not of all.
+fn records_in(area: &Area) -> (Vec<(GenerationNumber, GenerationRecord)>, Option<AreaError>) {
+    let all = match area.generations() {
+        Ok(all) => all,
+        Err(error) => return (Vec::new(), Some(error)),
+    };
+    let (mut records, mut failed) = (Vec::new(), None);
+    for (number, record) in all {
+        let made = |handle: OwnedFd| load_made(handle.as_fd());
         match record {
             Ok(record) => records.push((number, record)),
             Err(AreaError::NoGeneration { .. }) => {}
-            Err(error) => match load_made(area.generation_handle(number)?.as_fd()) {
+            Err(error) => match area.generation_handle(number).ok().and_then(made) {
                 Some(made) => records.push((number, made)),
-                None => return Err(error),
+                None => failed = failed.or(Some(error)),
             },
         }
     }
-    Ok(records)
+    (records, failed)
 }
 
-/// Moves a template, with all of its versions, to the trash; refused while a generation lies on any.
+/// Moves a template, with all of its versions, to the trash; refused while somebody uses any.
 pub fn remove(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError> {
     if !name_dir(prefix, name).is_dir() {
         return Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? });
     }
-    let users: Vec<_> = users_of(prefix, name)?.into_iter().map(|(id, number, _)| (id, number)).collect();
+    let users = users_of(prefix, name)?;
     if !users.is_empty() {
         return Err(TemplateError::InUse { name: name.clone(), users });
     }
@@ -157,13 +230,12 @@ pub struct Removed {
     pub latest: Option<String>,
 }
 
-/// Moves one version, which need not be whole, to the trash; refused while a generation lies on it. Where it was the latest, the newest of the others is
+/// Moves one version, which need not be whole, to the trash; refused while somebody uses it. Where it was the latest, the newest of the others is
 /// from then on.
 pub fn remove_version(prefix: &Prefix, choice: &TemplateChoice) -> Result<Removed, TemplateError> {
     let name = &choice.name;
     let digest = digest_of(prefix, choice)?;
-    let users = users_of(prefix, name)?.into_iter().filter(|(_, _, used)| *used == digest);
-    let users: Vec<_> = users.map(|(id, number, _)| (id, number)).collect();
+    let users: Vec<User> = users_of(prefix, name)?.into_iter().filter(|user| user.uses(&digest)).collect();
     if !users.is_empty() {
         return Err(TemplateError::InUse { name: name.clone(), users });
     }
@@ -195,11 +267,11 @@ pub fn remove_version(prefix: &Prefix, choice: &TemplateChoice) -> Result<Remove
     Ok(Removed { digest, latest })
 }
 
-/// Moves the versions that are not the latest, and that no generation lies on, to the trash; returns which.
+/// Moves the versions that are not the latest, and that nobody uses, to the trash; returns which.
 pub fn prune(prefix: &Prefix, name: &TemplateName) -> Result<Vec<String>, TemplateError> {
     let kept = latest(prefix, name)?.record.digest;
     let users = users_of(prefix, name)?;
-    let is_used = |digest: &String| *digest == kept || users.iter().any(|(_, _, used)| used == digest);
+    let is_used = |digest: &String| *digest == kept || users.iter().any(|user| user.uses(digest));
     let unused: Vec<String> = digests(prefix, name)?.into_iter().filter(|digest| !is_used(digest)).collect();
     for digest in &unused {
         discard_at(prefix, &name_dir(prefix, name), digest)?;

@@ -39,6 +39,8 @@ pub(super) fn standing(host: &Host, record: &TemplateRecord) -> Result<Standing>
             | TemplateError::NoVersion { .. }
             | TemplateError::AmbiguousVersion { .. }
             | TemplateError::InUse { .. }
+            | TemplateError::UnknownUses { .. }
+            | TemplateError::Default(_)
             | TemplateError::Area(_)
             | TemplateError::Trash(_)),
         ) => Err(error.into()),
