@@ -385,6 +385,13 @@ impl From<TemplateError> for Failure {
                     .unchanged()
                     .hint(format!("`vzpkg list` shows the versions; `{name}` without one is the latest"))
             }
+            TemplateError::UnknownUses { container, source } => Failure::new(Code::Damaged, error.to_string())
+                .caused_by(source)
+                .unchanged()
+                .hint(hint_of(source, container)),
+            TemplateError::Default(source) => {
+                Failure::new(Code::Damaged, error.to_string()).caused_by(source).unchanged().hint("correct that line")
+            }
             // Nothing is wrong with any template then.
             _ if code_of(&error, Code::UnknownTemplate) == Code::NoSpace => {
                 system("cannot write below /vz/template", &error).unchanged()

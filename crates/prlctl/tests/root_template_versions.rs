@@ -361,6 +361,52 @@ fn root_one_version_is_removed_and_those_in_use_say_by_whom() {
     assert!(!host.path("vz/template/mine").exists());
 }
 
+#[test]
+fn root_a_damaged_container_hides_no_users_and_loses_no_version() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    for name in ["web01", "web02"] {
+        host.ok(["create", name, "--ostemplate", "mine"]);
+    }
+    version(&host, "two");
+    let directory = host.area("web02").join("generations/1");
+    let text = std::fs::read_to_string(directory.join("generation.json")).expect("read the record");
+    let write = |name: &str, text: &str| {
+        let below =
+            directory.join(name).strip_prefix(host.prefix()).expect("it is below").display().to_string();
+        host.write(&below, text, 0o600);
+    };
+    write("generation.json", "{");
+    write("made.json", "{");
+
+    let ran = vzpkg(&host, &["list", "-j"]);
+    let list: serde_json::Value = serde_json::from_str(&ran.stdout).expect("it is JSON");
+    let of_one = list.as_array().and_then(|all| all.iter().find(|found| found["digest"] == one.as_str()));
+    assert_eq!(of_one.expect("it is listed")["users"], 1, "{ran}");
+    let ran = vzpkg(&host, &["list"]);
+    for words in
+        ["which templates `web02` uses", "generation.json` is damaged", "prlctl recover --rebuild web02"]
+    {
+        assert!(ran.code == 0 && ran.stderr.contains(words), "{ran}");
+    }
+    let hint = "hint: `prlctl recover --rebuild web02`";
+    let told = ["which templates `web02` uses", "generation.json` is damaged", "nothing was changed", hint];
+    for words in [&["gc"][..], &["remove", "cache", "mine"], &["remove", "cache", &format!("mine@{one}")]] {
+        vzpkg(&host, words).failed(85, &told);
+    }
+    write("generation.json", &text);
+    let conf = host.area("web01").join("ve.conf");
+    let below = conf.strip_prefix(host.prefix()).expect("it is below").display().to_string();
+    let text = std::fs::read_to_string(&conf).expect("read the ve.conf");
+    host.write(&below, "OSTEMPLATE=\"mine\n", 0o600);
+    vzpkg(&host, &["gc"]).failed(85, &["ve.conf` is damaged in line 1", "correct that file in an editor"]);
+    host.write(&below, &text, 0o600);
+    host.write("etc/vz/vz.conf", "DEF_OSTEMPLATE=\"mine\n", 0o644);
+    vzpkg(&host, &["gc"]).failed(85, &["vz.conf` is damaged in line 1", "correct that line"]);
+    host.write("etc/vz/vz.conf", "", 0o644);
+    assert_eq!(vzpkg(&host, &["gc"]).code, 0);
+}
+
 /// Bytes in use where the templates lie, when all that is there is on the disk.
 fn used(host: &RealHost) -> u64 {
     let there = std::fs::File::open(host.path("vz/template")).expect("open the store");

@@ -147,17 +147,19 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
     let mut objects: Vec<Value> = Vec::new();
     let mut rows = Vec::new();
     let now = Timestamp::now();
+    let all = template::users(&host.prefix)?;
+    for error in all.unreadable {
+        let failure = Failure::from(error);
+        let hint = failure.hint.as_deref().unwrap_or_default();
+        host.warning(&format!("{}; USERS has what can be read of it; {hint}", failure.reason()));
+    }
     for found in template::templates(&host.prefix)? {
         match found {
             Ok(template) => {
                 let record = &template.record;
-                let users: Vec<_> = template::users_of(&host.prefix, &record.name)
-                    .unwrap_or_default()
-                    .into_iter()
-                    .filter(|user| user.uses(&record.digest))
-                    .collect();
+                let is_used = |user: &&User| user.template == record.name && user.uses(&record.digest);
                 let (roots, pins): (Vec<&User>, Vec<&User>) =
-                    users.iter().partition(|user| matches!(user.who, Who::Root { .. }));
+                    all.known.iter().filter(is_used).partition(|user| matches!(user.who, Who::Root { .. }));
                 rows.push(vec![
                     record.name.to_string(),
                     record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
