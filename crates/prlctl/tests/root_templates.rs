@@ -231,6 +231,18 @@ fn root_a_template_that_was_changed_is_found_and_what_is_named() {
         (85, &false.into(), &"etc/shells".into())
     );
     vzpkg(&host, &["verify", "nonesuch"]).failed(91, &["unknown template `nonesuch`"]);
+
+    // What is the matter with another one is not this one's, and its own record is.
+    let from = host.path("vz/template/busybox/latest/rootfs").display().to_string();
+    assert_eq!(vzpkg(&host, &["create", "cache", "mine", "--from", &from]).code, 0);
+    let file = latest(&host).join("template.json");
+    let below =
+        file.strip_prefix(std::fs::canonicalize(host.prefix()).unwrap()).unwrap().display().to_string();
+    host.write(&below, "{", 0o600);
+    let ran = vzpkg(&host, &["verify", "mine"]);
+    assert!(ran.code == 0 && ran.stdout.ends_with(": whole\n"), "{ran}");
+    vzpkg(&host, &["verify", "mine", "busybox"]).failed(85, &["busybox", "template.json` is damaged"]);
+    assert_eq!(vzpkg(&host, &["verify", "busybox", "-j"]).code, 85);
 }
 
 #[test]

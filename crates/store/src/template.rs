@@ -198,11 +198,18 @@ pub fn names(prefix: &Prefix) -> Result<Vec<TemplateName>, TemplateError> {
 pub fn templates(prefix: &Prefix) -> Result<Vec<Result<Template, TemplateError>>, TemplateError> {
     let mut all = Vec::new();
     for name in names(prefix)? {
-        for digest in digests(prefix, &name)? {
-            all.push(exact(prefix, &name, &digest));
-        }
+        all.extend(versions(prefix, &name)?.into_iter().map(|(_, template)| template));
     }
     Ok(all)
+}
+
+/// Digests, with the version of that digest, or what is wrong with it.
+pub type Versions = Vec<(String, Result<Template, TemplateError>)>;
+
+/// Every version of a template.
+pub fn versions(prefix: &Prefix, name: &TemplateName) -> Result<Versions, TemplateError> {
+    let all = digests(prefix, name)?.into_iter();
+    Ok(all.map(|digest| (digest.clone(), exact(prefix, name, &digest))).collect())
 }
 
 /// The version that new roots are made from.

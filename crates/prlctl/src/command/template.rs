@@ -10,7 +10,7 @@ use engine::{Code, Failure, Host, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use store::template::{User, Who};
-use store::{TemplateRecord, template};
+use store::{TemplateError, TemplateName, template};
 
 use super::create::{parse_choice, parse_template};
 use super::{done, generation::age, host, packages};
@@ -250,16 +250,28 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
     let host = host(0, arguments.json)?;
     let choices = arguments.names.iter().map(|name| parse_choice(name)).collect::<Result<Vec<_>>>()?;
     for choice in &choices {
-        template::digest_of(&host.prefix, choice)?;
+        match template::digest_of(&host.prefix, choice) {
+            // Its latest version is damaged, which is told below.
+            Ok(_) | Err(TemplateError::Damaged { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let is_meant = |record: &TemplateRecord| {
-        choices.is_empty() || choices.iter().any(|choice| choice.means(&record.name, &record.digest))
+    let is_meant = |name: &TemplateName, digest: &str| {
+        choices.is_empty() || choices.iter().any(|choice| choice.means(name, digest))
     };
     let (mut objects, mut lines, mut bad) = (Vec::new(), Vec::new(), Vec::new());
-    for found in template::templates(&host.prefix)? {
-        let template = match found {
-            Ok(template) if is_meant(&template.record) => template,
-            Ok(_) => continue,
+    let mut found = Vec::new();
+    for name in template::names(&host.prefix)? {
+        // What is the matter with others is not asked.
+        if choices.is_empty() || choices.iter().any(|choice| choice.name == name) {
+            let versions = template::versions(&host.prefix, &name)?.into_iter();
+            found
+                .extend(versions.filter(|(digest, _)| is_meant(&name, digest)).map(|(_, template)| template));
+        }
+    }
+    for template in found {
+        let template = match template {
+            Ok(template) => template,
             Err(error) => {
                 let error = runtime::monitor::describe(&error);
                 objects.push(json!({ "damage": error }));
