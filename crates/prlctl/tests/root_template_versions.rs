@@ -407,6 +407,58 @@ fn root_a_damaged_container_hides_no_users_and_loses_no_version() {
     assert_eq!(vzpkg(&host, &["gc"]).code, 0);
 }
 
+/// An archive of a root with so many files, in directories of a thousand, whose names are as long as names can be, or nearly.
+fn archive_of_long_names(host: &RealHost, files: usize) -> String {
+    use std::io::Write as _;
+    let path = host.path("long.tar");
+    let mut archive = std::io::BufWriter::new(std::fs::File::create(&path).expect("make the archive"));
+    let mut write = |bytes: &[u8]| archive.write_all(bytes).expect("write the archive");
+    write(&testkit::TarMaker::root().unfinished());
+    for number in 0..files {
+        let directory = format!("data{}", number / 1000);
+        if number % 1000 == 0 {
+            write(&testkit::TarMaker::new().directory(&directory).unfinished());
+        }
+        let name = format!("{directory}/{number:0>240}");
+        let entry = testkit::TarMaker::new().long_name(name.as_bytes()).file(&name[..99], b"x");
+        write(&entry.unfinished());
+    }
+    write(&[0; 1024]);
+    path.display().to_string()
+}
+
+/// The most memory that a process of ours has had at once, in KiB, when it has ended as it should.
+fn most_memory(mut command: std::process::Command) -> u64 {
+    let silent = std::process::Stdio::null;
+    let mut child = command.stdout(silent()).stderr(silent()).spawn().expect("run vzpkg");
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let here = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        most = most.max(here.unwrap_or(0));
+        if let Some(status) = child.try_wait().expect("wait for vzpkg") {
+            assert!(status.success(), "{status}");
+            return most;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn root_memory_is_bounded_however_many_files_there_are_and_were() {
+    let Some(host) = new_host() else { return };
+    let from = archive_of_long_names(&host, 30_000);
+    for time in ["the first time", "the second time"] {
+        let mut command = host.vzpkg();
+        command.args(["create", "cache", "mine", "--from", &from]);
+        let most = most_memory(command);
+        // Half of what an archive of any length may take: as much as all of the names together is more than that.
+        assert!((1..32 * 1024).contains(&most), "{time}: {most} KiB");
+    }
+}
+
 /// Bytes in use where the templates lie, when all that is there is on the disk.
 fn used(host: &RealHost) -> u64 {
     let there = std::fs::File::open(host.path("vz/template")).expect("open the store");

@@ -12,7 +12,8 @@
 mod versions;
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -169,14 +170,14 @@ impl Template {
         self.path.join(ROOTFS)
     }
 
-    /// What was in its tree when it was made: an escaped path and a digest a line. `None`: an earlier program made it, which wrote none.
+    /// What was in its tree when it was made: a digest and an escaped path a line. `None`: an earlier program made it, which wrote none.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn files(&self) -> Result<Option<Vec<u8>>, TemplateError> {
+    /// When it cannot be opened.
+    pub fn files(&self) -> Result<Option<File>, TemplateError> {
         let path = self.path.join(FILES);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(TemplateError::Unreadable { path, source }),
         }
@@ -338,6 +339,43 @@ fn lock_directory(handle: &OwnedFd) -> Result<bool, TemplateError> {
     }
 }
 
+/// The list of what is in a tree, while it is written: never all of it in memory.
+#[derive(Debug)]
+pub struct List {
+    file: BufWriter<File>,
+    path: PathBuf,
+    bytes: u64,
+    /// The first error; nothing is written after it.
+    failed: Option<io::Error>,
+}
+
+impl List {
+    /// How long it would be.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Adds a line, which ends as lines do.
+    pub fn add(&mut self, line: &[u8]) {
+        self.bytes += line.len() as u64;
+        if self.failed.is_none() {
+            self.failed = self.file.write_all(line).err();
+        }
+    }
+
+    /// All of it is written, or this says why not.
+    pub fn finish(mut self) -> Result<(), TemplateError> {
+        let failed = match self.failed.take() {
+            None => self.file.flush().err(),
+            failed => failed,
+        };
+        match failed {
+            None => Ok(()),
+            Some(source) => Err(AtomicError::new("write", self.path, source).into()),
+        }
+    }
+}
+
 impl Staging {
     pub fn path(&self) -> PathBuf {
         self.prefix.template_dir().join(&self.directory)
@@ -352,17 +390,13 @@ impl Staging {
         self.handle.as_fd()
     }
 
-    /// Writes down what is in its tree; durable with all the rest, when it is published.
-    pub fn write_files(&self, lines: &[u8]) -> Result<(), TemplateError> {
-        let failed = |errno: Errno| AtomicError::new("write", self.path().join(FILES), errno);
+    /// Where what is in its tree is written down; durable with all the rest, when it is published.
+    pub fn list(&self) -> Result<List, TemplateError> {
+        let path = self.path().join(FILES);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&self.handle, FILES, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
-        let mut rest = lines;
-        while !rest.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&made, rest)).map_err(failed)?;
-            rest = &rest[written..];
-        }
-        Ok(())
+        let made = rustix::fs::openat(&self.handle, FILES, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| AtomicError::new("write", &path, errno))?;
+        Ok(List { file: BufWriter::new(File::from(made)), path, bytes: 0, failed: None })
     }
 
     /// Has the disk begin with what is there, so that [`Staging::publish`] waits for the rest alone. By a description of its own, which has all the news

@@ -52,7 +52,7 @@ pub use measure::{Measure, Size, measure};
 pub use remove::{Removed, empty_directory, remove_entry};
 pub use restore::{Restore, RestoreError, Restored, restore};
 pub use root::{FileBytes, Kind, Root};
-pub use share::{Shared, share};
+pub use share::{Shared, Sharing};
 pub use sync::{sync_filesystem, sync_small_tree};
 pub use transfer::can_clone;
 pub use unpack::{Moment, NewNode, Properties, Unpack, UnpackError, UnpackLimits, Unpacked};

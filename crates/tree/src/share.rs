@@ -26,32 +26,44 @@ pub struct Shared {
     pub bytes: u64,
 }
 
-/// Has the regular files at these paths in `new` share what they can with those of `old`. What cannot be shared stays as it is, and is no error: nothing
-/// that can be read becomes another. `goes_on` is asked before each file.
-pub fn share<'a>(
-    old: &Root,
-    new: &Root,
-    paths: impl IntoIterator<Item = &'a Path>,
-    goes_on: &mut dyn FnMut() -> bool,
-) -> Shared {
-    let mut shared = Shared::default();
-    for path in paths {
-        if !goes_on() {
-            break;
+/// Two trees whose files come to share what they can.
+#[derive(Debug)]
+pub struct Sharing {
+    old: Root,
+    new: Root,
+    so_far: Shared,
+    /// This filesystem never does.
+    is_in_vain: bool,
+}
+
+impl Sharing {
+    /// Of files in `new` with those of `old`.
+    pub fn of(old: Root, new: Root) -> Sharing {
+        Sharing { old, new, so_far: Shared::default(), is_in_vain: false }
+    }
+
+    /// Has the regular file at this path in both share what it can. What cannot be shared stays as it is, and is no error: nothing that can be read
+    /// becomes another.
+    pub fn file(&mut self, path: &Path) {
+        if self.is_in_vain {
+            return;
         }
-        match share_file(old, new, path) {
+        match share_file(&self.old, &self.new, path) {
             Ok(0) => {}
             Ok(bytes) => {
-                shared.files += 1;
-                shared.bytes += bytes;
+                self.so_far.files += 1;
+                self.so_far.bytes += bytes;
             }
-            // This filesystem never does.
-            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV) => break,
+            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV) => self.is_in_vain = true,
             // Not of this one.
             Err(_) => {}
         }
     }
-    shared
+
+    /// What is shared.
+    pub fn so_far(&self) -> Shared {
+        self.so_far
+    }
 }
 
 fn share_file(old: &Root, new: &Root, path: &Path) -> Result<u64, Errno> {

@@ -5,8 +5,9 @@
 mod in_place;
 mod source;
 
-use std::collections::HashSet;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use in_place::{Standing, nobody_on, standing};
 use source::{Making, Resolved, golden, hint_of, refuse_the_store};
 
 /// The list of a million files; a tree that somebody has made deep has far longer paths.
-const MOST_OF_FILES: usize = 128 * 1024 * 1024;
+const MOST_OF_FILES: u64 = 128 * 1024 * 1024;
 /// Where Debian's package `busybox-static` has it.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -146,16 +147,20 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         rustix::fs::Mode::empty(),
     )
     .map_err(|error| system(what.clone(), &std::io::Error::from(error)))?;
-    let before = Before::of(host, name);
-    let mut same = Vec::new();
-    let mut files = Vec::new();
+    let mut before = Before::of(host, name, &rootfs);
+    let mut list = staging.list().map_err(|error| within(error.into()))?;
+    let mut line = Vec::new();
     let mut compute = || {
         tree::digest_of_nodes(rootfs.as_fd(), &mut |path, digest| {
-            if files.len() <= MOST_OF_FILES {
-                let line = files.len();
-                template_store::line_of(&mut files, path, digest);
-                if before.as_ref().is_some_and(|before| before.lines.contains(&files[line..])) {
-                    same.push(path.to_owned());
+            if list.bytes() <= MOST_OF_FILES {
+                line.clear();
+                template_store::line_of(&mut line, path, digest);
+                list.add(&line);
+                if let Some(before) = &mut before
+                    && before.has(&line)
+                    && host.runtime.interruption().is_none()
+                {
+                    before.sharing.file(path);
                 }
             }
         })
@@ -166,16 +171,16 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         compute()
     })
     .map_err(|error| within(error.into()))?;
-    if files.len() > MOST_OF_FILES {
+    if list.bytes() > MOST_OF_FILES {
         return Err(Failure::new(Code::BadValue, what)
             .because(format!("the paths in it take more than {MOST_OF_FILES} bytes"))
             .unchanged()
             .hint("it is thousands of directories deep, as no root is"));
     }
+    list.finish().map_err(|error| within(error.into()))?;
     if let Some(before) = before {
-        before.share(host, &rootfs, &same);
+        before.tell(host);
     }
-    staging.write_files(&files).map_err(|error| within(error.into()))?;
     fault::here("template", "publish", Place::Before)?;
     let record = TemplateRecord {
         format: TemplateRecord::FORMAT,
@@ -215,28 +220,34 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
 
 /// The latest version so far: what a new one has in common with it takes no room twice where the filesystem can share blocks.
 struct Before {
-    root: tree::Root,
-    /// Of the list of its files.
-    lines: HashSet<Vec<u8>>,
+    /// A number of each line of the list of its files, sorted: the lines themselves are as long as somebody has made the paths. That two lines may have
+    /// one number does no harm, since the kernel compares what it shares.
+    lines: Vec<u64>,
+    sharing: tree::Sharing,
 }
 
 impl Before {
-    /// `None`: there is none, or nothing that could be shared with.
-    fn of(host: &Host, name: &TemplateName) -> Option<Before> {
+    /// `None`: there is none, or nothing that could be shared with. It saves room and nothing else: that it cannot be done is nobody's concern.
+    fn of(host: &Host, name: &TemplateName, rootfs: &impl AsFd) -> Option<Before> {
         let latest = template::latest(&host.prefix, name).ok()?;
-        let root = tree::Root::open(&latest.rootfs()).ok()?;
-        let files = latest.files().ok()??;
-        let lines = files.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
-        Some(Before { root, lines })
+        let old = tree::Root::open(&latest.rootfs()).ok()?;
+        let new = tree::Root::from_handle(rustix::io::fcntl_dupfd_cloexec(rootfs, 0).ok()?);
+        let mut list = BufReader::new(latest.files().ok()??.take(MOST_OF_FILES));
+        let (mut lines, mut line) = (Vec::new(), Vec::new());
+        while list.read_until(b'\n', &mut line).ok()? > 0 {
+            lines.push(number_of(&line));
+            line.clear();
+        }
+        lines.sort_unstable();
+        Some(Before { lines, sharing: tree::Sharing::of(old, new) })
     }
 
-    /// It saves room and nothing else: that it cannot be done is nobody's concern.
-    fn share(&self, host: &Host, rootfs: &impl AsFd, paths: &[PathBuf]) {
-        let Ok(own) = rustix::io::fcntl_dupfd_cloexec(rootfs, 0) else { return };
-        let paths = paths.iter().map(PathBuf::as_path);
-        let shared = tree::share(&self.root, &tree::Root::from_handle(own), paths, &mut || {
-            host.runtime.interruption().is_none()
-        });
+    fn has(&self, line: &[u8]) -> bool {
+        self.lines.binary_search(&number_of(line)).is_ok()
+    }
+
+    fn tell(&self, host: &Host) {
+        let shared = self.sharing.so_far();
         if shared.files > 0 {
             host.note(&format!(
                 "{} files are the same as in the version before, and take no room of their own: {}",
@@ -245,6 +256,12 @@ impl Before {
             ));
         }
     }
+}
+
+fn number_of(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(line);
+    hasher.finish()
 }
 
 /// What a version is called: the digest of its tree, and, where the tree alone does not tell how it is run, 32 digits more. Else an image of the same

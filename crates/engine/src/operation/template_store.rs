@@ -1,6 +1,7 @@
 //! What is done with templates that there are: `vzpkg remove cache`, `vzpkg verify`, `vzpkg gc`.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -134,9 +135,11 @@ pub fn verify(host: &Host, template: &Template) -> Result<Verified> {
     if verified.whole {
         return Ok(verified);
     }
-    let Some(before) = template.files().map_err(|error| Failure::from(error).within(what))? else {
+    let Some(mut list) = template.files().map_err(|error| Failure::from(error).within(what.clone()))? else {
         return Ok(verified);
     };
+    let mut before = Vec::new();
+    list.read_to_end(&mut before).map_err(|error| system(what, &error))?;
     let (before, now) = (by_path(&before), by_path(&files));
     for (path, digest) in &before {
         match now.get(path) {
