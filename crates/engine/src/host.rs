@@ -1,22 +1,28 @@
 //! One host: its prefix, whatever runs its containers, and whom to tell how it goes.
 
 use std::cell::RefCell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime::confined::Reach;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store::{
     Area, AreaError, Conf, ContainerId, ContainerName, Journal, Limits, LimitsError, Lock, LockError,
-    LockName, Prefix,
+    LockName, Prefix, TemplateName,
 };
 
 pub use crate::container::Container;
 use crate::error::{Code, Failure, Result};
 use crate::event::{Event, What};
+use crate::interrupt::Second;
 use crate::log::OperationLog;
 use crate::runtime::Runtime;
 
 /// How long a recovery is waited for that has a container's lock.
 const RECOVERY: Duration = Duration::from_secs(10);
+/// How long a template is waited for that another command is making, at the least.
+const MAKING: Duration = Duration::from_secs(600);
+/// So often a lock is tried where a signal ends the wait and not the process.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// [`Lock::exclusive`] or [`Lock::shared`].
 pub type TakeLock = fn(&Prefix, LockName, Duration, &str) -> std::result::Result<Lock, LockError>;
@@ -113,6 +119,45 @@ impl Host {
         // Held for milliseconds by whoever creates or deletes: worth waiting for, whatever the caller said.
         let wait = self.lock_wait.max(Duration::from_secs(30));
         Ok(Lock::exclusive(&self.prefix, LockName::Host, wait, &self.command)?)
+    }
+
+    /// Takes a template's lock. Whoever has it makes a version, which takes minutes and is what others want, too: that is waited for, whatever the caller
+    /// said, and told. With the lock, whether it was. `state` is for a signal that ends the wait.
+    ///
+    /// # Errors
+    /// [`Code::Locked`], [`Code::Interrupted`].
+    pub fn lock_template(&self, name: &TemplateName, what: &str, state: &str) -> Result<(Lock, bool)> {
+        let take =
+            |wait| Lock::exclusive(&self.prefix, LockName::Template(name.clone()), wait, &self.command);
+        let within = |error: LockError| Failure::from(error).within(what);
+        match take(Duration::ZERO) {
+            Ok(lock) => return Ok((lock, false)),
+            Err(error @ LockError::Unusable { .. }) => return Err(within(error)),
+            Err(LockError::Held { pid, command, since, .. }) => {
+                let whom =
+                    format!("`{command}` (pid {pid}), which is at work on template `{name}` since {since}");
+                self.step("wait", &format!("Waiting for {whom}..."));
+            }
+        }
+        let wait = self.lock_wait.max(MAKING);
+        let longer = |error| {
+            within(error).hint("wait for it longer with --lock-wait SECONDS, or see what that process does")
+        };
+        // Where signals are heeded, one does not end the process, and not the wait of a thread.
+        let Some(interrupt) = self.runtime.interrupt() else {
+            return take(wait).map(|lock| (lock, true)).map_err(longer);
+        };
+        let deadline = Instant::now() + wait;
+        loop {
+            match take(Duration::ZERO) {
+                Ok(lock) => return Ok((lock, true)),
+                Err(LockError::Held { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(longer(error)),
+            }
+            let between = Timespec { tv_sec: 0, tv_nsec: BETWEEN_TRIES.as_nanos() as i64 };
+            let _ = poll(&mut [PollFd::new(&interrupt, PollFlags::IN)], Some(&between));
+            self.unless_interrupted(what, state, Second::Nothing)?;
+        }
     }
 
     /// The limits of a container with this `ve.conf` on a host with this `vz.conf`; where neither says anything, those that keep the host alive.

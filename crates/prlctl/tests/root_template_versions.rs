@@ -407,6 +407,99 @@ fn root_a_damaged_container_hides_no_users_and_loses_no_version() {
     assert_eq!(vzpkg(&host, &["gc"]).code, 0);
 }
 
+/// Another process that has the lock of `mine`; until its input ends.
+fn holder(host: &RealHost) -> std::process::Child {
+    host.ok(["list"]);
+    let mut command = std::process::Command::new("flock");
+    command.arg(host.path("run/vz/lock/template-mine.lock")).args(["sh", "-c", "echo held; cat >/dev/null"]);
+    let mut child = command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("run flock");
+    let mut said = [0; 5];
+    std::io::Read::read_exact(child.stdout.as_mut().expect("it has an output"), &mut said)
+        .expect("it is held");
+    child
+}
+
+/// A command that is under way, with what it says so far.
+struct Waiting {
+    child: std::process::Child,
+    said: std::path::PathBuf,
+}
+
+impl Waiting {
+    /// It waits for the lock of `mine`.
+    fn begin(host: &RealHost, name: &str, words: &[&str]) -> Waiting {
+        let said = host.path(name);
+        let file = std::fs::File::create(&said).expect("make a file");
+        let mut command = host.vzpkg();
+        let child = command.args(words).stdout(std::process::Stdio::null()).stderr(file).spawn();
+        let waiting = Waiting { child: child.expect("run vzpkg"), said };
+        host.wait_until("it waits", || waiting.said().contains("Waiting for `"));
+        assert!(waiting.said().contains("is at work on template `mine`"), "{}", waiting.said());
+        waiting
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.said).expect("read what it says")
+    }
+
+    fn end(mut self) -> (Option<i32>, String) {
+        let status = self.child.wait().expect("wait for vzpkg");
+        (status.code(), self.said())
+    }
+}
+
+#[test]
+fn root_two_who_make_a_template_at_once_make_one() {
+    let Some(host) = new_host() else { return };
+    let from = write_root(&host, "one");
+    let create = ["create", "cache", "mine", "--from", &from];
+    let both = |one: &[&str], other: &[&str]| {
+        let mut holder = holder(&host);
+        let begun = [Waiting::begin(&host, "one.err", one), Waiting::begin(&host, "other.err", other)];
+        drop(holder.stdin.take());
+        holder.wait().expect("wait for flock");
+        let ended = begun.map(Waiting::end);
+        assert!(ended.iter().all(|(code, _)| *code == Some(0)), "{ended:?}");
+        ended.iter().filter(|(_, said)| said.contains("another command has made it meanwhile")).count()
+    };
+    assert_eq!(both(&create, &create), 1);
+    write_root(&host, "two");
+    assert_eq!(both(&["update", "cache", "mine"], &create), 1);
+    // Of the same, and to be run as another.
+    write_root(&host, "three");
+    assert_eq!(both(&create, &[&create[..], &["--stop-signal", "SIGINT"]].concat()), 0);
+    assert_eq!(vzpkg_json(&host, &["list", "-j"]).as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn root_a_signal_ends_the_wait_for_who_makes_a_template() {
+    let Some(host) = new_host() else { return };
+    version(&host, "one");
+    let from = host.path("roots/mine").display().to_string();
+    let mut holder = holder(&host);
+    for (words, state) in [
+        (&["create", "cache", "mine", "--from", &from][..], "nothing of it had begun"),
+        (&["update", "cache", "mine"], "nothing of it had begun"),
+        (&["remove", "cache", "mine"], "nothing of it had begun"),
+        (&["gc"], "what was removed so far was used by nobody"),
+    ] {
+        let waiting = Waiting::begin(&host, "said.err", words);
+        let began = std::time::Instant::now();
+        let pid = rustix::process::Pid::from_child(&waiting.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("send a signal");
+        let (code, said) = waiting.end();
+        assert!(began.elapsed() < testkit::patience(10), "{words:?}");
+        assert!(code == Some(130) && said.contains(state), "{words:?}: {code:?} {said}");
+    }
+    drop(holder.stdin.take());
+    holder.wait().expect("wait for flock");
+    assert_eq!(vzpkg(&host, &["verify", "mine"]).code, 0);
+}
+
 /// An archive of a root with so many files, in directories of a thousand, whose names are as long as names can be, or nearly.
 fn archive_of_long_names(host: &RealHost, files: usize) -> String {
     use std::io::Write as _;

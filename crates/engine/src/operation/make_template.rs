@@ -12,8 +12,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use store::{Lock, LockName, Staging, Template, TemplateName, TemplateOrigin, TemplateRecord, template};
+use store::{Staging, Template, TemplateName, TemplateOrigin, TemplateRecord, template};
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
 use crate::fault::{self, Place};
@@ -33,6 +34,9 @@ const MOST_OF_FILES: u64 = 128 * 1024 * 1024;
 /// Where Debian's package `busybox-static` has it.
 const BUSYBOX: &str = "/bin/busybox";
 
+/// The state when a signal ends the wait for another command.
+const NOT_BEGUN: &str = "nothing of it had begun";
+
 /// Where a template is to come from.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
@@ -51,8 +55,23 @@ pub struct Origin {
 pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Template> {
     let what = format!("cannot make template `{name}`");
     host.not_begun(&what);
-    let _lock = lock(host, name, &what)?;
+    let began = Timestamp::now();
+    let (_lock, has_waited) = host.lock_template(name, &what, NOT_BEGUN)?;
+    if has_waited && let Some(template) = made_meanwhile(host, name, origin, began) {
+        return Ok(template);
+    }
     Ok(make(host, name, origin, what)?.template)
+}
+
+/// What another command has made while this one waited for it to end, where that is what this one would make: two at once are one.
+fn made_meanwhile(host: &Host, name: &TemplateName, origin: &Origin, began: Timestamp) -> Option<Template> {
+    let latest = template::latest(&host.prefix, name).ok()?;
+    let wanted = source::recorded(host, origin)?;
+    if latest.record.created < began || latest.record.origin.as_ref() != Some(&wanted) {
+        return None;
+    }
+    host.note("another command has made it meanwhile, of the same: it is not made twice");
+    Some(latest)
 }
 
 /// What an update has come to.
@@ -73,10 +92,12 @@ pub struct Updated {
 pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updated> {
     let what = format!("cannot update template `{name}`");
     host.not_begun(&what);
-    let _lock = lock(host, name, &what)?;
+    let began = Timestamp::now();
+    let before_all = template::latest(&host.prefix, name).ok();
+    let (_lock, has_waited) = host.lock_template(name, &what, NOT_BEGUN)?;
     let before =
         template::latest(&host.prefix, name).map_err(|error| Failure::from(error).within(what.clone()))?;
-    let recorded = match (&origin.from, before.record.origin) {
+    let recorded = match (&origin.from, before.record.origin.clone()) {
         (Some(_), _) => origin.clone(),
         (None, Some(TemplateOrigin::Recipe)) => Origin::default(),
         (None, Some(TemplateOrigin::From { source, image, init, stop_signal, entry_point })) => Origin {
@@ -91,13 +112,12 @@ pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updat
                 .hint(format!("`vzpkg update cache {name} --from SOURCE`, or `vzpkg create cache {name}` by its recipe")));
         }
     };
+    if has_waited && let Some(template) = made_meanwhile(host, name, &recorded, began) {
+        let before = before_all.unwrap_or(before).record.digest;
+        return Ok(Updated { template, before, is_repaired: false });
+    }
     let Made { template, is_repaired } = make(host, name, &recorded, what)?;
     Ok(Updated { template, before: before.record.digest, is_repaired })
-}
-
-fn lock(host: &Host, name: &TemplateName, what: &str) -> Result<Lock> {
-    Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)
-        .map_err(|error| Failure::from(error).within(what))
 }
 
 struct Made {
@@ -187,7 +207,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         name: name.clone(),
         digest: version_of(&digest.hex, &built, &wanted),
         source: built.source,
-        created: jiff::Timestamp::now(),
+        created: Timestamp::now(),
         distribution: built.distribution,
         release: built.release,
         architecture: built.architecture,

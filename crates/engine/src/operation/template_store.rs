@@ -8,12 +8,15 @@ use std::path::Path;
 
 use serde::Serialize;
 use store::template::{Removed, User, Who};
-use store::{Area, ContainerId, Lock, LockName, Template, TemplateChoice, TemplateName, template};
+use store::{Area, ContainerId, Template, TemplateChoice, TemplateName, template};
 
 use crate::error::{Code, Failure, Result, system};
 use crate::host::Host;
 use crate::interrupt::Second;
 use crate::operation::pace::Pace;
+
+/// The state when a signal ends a collection.
+const GONE_SO_FAR: &str = "what was removed so far was used by nobody";
 
 /// Removes a template, or one version of it, that nobody uses; of a version, which one, and what is the latest now.
 ///
@@ -23,8 +26,7 @@ pub fn remove(host: &Host, choice: &TemplateChoice) -> Result<Option<Removed>> {
     let name = &choice.name;
     let what = format!("cannot remove template `{choice}`");
     host.not_begun(&what);
-    let _lock =
-        Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+    let (_lock, _) = host.lock_template(name, &what, "nothing was changed")?;
     // Nobody may begin to use it while we ask who does.
     let _host = host.lock_host()?;
     host.heed_signals(&what)?;
@@ -183,11 +185,10 @@ pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
     host.heed_signals(what)?;
     let mut gone = Vec::new();
     for name in template::names(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))? {
-        let _lock =
-            Lock::exclusive(&host.prefix, LockName::Template(name.clone()), host.lock_wait, &host.command)?;
+        let (_lock, _) = host.lock_template(&name, what, GONE_SO_FAR)?;
         // Nobody may begin to use one while we ask who does.
         let _host = host.lock_host()?;
-        host.unless_interrupted(what, "what was removed so far was used by nobody", Second::Nothing)?;
+        host.unless_interrupted(what, GONE_SO_FAR, Second::Nothing)?;
         match template::prune(&host.prefix, &name) {
             Ok(unused) => gone.extend(unused.into_iter().map(|digest| (name.clone(), digest))),
             // Nothing of that name is whole: `vzpkg list` tells.

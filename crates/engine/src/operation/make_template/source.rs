@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use archive::ArchiveError;
-use store::{TemplateName, TemplateOrigin};
+use store::{ContainerId, TemplateName, TemplateOrigin};
 
 use super::Origin;
 use crate::error::{Code, Failure, Result};
@@ -121,8 +121,7 @@ impl Making {
             let said = format!("container {}", container.name);
             let root = layers(container, live)?;
             let source = Source::Root { said, root, entry_point: container.entry_point(live)? };
-            // By what it is called another one may be called the next time.
-            let path = PathBuf::from(format!("container:{}", container.id()));
+            let path = golden_path(container.id());
             return Ok(Making::Import { path, source, wanted });
         }
         match Source::open(&path) {
@@ -147,17 +146,7 @@ impl Making {
     /// What can be written down, so that it can be made of the same again; `None`: its path is no text.
     pub(super) fn origin(&self) -> Option<TemplateOrigin> {
         let Making::Import { path, wanted, .. } = self else { return Some(TemplateOrigin::Recipe) };
-        let is_container = path.to_str().is_some_and(|text| text.starts_with("container:"));
-        // As it is found from anywhere.
-        let path = if is_container { path.clone() } else { std::path::absolute(path).ok()? };
-        let Wanted { init, stop_signal, entry_point, image } = wanted.clone();
-        Some(TemplateOrigin::From {
-            source: path.into_os_string().into_string().ok()?,
-            image,
-            init,
-            stop_signal,
-            entry_point,
-        })
+        origin_of(path, wanted)
     }
 
     /// Twice or more what the root comes to (busybox 2 MiB and 320 inodes, Debian 230 MiB and 11,000): while a Debian is made, its packages and the
@@ -172,6 +161,37 @@ impl Making {
             Making::Import { source, .. } => Need { who, bytes: source.size() + MIB, inodes: 64 },
         }
     }
+}
+
+fn origin_of(path: &Path, wanted: &Wanted) -> Option<TemplateOrigin> {
+    let is_container = path.to_str().is_some_and(|text| text.starts_with("container:"));
+    // As it is found from anywhere.
+    let path = if is_container { path.to_owned() } else { std::path::absolute(path).ok()? };
+    let Wanted { init, stop_signal, entry_point, image } = wanted.clone();
+    Some(TemplateOrigin::From {
+        source: path.into_os_string().into_string().ok()?,
+        image,
+        init,
+        stop_signal,
+        entry_point,
+    })
+}
+
+/// What would be written down of a template of this origin; `None`: nothing, or it is of something that is there only once.
+pub(super) fn recorded(host: &Host, origin: &Origin) -> Option<TemplateOrigin> {
+    if origin.built_root.is_some() {
+        return None;
+    }
+    let Some(from) = &origin.from else { return Some(TemplateOrigin::Recipe) };
+    match from.to_str().and_then(|from| from.strip_prefix("container:")) {
+        Some(words) => origin_of(&golden_path(&host.find(words).ok()?), &origin.wanted),
+        None => origin_of(from, &origin.wanted),
+    }
+}
+
+/// By what it is called another one may be called the next time.
+fn golden_path(id: &ContainerId) -> PathBuf {
+    PathBuf::from(format!("container:{id}"))
 }
 
 /// What to do about it, where that is not to read what the recipe has said; `recipe` is where that stands.
