@@ -269,6 +269,18 @@ fn root_versions_that_nobody_uses_are_collected_and_others_stay() {
     host.ok(["delete", "web01"]);
     vzpkg(&host, &["gc"]);
     assert!(!one.exists() && three.exists());
+
+    // What the killed have left goes, too.
+    let left = host.path("vz/template/.staging-1-00000000000000000000000000000000");
+    std::fs::create_dir_all(left.join("rootfs/etc")).unwrap();
+    let ran = vzpkg(&host, &["gc"]);
+    assert!(ran.stderr.contains("1 half made templates that killed commands had left"), "{ran}");
+    assert!(!left.exists() && ran.code == 0 && ran.stdout.starts_with("There is no version"), "{ran}");
+    std::fs::create_dir_all(left.join("rootfs")).unwrap();
+    let ran = vzpkg(&host, &["gc", "-j"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["swept"], 1, "{ran}");
+    assert!(!vzpkg(&host, &["gc"]).stderr.contains("half made"));
 }
 
 /// A root with two names of one file, a named access list, and a device node, packed by GNU tar.

@@ -175,14 +175,26 @@ fn by_path(lines: &[u8]) -> BTreeMap<&str, &str> {
     text.lines().filter_map(|line| line.split_once(' ')).map(|(digest, path)| (path, digest)).collect()
 }
 
-/// Moves the versions of all templates to the trash that are not the latest and that nobody uses; returns their names and digests.
+/// What `vzpkg gc` has removed.
+#[derive(Debug)]
+pub struct Collected {
+    /// Names and digests of versions.
+    pub versions: Vec<(TemplateName, String)>,
+    /// How many half made templates, and links to them, nobody was at work on any more.
+    pub swept: usize,
+}
+
+/// Moves the versions of all templates to the trash that are not the latest and that nobody uses; returns their names and digests. And removes what commands have left that
+/// were killed while they made one.
 ///
 /// # Errors
 /// When it cannot be told which those are.
-pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
+pub fn collect(host: &Host) -> Result<Collected> {
     let what = "cannot remove old versions of templates";
     host.not_begun(what);
     host.heed_signals(what)?;
+    let swept =
+        template::sweep(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))?;
     let mut gone = Vec::new();
     for name in template::names(&host.prefix).map_err(|error| Failure::from(error).within(what.to_owned()))? {
         let (_lock, _) = host.lock_template(&name, what, GONE_SO_FAR)?;
@@ -196,5 +208,5 @@ pub fn collect(host: &Host) -> Result<Vec<(TemplateName, String)>> {
             Err(error) => return Err(Failure::from(error).within(what.to_owned())),
         }
     }
-    Ok(gone)
+    Ok(Collected { versions: gone, swept })
 }

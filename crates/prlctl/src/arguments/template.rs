@@ -45,7 +45,9 @@ pub enum VzpkgCommand {
     )]
     Verify(VerifyTemplates),
     /// Remove old versions of templates that no root is made from
-    #[command(after_help = "The latest version of each template stays.\n\nExample:\n  vzpkg gc")]
+    #[command(
+        after_help = "The latest version of each template stays. What commands have left that were killed while they made one goes, too.\n\nExample:\n  vzpkg gc"
+    )]
     Gc(CollectTemplates),
     /// Remove a template, or one version of it; or packages from a container
     #[command(

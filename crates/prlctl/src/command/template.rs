@@ -315,15 +315,18 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
 /// [`engine::Failure`].
 pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
-    let gone = template_store::collect(&host)?;
+    let template_store::Collected { versions: gone, swept } = template_store::collect(&host)?;
     super::empty_trash_later(&host);
     let list: Vec<Value> =
         gone.iter().map(|(name, digest)| json!({ "name": name.as_str(), "digest": digest })).collect();
+    if swept > 0 {
+        host.note(&format!("{swept} half made templates that killed commands had left have been removed"));
+    }
     let said = match gone.len() {
         0 => "There is no version of a template that nobody uses.".to_owned(),
         count => format!("{count} versions of templates that nobody uses have been removed."),
     };
-    Ok(done(arguments.common.json, &said, json!({ "result": "collected", "removed": list })))
+    Ok(done(arguments.common.json, &said, json!({ "result": "collected", "removed": list, "swept": swept })))
 }
 
 /// Removes a template, or one version of it, that nobody uses.
