@@ -346,6 +346,37 @@ fn root_an_image_of_incus_is_a_template() {
 }
 
 #[test]
+fn root_an_image_that_is_unpacked_is_told_and_one_of_several_is_only_of_images() {
+    let Some(host) = new_host() else { return };
+    packed(
+        &host,
+        "tar -cf root.tar -C root . && mkdir image && cp -a root image/rootfs && : >image/metadata.yaml",
+    );
+    let path = |name: &str| host.path(name).display().to_string();
+    let create = |from: &str, more: &[&str]| {
+        vzpkg(&host, &[&["create", "cache", "mine", "--from", from][..], more].concat())
+    };
+    let ran = create(&path("image"), &[]);
+    ran.failed(21, &["an image of Incus or LXD that somebody has unpacked", "nothing was changed"]);
+    assert!(ran.stderr.contains(&format!("hint: `--from {}/rootfs`", path("image"))), "{ran}");
+    for name in ["root", "root.tar"] {
+        create(&path(name), &["--image", "shop:1.2"]).failed(
+            21,
+            &[
+                "cannot make template `mine`",
+                "it is no image",
+                "`shop:1.2` names one of several",
+                "leave `--image`",
+            ],
+        );
+    }
+    assert_eq!(create(&path("image/rootfs"), &[]).code, 0);
+    // A root may have both names at its top.
+    packed(&host, ": >metadata.yaml; mkdir rootfs");
+    assert_eq!(create(&path("root"), &[]).code, 0);
+}
+
+#[test]
 fn root_a_containers_root_is_a_template_for_others() {
     let Some(host) = RealHost::bare(env!("CARGO_BIN_EXE_prlctl")) else { return };
     assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);

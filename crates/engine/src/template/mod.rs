@@ -124,6 +124,8 @@ pub enum RecipeError {
     },
     #[error("`{}` cannot be a template's root: {because}", .path.display())]
     Unusable { path: PathBuf, because: String },
+    #[error("`{}` is an image of Incus or LXD that somebody has unpacked: its root is in `rootfs`", tree::escaped_path(.path))]
+    UnpackedImage { path: PathBuf },
     #[error("`{}` cannot be read", tree::escaped_path(.path))]
     Source { path: PathBuf, source: io::Error },
     #[error("it has no init: there is no {tried} that can be executed")]

@@ -20,7 +20,7 @@ pub enum VzpkgCommand {
         base-packages     instead of those\n  \
         pre, post         scripts that are run inside the new root, before and after\n  \
         distribution, release   what it has to be in the end\n  \
-        from, image, init, stop-signal   of import: as the options\n\n\
+        from, image, init, stop-signal, entry-point   of import: as the options\n\n\
         Examples:\n  vzpkg create cache debian-12\n  vzpkg create cache centos-7-x86_64 --from /root/centos-7-x86_64.tar.gz\n  vzpkg create cache golden --from container:web01"
     )]
     Create(CreateTemplate),

@@ -116,7 +116,20 @@ impl Making {
             Resolved::TakeOver(made, recipe) => return Ok(Making::TakeOver(made, recipe)),
             Resolved::From { path, wanted } => (path, wanted),
         };
+        let no_image = |image: &str| {
+            Failure::new(Code::BadValue, what)
+                .because(format!("`{}`: it is no image", tree::escaped_path(&path)))
+                .because(format!(
+                    "`{}` names one of several in a layout of OCI, or in what `docker save` writes",
+                    tree::escaped(image.as_bytes())
+                ))
+                .unchanged()
+                .hint("leave `--image`, or `image` of the recipe, out")
+        };
         if let Some(container) = golden {
+            if let Some(image) = &wanted.image {
+                return Err(no_image(image));
+            }
             let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
             let said = format!("container {}", container.name);
             let root = layers(container, live)?;
@@ -125,7 +138,10 @@ impl Making {
             return Ok(Making::Import { path, source, wanted });
         }
         match Source::open(&path) {
-            Ok(source) => Ok(Making::Import { path, source, wanted }),
+            Ok(source) => match &wanted.image {
+                Some(image) if !source.has_images() => Err(no_image(image)),
+                Some(_) | None => Ok(Making::Import { path, source, wanted }),
+            },
             Err(error) => {
                 let failure = Failure::new(Code::BadValue, what).caused_by(&error).unchanged();
                 Err(failure.hint(hint_of(&error, &path).unwrap_or_else(|| {
@@ -200,6 +216,7 @@ pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
         RecipeError::NoInit { .. } | RecipeError::EntryPoint { .. } => {
             "a container starts with an init: install one in the root (systemd-sysv, busybox), or name another program with `--init`".to_owned()
         }
+        RecipeError::UnpackedImage { path } => format!("`--from {}/rootfs`", tree::escaped_path(path)),
         RecipeError::OtherMachine { .. } => "take the one that was made for this machine".to_owned(),
         RecipeError::Archive(
             ArchiveError::NoArchive { instead, .. } | ArchiveError::Unfit { instead, .. },

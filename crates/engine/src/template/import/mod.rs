@@ -114,6 +114,9 @@ impl Source {
             // A root has no such file at its top.
             let is_layout =
                 rustix::fs::statat(&opened, "oci-layout", rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            if is_unpacked_image(&opened) {
+                return Err(RecipeError::UnpackedImage { path });
+            }
             return Ok(if is_layout {
                 Source::Layout { path, handle: opened }
             } else {
@@ -125,6 +128,14 @@ impl Source {
             });
         }
         Err(RecipeError::unusable(words, "it is neither a directory nor a file"))
+    }
+
+    /// There may be several images in it, of which one is meant.
+    pub fn has_images(&self) -> bool {
+        match self {
+            Source::ImageArchive { .. } | Source::Layout { .. } => true,
+            Source::Archive { .. } | Source::Root { .. } => false,
+        }
     }
 
     /// Bytes that its root will take at the least, as far as can be told.
@@ -183,4 +194,16 @@ impl Source {
         };
         judge(rootfs, source, entry_point, wanted, told)
     }
+}
+
+/// A unified image of Incus or LXD whose archive somebody has unpacked: its root is not what lies here.
+fn is_unpacked_image(directory: &OwnedFd) -> bool {
+    let kind = |name: &str| {
+        let found = rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(FileType::from_raw_mode(found.st_mode))
+    };
+    kind("metadata.yaml") == Some(FileType::RegularFile)
+        && kind("rootfs") == Some(FileType::Directory)
+        // A root that happens to have both has these, too.
+        && ["bin", "etc", "sbin", "usr"].iter().all(|name| kind(name).is_none())
 }

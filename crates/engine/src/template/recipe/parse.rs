@@ -16,7 +16,7 @@ use crate::template::Wanted;
 /// The kinds, and the keys that each has besides `kind`.
 pub const KEYS: [(&str, &[&str]); 3] = [
     ("busybox", &[]),
-    ("import", &["from", "image", "init", "stop-signal"]),
+    ("import", &["entry-point", "from", "image", "init", "stop-signal"]),
     (
         "mmdebstrap",
         &[
@@ -142,13 +142,22 @@ impl<'text> Reader<'text> {
         let image = self.checked("image", |_| Ok(()));
         let init = self.checked("init", crate::template::check_init);
         let stop_signal = self.checked("stop-signal", crate::template::check_signal);
+        let entry_point = self.flag("entry-point");
+        if let (Some((line, true)), Some(_)) = (entry_point, &init) {
+            self.complain(line, "entry-point", "it is this or `init`: either of them is what is started");
+        }
         let Some(from) = from else {
             self.missing("from", "what it is made from: an archive, a directory or an image");
             return None;
         };
         Some(Import {
             from: PathBuf::from(from),
-            wanted: Wanted { init, stop_signal, image, ..Wanted::default() },
+            wanted: Wanted {
+                init,
+                stop_signal,
+                image,
+                entry_point: entry_point.is_some_and(|(_, is_wanted)| is_wanted),
+            },
         })
     }
 
@@ -234,6 +243,17 @@ impl<'text> Reader<'text> {
             return None;
         };
         Some((line_of(self.bytes, entry.span.start), text.to_string()))
+    }
+
+    /// True or false, and its line.
+    fn flag(&mut self, key: &str) -> Option<(usize, bool)> {
+        let entry = self.take(key)?;
+        let DeValue::Boolean(value) = &entry.value else {
+            let said = format!("it is {}; wanted is true or false: {key} = true", name_of(&entry.value));
+            self.complain(entry.line, key, &said);
+            return None;
+        };
+        Some((entry.line, *value))
     }
 
     fn checked(&mut self, key: &str, check: Check) -> Option<String> {

@@ -65,6 +65,11 @@ fn every_key_is_read() {
     };
     assert_eq!(recipe.unwrap(), Recipe::Import(Import { from: "/a.tar".into(), wanted }));
     assert!(read("kind = \"import\"\nfrom = \"container:web01\"").is_ok());
+    for (text, is_wanted) in [("true", true), ("false", false)] {
+        let recipe = read(&format!("kind = \"import\"\nfrom = \"/a.tar\"\nentry-point = {text}\n"));
+        let wanted = Wanted { entry_point: is_wanted, ..Wanted::default() };
+        assert_eq!(recipe.unwrap(), Recipe::Import(Import { from: "/a.tar".into(), wanted }));
+    }
 }
 
 #[test]
@@ -124,6 +129,14 @@ fn what_is_wrong_is_named_with_its_line_its_key_and_what_was_meant() {
             "line 3, `init`: `sbin/init`: an init is an absolute path",
         ),
         ("kind = \"import\"\nfrom = \"/a\"\nstop-signal = \"SIGNOT\"", "`SIGNOT`: that is no signal"),
+        (
+            "kind = \"import\"\nfrom = \"/a\"\nentry-point = \"yes\"",
+            "line 3, `entry-point`: it is a text; wanted is true or false: entry-point = true",
+        ),
+        (
+            "kind = \"import\"\nfrom = \"/a\"\ninit = \"/i\"\nentry-point = true",
+            "line 4, `entry-point`: it is this or `init`",
+        ),
         ("kind = \"import\"\nfrom = \"/a\"\n\"\\u001b[31m\" = 1", "`\\x1b[31m`: there is no such key"),
     ] {
         let text = text.replace("{START}", START);
