@@ -357,6 +357,19 @@ impl Container<'_> {
                 failure = failure.because(format!("its console said:\n{}", error.console));
             }
             let mut failure = failure.state(format!("`{}` is stopped, nothing in it was changed", self.name));
+            let is_of_the_root = matches!(
+                error.kind,
+                crate::runtime::RuntimeErrorKind::NotUp | crate::runtime::RuntimeErrorKind::Other
+            );
+            if is_of_the_root
+                && let Base::Template { name, .. } = &record.base
+                && let Some(problem) = problem_of(&self.host.prefix, &record.base)
+            {
+                return failure.because(problem).hint(format!(
+                    "`vzpkg verify {name}` tells what else its template lacks, and `vzpkg update cache {name}` may make it whole; `prlctl reinstall {}` gives it a new root",
+                    self.name
+                ));
+            }
             // What the kernel said of one call may be the sign of a host that cannot run containers at all: then that is the cause.
             let missing: Vec<String> = runtime::kernel::features(&self.host.prefix.private_dir())
                 .into_iter()

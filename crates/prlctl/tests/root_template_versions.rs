@@ -407,6 +407,23 @@ fn root_a_damaged_container_hides_no_users_and_loses_no_version() {
     assert_eq!(vzpkg(&host, &["gc"]).code, 0);
 }
 
+#[test]
+fn root_a_start_without_an_init_leads_to_the_template() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    std::fs::remove_file(host.path(&format!("vz/template/mine/{one}/rootfs/sbin/init"))).expect("remove it");
+    let damaged = format!("template `mine` {} is damaged: it has no /sbin/init", &one[..12]);
+    let ran = host.run(["start", "web01"]);
+    for words in
+        [damaged.as_str(), "`web01` is stopped", "hint: `vzpkg verify mine`", "`prlctl reinstall web01`"]
+    {
+        assert!(ran.code != 0 && ran.stderr.contains(words), "{words}: {ran}");
+    }
+    assert_eq!(vzpkg(&host, &["update", "cache", "mine"]).code, 0);
+    host.ok(["start", "web01"]);
+}
+
 /// Another process that has the lock of `mine`; until its input ends.
 fn holder(host: &RealHost) -> std::process::Child {
     host.ok(["list"]);
