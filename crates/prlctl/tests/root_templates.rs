@@ -325,6 +325,31 @@ fn root_a_cache_of_openvz_is_a_template() {
     host.ok(["create", "web01", "--ostemplate", "centos-7-x86_64"]);
 }
 
+/// As a cache of OpenVZ, and as an image of Incus.
+#[test]
+fn root_containers_run_on_what_others_have_packed() {
+    let Some(host) = new_host() else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    let root = std::fs::canonicalize(host.path("vz/template/busybox/latest/rootfs")).unwrap();
+    let pack = "mkdir image; cp -a \"$1\" image/rootfs; echo architecture: x86_64 >image/metadata.yaml; \
+                tar --numeric-owner -C image/rootfs -czf openvz.tar.gz .; tar --numeric-owner -C image -czf incus.tar.gz metadata.yaml rootfs";
+    let ran = std::process::Command::new("sh")
+        .args(["-ec", pack, "pack"])
+        .arg(&root)
+        .current_dir(host.prefix())
+        .status();
+    assert!(ran.unwrap().success());
+    for name in ["openvz", "incus"] {
+        let path = host.path(&format!("{name}.tar.gz")).display().to_string();
+        let ran = vzpkg(&host, &["create", "cache", name, "--from", &path]);
+        assert_eq!(ran.code, 0, "{ran}");
+        host.ok(["create", name, "--ostemplate", name, "--hostname", "mine"]);
+        host.ok(["start", name, "--wait"]);
+        assert_eq!(host.exec(name, "hostname; grep -c mine /etc/hosts"), "mine\n1");
+        host.ok(["stop", name]);
+    }
+}
+
 /// However it was packed: `metadata.yaml` before or after all of the root, which has thousands of entries.
 #[test]
 fn root_an_image_of_incus_is_a_template() {
