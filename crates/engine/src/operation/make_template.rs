@@ -304,6 +304,8 @@ fn code_of(error: &RecipeError) -> Code {
             | RecipeError::EntryPoint { .. }
             | RecipeError::OtherMachine { .. }
             | RecipeError::Source { .. }
+            | RecipeError::Unusable { .. }
+            | RecipeError::Tree(_)
     );
     if is_of_the_source { Code::BadValue } else { Code::UnknownTemplate }
 }
