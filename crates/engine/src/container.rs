@@ -261,7 +261,7 @@ impl Container<'_> {
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
-                "`prlctl reinstall {}` gives it a new root, and keeps all that it has made itself at /old",
+                "`prlctl reinstall {}`, with `--ostemplate OTHER` where there is none of that name any more, gives it a new root, and keeps all that it has made itself at /old",
                 self.name
             ))
         })?;

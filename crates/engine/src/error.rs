@@ -385,6 +385,9 @@ impl From<TemplateError> for Failure {
                     .unchanged()
                     .hint(format!("`vzpkg list` shows the versions; `{name}` without one is the latest"))
             }
+            TemplateError::NotOnlyVersions { .. } => {
+                Failure::new(Code::BadValue, "the template cannot be removed").caused_by(&error).unchanged().hint("move that elsewhere first")
+            }
             TemplateError::UnknownUses { container, source } => Failure::new(Code::Damaged, error.to_string())
                 .caused_by(source)
                 .unchanged()

@@ -121,8 +121,8 @@ impl Host {
         Ok(Lock::exclusive(&self.prefix, LockName::Host, wait, &self.command)?)
     }
 
-    /// Takes a template's lock. Whoever has it makes a version, which takes minutes and is what others want, too: that is waited for, whatever the caller
-    /// said, and told. With the lock, whether it was. `state` is for a signal that ends the wait.
+    /// Takes a template's lock. Whoever has it makes a version, which takes minutes and is what others want, too: that is waited for, as long as the caller
+    /// said or for ten minutes, and told. With the lock, whether it was. `state` is for a signal that ends the wait.
     ///
     /// # Errors
     /// [`Code::Locked`], [`Code::Interrupted`].
@@ -139,7 +139,7 @@ impl Host {
                 self.step("wait", &format!("Waiting for {whom}..."));
             }
         }
-        let wait = self.lock_wait.max(MAKING);
+        let wait = if self.lock_wait.is_zero() { MAKING } else { self.lock_wait };
         let longer = |error| {
             within(error).hint("wait for it longer with --lock-wait SECONDS, or see what that process does")
         };

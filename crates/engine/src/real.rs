@@ -187,8 +187,11 @@ impl Runtime for RealRuntime {
             is_probation: start.is_probation,
         };
         let launched = monitor.launch(&wanted, &clones[0], &old).map_err(|error| {
-            // A monitor that was killed while it started it has left what it had made so far.
+            // A monitor that was killed while it started it has left what it had made so far; and what was mounted for it is nobody's.
             let _ = self.kill(&start.id);
+            if state::running(&self.prefix, &start.id).is_none() && !start.is_probation {
+                let _ = self.unmount_all(&start.id);
+            }
             monitor_error(error)
         });
         let (session, warnings) = launched?;

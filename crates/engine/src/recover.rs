@@ -124,6 +124,8 @@ pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
     let swept = crate::operation::create::sweep(host);
     let mut results: Vec<Recovered> =
         swept.into_iter().map(|failure| Recovered { name: None, failure: Some(failure) }).collect();
+    // First: all that follows may take its time, and until then containers that run may be anybody.
+    results.extend(filter_restored(host));
     for id in store::registry::list(&host.prefix)? {
         let name = name_of(host, &id);
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
@@ -134,15 +136,26 @@ pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
         });
         results.push(Recovered { name: Some(name), failure: failure.err() });
     }
-    // When those that have ended are in it no more.
-    if let Err(error) = host.runtime.restore_filter() {
-        let failure = Failure::new(Code::System, "cannot say to the packet filter who may use which address")
+    // Those that have ended are in it no more.
+    results.extend(filter_restored(host));
+    Ok(results)
+}
+
+fn filter_restored(host: &Host) -> Option<Recovered> {
+    restore_filter(host).err().map(|failure| Recovered { name: None, failure: Some(failure) })
+}
+
+/// Has the packet filter what it has to know of all containers.
+///
+/// # Errors
+/// [`Code::System`].
+pub fn restore_filter(host: &Host) -> Result<()> {
+    host.runtime.restore_filter().map_err(|error| {
+        Failure::new(Code::System, "cannot say to the packet filter who may use which address")
             .because(error.because)
             .state("containers that run may use addresses of others")
-            .hint("`nft list ruleset` shows what there is; `prlctl recover` tries again");
-        results.push(Recovered { name: None, failure: Some(failure) });
-    }
-    Ok(results)
+            .hint("`nft list ruleset` shows what there is; `prlctl recover` tries again")
+    })
 }
 
 /// Containers in the order of their `BOOTORDER`, the highest first and those without one last; those of one order together.

@@ -22,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: u64 = 4096;
 
 /// The set that tells that the table is there, and has these rules: another number where they are others.
-const RULES: &str = "rules_2";
+const RULES: &str = "rules_3";
 
 /// The table, made anew where it is not there: of an earlier version, or since somebody has flushed all there was, as a reload of Debian's own
 /// `nftables.conf` does. In one transaction with what is put into it: nothing passes in between.
 ///
 /// `sent` comes before anything else is done with a packet. `counted` is about connections that the kernel remembers for all of the host: one container
-/// that begins them without end would leave no room for others'.
+/// that begins them without end would leave no room for others'. Not about packets of one that nobody has answered yet.
 const TABLE: &str = "
 add table inet TABLE
 add set inet TABLE RULES { type ifname; }
@@ -39,12 +39,21 @@ add set inet TABLE probation { type ifname; }
 add set inet TABLE silent { type ifname; }
 add set inet TABLE private { type ipv4_addr; }
 add set inet TABLE private6 { type ipv6_addr; }
+add set inet TABLE closed { type ifname . ifname; }
 add set inet TABLE beginning { type ifname; flags dynamic,timeout; timeout 1m; }
 add chain inet TABLE sent { type filter hook prerouting priority -300; policy accept; }
 add chain inet TABLE counted { type filter hook prerouting priority -150; policy accept; }
 add chain inet TABLE forwarded { type filter hook forward priority 0; policy accept; }
 add chain inet TABLE received { type filter hook postrouting priority 0; policy accept; }
 add chain inet TABLE translated { type nat hook postrouting priority 100; policy accept; }
+flush set inet TABLE ours
+flush set inet TABLE four
+flush set inet TABLE six
+flush set inet TABLE probation
+flush set inet TABLE silent
+flush set inet TABLE private
+flush set inet TABLE private6
+flush set inet TABLE closed
 flush chain inet TABLE sent
 flush chain inet TABLE counted
 flush chain inet TABLE forwarded
@@ -54,7 +63,7 @@ add rule inet TABLE sent iifname @silent drop
 add rule inet TABLE sent iifname . ip saddr @four accept
 add rule inet TABLE sent iifname . ip6 saddr @six accept
 add rule inet TABLE sent iifname @ours drop
-add rule inet TABLE counted iifname @ours ct state new update @beginning { iifname limit rate over 1000/second burst 10000 packets } drop
+add rule inet TABLE counted iifname @ours ct state new ct status & confirmed == 0 update @beginning { iifname limit rate over 1000/second burst 10000 packets } drop
 add rule inet TABLE received oifname @silent drop
 add rule inet TABLE received oifname @probation ct state new drop
 add rule inet TABLE translated ip saddr @private oifname != @ours masquerade
@@ -85,15 +94,12 @@ pub(crate) fn forget(prefix: &Prefix, network: &Network) -> Result<(), NetworkEr
     put(prefix, &network.table, &removal(network))
 }
 
-/// Says all of it again, of every container, where there is any: what somebody has flushed.
-///
-/// # Errors
-/// [`NetworkError`].
-pub fn restore(prefix: &Prefix) -> Result<(), NetworkError> {
-    match Network::all(prefix).first() {
-        Some(network) => tell(&whole(prefix, &network.table)),
-        None => Ok(()),
+/// Says all of it again, of every container: what somebody has flushed. The caller has the lock.
+pub(crate) fn restore(prefix: &Prefix) -> Result<(), NetworkError> {
+    if Network::all(prefix).is_empty() && Forwarding::load(prefix).families().next().is_none() {
+        return Ok(());
     }
+    tell(&whole(prefix, &Network::table_of(prefix)))
 }
 
 /// The table as it is, or made anew with all containers in it.
@@ -108,10 +114,14 @@ fn put(prefix: &Prefix, table: &str, change: &str) -> Result<(), NetworkError> {
 
 fn whole(prefix: &Prefix, table: &str) -> String {
     let mut text = TABLE.replace("TABLE", table).replace("RULES", RULES);
-    for family in Forwarding::load(prefix).families() {
+    let forwarding = Forwarding::load(prefix);
+    for family in forwarding.families() {
         text.push_str(&format!(
-            "add rule inet {table} forwarded meta nfproto {family} iifname != @ours oifname != @ours drop\n"
+            "add rule inet {table} forwarded meta nfproto {family} iifname . oifname @closed drop\n"
         ));
+    }
+    for (from, to) in forwarding.closed() {
+        text.push_str(&format!("add element inet {table} closed {{ \"{from}\" . \"{to}\" }}\n"));
     }
     for network in Network::all(prefix) {
         text.push_str(&addition(&network));

@@ -20,9 +20,9 @@ use std::os::fd::BorrowedFd;
 
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-pub use filter::{has_filter, restore};
+pub use filter::has_filter;
 pub use record::{Network, Probation};
-pub use routed::{Holder, attach, change, detach, holder_of, release};
+pub use routed::{Holder, attach, change, detach, holder_of, release, restore};
 
 /// The kernel gives `lo` this index in every new namespace.
 const LOOPBACK: u32 = 1;

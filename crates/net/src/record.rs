@@ -1,5 +1,6 @@
 //! What was made of one container's network, so that whoever takes it away knows what that is, also after a crash.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ impl Network {
         // One of our own making, and one interface's.
         mac[0] = mac[0] & !1 | 2;
         Network {
-            table: format!("reroot_{hash}"),
+            table: Network::table_of(prefix),
             // IFNAMSIZ leaves 15 bytes.
             interface: format!("vz{}{}", &hash[..5], &digits[..8]),
             alias: Network::alias_of(id),
@@ -74,6 +75,11 @@ impl Network {
             probation,
             announced: Vec::new(),
         }
+    }
+
+    /// The table of a host.
+    pub(crate) fn table_of(prefix: &Prefix) -> String {
+        format!("reroot_{}", prefix.short_hash())
     }
 
     /// What its end on the host says whose it is.
@@ -114,11 +120,15 @@ impl Network {
     }
 }
 
-/// For which families this host forwards since containers need it, and did not before: for them alone, then.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+/// For which families this host forwards since containers need it, and did not before: for them alone, then. What others have made since may have
+/// forwarding of its own, and is none of our business.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Forwarding {
     four: bool,
     six: bool,
+    /// The interfaces that were there when it began: between them nothing was forwarded.
+    #[serde(default)]
+    interfaces: BTreeSet<String>,
 }
 
 impl Forwarding {
@@ -134,16 +144,34 @@ impl Forwarding {
 
     /// Writes one more down; gone with the next boot, as what it is about.
     pub(crate) fn begin(prefix: &Prefix, is_six: bool) -> io::Result<()> {
-        let before = Forwarding::load(prefix);
-        let now = Forwarding { four: before.four || !is_six, six: before.six || is_six };
+        let mut now = Forwarding::load(prefix);
+        (now.four, now.six) = (now.four || !is_six, now.six || is_six);
+        now.interfaces.extend(interfaces()?);
         let bytes = serde_json::to_vec(&now)?;
         store::atomic::replace(&Forwarding::path(prefix), &bytes, 0o600).map_err(io::Error::other)
     }
 
     /// As nft calls them.
-    pub(crate) fn families(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn families(&self) -> impl Iterator<Item = &'static str> {
         [(self.four, "ipv4"), (self.six, "ipv6")].into_iter().filter_map(|(is, family)| is.then_some(family))
     }
+
+    /// From where to where nothing is forwarded. From one to itself bridges have their own traffic.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = || self.interfaces.iter().map(String::as_str);
+        all().flat_map(move |from| all().filter(move |to| *to != from).map(move |to| (from, to)))
+    }
+}
+
+/// Those of this host that are not containers'.
+fn interfaces() -> io::Result<Vec<String>> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let names = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    // Of letters that mean nothing to nft; the kernel takes nearly all.
+    let is_plain =
+        |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte));
+    let is_others = |name: &&str| *name != "lo" && !name.starts_with("vz");
+    Ok(names.filter(is_plain).filter(is_others).map(str::to_owned).collect())
 }
 
 /// Addresses that no router outside knows.

@@ -4,13 +4,16 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use store::{Address, ContainerId, Prefix};
+use store::{Address, ContainerId, Lock, LockName, Prefix};
 
 use crate::netlink::{Link, Netlink, Way};
 use crate::record::Forwarding;
 use crate::{Network, NetworkError, filter, visit};
 
+/// So long whoever makes another container's network may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What a container calls its own end, as in OpenVZ.
 const INSIDE: &str = "venet0";
 
@@ -62,18 +65,51 @@ pub fn attach(
     prefix: &Prefix,
     id: &ContainerId,
     pidfd: BorrowedFd<'_>,
+    network: Network,
+) -> Result<Vec<String>, NetworkError> {
+    if network.addresses.is_empty() && Network::load(prefix, id).is_none() {
+        return Ok(Vec::new());
+    }
+    let lock = alone(prefix)?;
+    attach_with(&lock, prefix, id, pidfd, network)
+}
+
+fn attach_with(
+    lock: &Lock,
+    prefix: &Prefix,
+    id: &ContainerId,
+    pidfd: BorrowedFd<'_>,
     mut network: Network,
 ) -> Result<Vec<String>, NetworkError> {
     // What a dead monitor has left.
-    detach(prefix, id)?;
+    detach_with(lock, prefix, id)?;
     if network.addresses.is_empty() {
         return Ok(Vec::new());
     }
     let result = try_attach(prefix, id, pidfd, &mut network);
     if result.is_err() {
-        drop(detach(prefix, id));
+        drop(detach_with(lock, prefix, id));
     }
     result
+}
+
+/// Whoever says anything to the filter may have to say it of all containers: what is written down of each, and what the filter has been told, are changed together.
+fn alone(prefix: &Prefix) -> Result<Lock, NetworkError> {
+    Lock::exclusive(prefix, LockName::Network, PATIENCE, "what makes a container's network").map_err(
+        |error| NetworkError::System {
+            what: "make networks alone".to_owned(),
+            source: io::Error::other(error),
+        },
+    )
+}
+
+/// Says to the filter what it has to know of all containers, and of this host: somebody may have flushed it.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn restore(prefix: &Prefix) -> Result<(), NetworkError> {
+    let _lock = alone(prefix)?;
+    filter::restore(prefix)
 }
 
 fn try_attach(
@@ -184,17 +220,21 @@ pub fn change(
     pidfd: BorrowedFd<'_>,
     wanted: Network,
 ) -> Result<Vec<String>, NetworkError> {
-    let Some(before) = Network::load(prefix, id) else { return attach(prefix, id, pidfd, wanted) };
-    let result = try_change(prefix, id, pidfd, before.clone(), wanted);
+    let lock = alone(prefix)?;
+    let Some(before) = Network::load(prefix, id) else {
+        return attach_with(&lock, prefix, id, pidfd, wanted);
+    };
+    let result = try_change(&lock, prefix, id, pidfd, before.clone(), wanted);
     if result.is_err() {
         // What was made by then is written down as its own, and goes as one that it has no more.
         let half = Network::load(prefix, id).unwrap_or_else(|| before.clone());
-        drop(try_change(prefix, id, pidfd, half, before));
+        drop(try_change(&lock, prefix, id, pidfd, half, before));
     }
     result
 }
 
 fn try_change(
+    lock: &Lock,
     prefix: &Prefix,
     id: &ContainerId,
     pidfd: BorrowedFd<'_>,
@@ -202,7 +242,7 @@ fn try_change(
     wanted: Network,
 ) -> Result<Vec<String>, NetworkError> {
     if wanted.addresses.is_empty() {
-        return detach(prefix, id).map(|()| Vec::new());
+        return detach_with(lock, prefix, id).map(|()| Vec::new());
     }
     let is_in = |list: &[Address], address: &Address| list.iter().any(|one| one.ip == address.ip);
     let new: Vec<Address> =
@@ -212,7 +252,7 @@ fn try_change(
     let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
     let found = kernel.link(&network.interface).map_err(NetworkError::system("find the interface"))?;
     // Its root has removed its end, and with it ours.
-    let Some(link) = found else { return attach(prefix, id, pidfd, wanted) };
+    let Some(link) = found else { return attach_with(lock, prefix, id, pidfd, wanted) };
     let inside = inside(&link)?;
     let announced = announced(&mut kernel, &new, &network.alias)?;
     network.announced.extend(announced);
@@ -265,6 +305,13 @@ fn remove(kernel: &mut Netlink, index: u32, network: &Network) -> Result<(), Net
 /// # Errors
 /// [`NetworkError`].
 pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
+    if Network::load(prefix, id).is_none() {
+        return Ok(());
+    }
+    detach_with(&alone(prefix)?, prefix, id)
+}
+
+fn detach_with(_lock: &Lock, prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
     let Some(network) = Network::load(prefix, id) else { return Ok(()) };
     let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
     let found = kernel.link(&network.interface).map_err(NetworkError::system("find the interface"))?;
@@ -287,13 +334,15 @@ pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
 /// # Errors
 /// [`NetworkError`].
 pub fn release(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
-    let Some(mut network) = Network::load(prefix, id) else { return Ok(()) };
-    if network.probation.is_some() {
-        filter::release(prefix, &network)?;
-        network.probation = None;
-        network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    if Network::load(prefix, id).is_none_or(|network| network.probation.is_none()) {
+        return Ok(());
     }
-    Ok(())
+    let _lock = alone(prefix)?;
+    let Some(mut network) = Network::load(prefix, id) else { return Ok(()) };
+    filter::release(prefix, &network)?;
+    // After it: a death in between has it said once more.
+    network.probation = None;
+    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))
 }
 
 /// On which interface the host has to answer for which address: where it lies in a network that the host is in. Refuses what is somebody else's.

@@ -338,9 +338,23 @@ fn root_a_host_that_forwards_for_containers_forwards_for_nobody_else() {
     );
     assert!(wire.reaches(FOUR) && calls(&host, "web01", "", "192.0.2.9"));
     assert!(!routed());
-    // The control, and what whoever routes for others has said himself stays so.
+    // The control; also where no container is left that has addresses.
     inside("nft flush ruleset");
     assert!(routed());
+    host.ok(["stop", "web01"]);
+    inside("nft flush ruleset");
+    host.ok(["restore-filter"]);
+    assert!(!routed());
+    // What somebody makes later is his.
+    inside(
+        "ip link add eth3 type veth peer name eth4; echo 1 >/proc/sys/net/ipv6/conf/eth3/disable_ipv6; ip link set eth3 up; ip link set eth4 up; \
+            ip addr del 198.51.100.1/24 dev eth1; ip addr add 198.51.100.1/24 dev eth3; ip neigh replace 198.51.100.7 lladdr 02:00:00:00:00:07 dev eth3",
+    );
+    let sent =
+        || inside("awk '/eth3:/ { print $11 }' /proc/net/dev").trim().parse::<u64>().expect("a number");
+    let before = sent();
+    wire.run(&wire.outside(), ["busybox", "ping", "-c", "3", "-A", "-W", "1", "198.51.100.7"]);
+    assert!(sent() > before);
 }
 
 /// The kernel remembers connections for all of the host in one table.
@@ -355,6 +369,22 @@ fn root_connections_that_are_begun_without_end_leave_room_for_others() {
     let began = std::time::Instant::now();
     let flood = "for port in $(seq 1 25000); do echo >/dev/udp/192.0.2.9/$port; done 2>/dev/null; :";
     wire.ok(&inside, ["bash", "-c", flood]);
+    // One that nobody answers is one, however much is sent.
+    let arrived = || -> u64 {
+        let line = wire.ok(&wire.outside(), ["sh", "-c", "awk '/eth0:/ { print $3 }' /proc/net/dev"]);
+        line.trim().parse().expect("a number")
+    };
+    let before = arrived();
+    wire.ok(
+        &inside,
+        [
+            "bash",
+            "-c",
+            "exec 3>/dev/udp/192.0.2.9/9; for i in $(seq 25000); do echo $i >&3; done 2>/dev/null; :",
+        ],
+    );
+    let count = arrived() - before;
+    assert!(count >= 24_000, "{count} of 25000 packets");
     let most = 10_000 + 1000 * (began.elapsed().as_secs() + 1) + 100;
     let count = wire.ok(&wire.host(), ["cat", "/proc/sys/net/netfilter/nf_conntrack_count"]);
     let count: u64 = count.trim().parse().expect("a number");

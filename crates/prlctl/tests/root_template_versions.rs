@@ -426,9 +426,17 @@ fn root_a_start_without_an_init_leads_to_the_template() {
 
 /// Another process that has the lock of `mine`; until its input ends.
 fn holder(host: &RealHost) -> std::process::Child {
+    holder_of(host, "mine")
+}
+
+fn holder_of(host: &RealHost, name: &str) -> std::process::Child {
     host.ok(["list"]);
     let mut command = std::process::Command::new("flock");
-    command.arg(host.path("run/vz/lock/template-mine.lock")).args(["sh", "-c", "echo held; cat >/dev/null"]);
+    command.arg(host.path(&format!("run/vz/lock/template-{name}.lock"))).args([
+        "sh",
+        "-c",
+        "echo held; cat >/dev/null",
+    ]);
     let mut child = command
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
@@ -447,7 +455,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// It waits for the lock of `mine`.
+    /// It waits for the lock of a template.
     fn begin(host: &RealHost, name: &str, words: &[&str]) -> Waiting {
         let said = host.path(name);
         let file = std::fs::File::create(&said).expect("make a file");
@@ -455,7 +463,7 @@ impl Waiting {
         let child = command.args(words).stdout(std::process::Stdio::null()).stderr(file).spawn();
         let waiting = Waiting { child: child.expect("run vzpkg"), said };
         host.wait_until("it waits", || waiting.said().contains("Waiting for `"));
-        assert!(waiting.said().contains("is at work on template `mine`"), "{}", waiting.said());
+        assert!(waiting.said().contains("is at work on template `"), "{}", waiting.said());
         waiting
     }
 
@@ -474,8 +482,8 @@ fn root_two_who_make_a_template_at_once_make_one() {
     let Some(host) = new_host() else { return };
     let from = write_root(&host, "one");
     let create = ["create", "cache", "mine", "--from", &from];
-    let both = |one: &[&str], other: &[&str]| {
-        let mut holder = holder(&host);
+    let both = |name: &str, one: &[&str], other: &[&str]| {
+        let mut holder = holder_of(&host, name);
         let begun = [Waiting::begin(&host, "one.err", one), Waiting::begin(&host, "other.err", other)];
         drop(holder.stdin.take());
         holder.wait().expect("wait for flock");
@@ -483,13 +491,15 @@ fn root_two_who_make_a_template_at_once_make_one() {
         assert!(ended.iter().all(|(code, _)| *code == Some(0)), "{ended:?}");
         ended.iter().filter(|(_, said)| said.contains("another command has made it meanwhile")).count()
     };
-    assert_eq!(both(&create, &create), 1);
-    write_root(&host, "two");
-    assert_eq!(both(&["update", "cache", "mine"], &create), 1);
-    // Of the same, and to be run as another.
-    write_root(&host, "three");
-    assert_eq!(both(&create, &[&create[..], &["--stop-signal", "SIGINT"]].concat()), 0);
-    assert_eq!(vzpkg_json(&host, &["list", "-j"]).as_array().map(Vec::len), Some(4));
+    let versions = || vzpkg_json(&host, &["list", "-j"]).as_array().map(Vec::len);
+    let recipe = ["create", "cache", "busybox"];
+    assert_eq!(both("busybox", &recipe, &recipe), 1);
+    assert_eq!(versions(), Some(1));
+    // An update is asked for what there is now.
+    assert_eq!(both("busybox", &["update", "cache", "busybox"], &["update", "cache", "busybox"]), 0);
+    // What others have made may have been changed since the first one read it: it is read again, and is the same version.
+    assert_eq!(both("mine", &create, &create), 0);
+    assert_eq!(versions(), Some(2));
 }
 
 #[test]
@@ -498,6 +508,9 @@ fn root_a_signal_ends_the_wait_for_who_makes_a_template() {
     version(&host, "one");
     let from = host.path("roots/mine").display().to_string();
     let mut holder = holder(&host);
+    // As long as somebody said, where somebody did.
+    vzpkg(&host, &["remove", "cache", "mine", "--lock-wait", "1"])
+        .failed(9, &["template `mine` is locked by another command"]);
     for (words, state) in [
         (&["create", "cache", "mine", "--from", &from][..], "nothing of it had begun"),
         (&["update", "cache", "mine"], "nothing of it had begun"),

@@ -325,6 +325,55 @@ fn root_a_cache_of_openvz_is_a_template() {
     host.ok(["create", "web01", "--ostemplate", "centos-7-x86_64"]);
 }
 
+/// A host that comes from OpenVZ has its caches and its templates in the same directory.
+#[test]
+fn root_what_is_no_template_is_not_removed_as_one() {
+    let Some(host) = new_host() else { return };
+    host.ok(["list"]);
+    let file = host.path("vz/template/cache/centos-7-x86_64.tar.gz");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    host.write("vz/template/cache/centos-7-x86_64.tar.gz", "the only one", 0o600);
+    vzpkg(&host, &["remove", "cache", "cache"]).failed(91, &["unknown template `cache`"]);
+    let ran = host.run(["create", "web01", "--ostemplate", "cache"]);
+    assert!(ran.code == 91 && !ran.stderr.contains("there are: cache"), "{ran}");
+    // Also where somebody has made a template of that name beside it.
+    std::fs::create_dir_all(host.path("root/sbin")).unwrap();
+    host.write("root/sbin/init", "#!/bin/sh\n", 0o755);
+    let from = host.path("root").display().to_string();
+    assert_eq!(vzpkg(&host, &["create", "cache", "cache", "--from", &from]).code, 0);
+    vzpkg(&host, &["remove", "cache", "cache"]).failed(
+        21,
+        &[
+            "`centos-7-x86_64.tar.gz` in ",
+            " is no version of a template",
+            "nothing was changed",
+            "move that elsewhere",
+        ],
+    );
+    let version = std::fs::read_link(host.path("vz/template/cache/latest")).unwrap();
+    vzpkg(&host, &["remove", "cache", &format!("cache@{}", version.display())])
+        .failed(21, &["centos-7-x86_64.tar.gz"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the only one");
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(vzpkg(&host, &["remove", "cache", "cache"]).code, 0);
+}
+
+/// Nothing of it is in anybody's way, and what is repaired below is seen.
+#[test]
+fn root_a_start_that_has_failed_leaves_nothing_mounted() {
+    let Some(host) = new_host() else { return };
+    assert_eq!(vzpkg(&host, &["create", "cache", "busybox"]).code, 0);
+    host.started("web01");
+    host.exec("web01", "rm /sbin/init");
+    host.ok(["stop", "web01", "--kill"]);
+    assert_ne!(host.run(["start", "web01"]).code, 0);
+    let id = host.area("web01").file_name().unwrap().to_string_lossy().into_owned();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let left: Vec<&str> =
+        mounts.lines().filter(|line| line.contains(&format!("{id}/generations/"))).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// As a cache of OpenVZ, and as an image of Incus.
 #[test]
 fn root_containers_run_on_what_others_have_packed() {

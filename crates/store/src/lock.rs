@@ -31,6 +31,8 @@ pub enum LockName {
     Host,
     Template(TemplateName),
     Container(ContainerId),
+    /// What is made of containers' networks, and said to the packet filter; taken after every other, for milliseconds.
+    Network,
     /// Emptying the trash; taken without waiting, after every other.
     Trash,
 }
@@ -41,6 +43,7 @@ impl LockName {
             Self::Host => "host.lock".to_owned(),
             Self::Template(name) => format!("template-{name}.lock"),
             Self::Container(id) => format!("{id}.lock"),
+            Self::Network => "network.lock".to_owned(),
             Self::Trash => "trash.lock".to_owned(),
         }
     }
@@ -52,6 +55,7 @@ impl std::fmt::Display for LockName {
             Self::Host => f.write_str("the host's registry"),
             Self::Template(name) => write!(f, "template `{name}`"),
             Self::Container(id) => write!(f, "`{id}`"),
+            Self::Network => f.write_str("the network"),
             Self::Trash => f.write_str("the trash"),
         }
     }
@@ -120,7 +124,7 @@ impl Lock {
             LockName::Container(_) => linux::mutated!("container-unlocked"),
             LockName::Host => linux::mutated!("host-unlocked"),
             LockName::Template(_) => linux::mutated!("template-unlocked"),
-            LockName::Trash => false,
+            LockName::Network | LockName::Trash => false,
         };
         let own = if is_fiction { format!(".{}", std::process::id()) } else { String::new() };
         let path = prefix.lock_dir().join(name.file_name() + &own);

@@ -65,6 +65,8 @@ pub enum TemplateError {
     NewerFormat { path: PathBuf, found: u64, known: u32 },
     #[error("template `{name}` is in use by {}", show_users(.users))]
     InUse { name: TemplateName, users: Vec<User> },
+    #[error("`{other}` in {} is no version of a template, and would go with them", .path.display())]
+    NotOnlyVersions { path: PathBuf, other: String },
     #[error("nobody can tell which templates `{container}` uses")]
     UnknownUses { container: String, source: AreaError },
     #[error("nobody can tell which template is the default one")]
@@ -192,7 +194,13 @@ pub fn names(prefix: &Prefix) -> Result<Vec<TemplateName>, TemplateError> {
         // Only as we write it: the leading dot of OpenVZ would make `.x` and `x` one.
         text.parse().ok().filter(|name: &TemplateName| name.as_str() == text)
     };
-    Ok(atomic::names_in(top.as_fd())?.iter().filter_map(read).collect())
+    let all = atomic::names_in(top.as_fd())?;
+    Ok(all.iter().filter_map(read).filter(|name| is_template(prefix, name)).collect())
+}
+
+/// It has a version, whole or not: other directories are others', as those that OpenVZ keeps its own in.
+fn is_template(prefix: &Prefix, name: &TemplateName) -> bool {
+    digests(prefix, name).is_ok_and(|digests| !digests.is_empty())
 }
 
 /// Every version of every template, or what is wrong with it.
@@ -426,9 +434,9 @@ impl Staging {
         self.point_latest(named.as_fd(), &record)
     }
 
-    /// The same where a version of that name is there and is damaged: this one takes its place, and what was there is thrown away. Nobody may have
-    /// it mounted, nor begin to: that is the caller's to see to.
-    pub fn publish_in_place(mut self, record: TemplateRecord) -> Result<Template, TemplateError> {
+    /// The same where a version of that name is there and is damaged: this one takes its place, and what was there is what is thrown away with the
+    /// staging that is returned. Nobody may have it mounted, nor begin to: that is the caller's to see to.
+    pub fn publish_in_place(mut self, record: TemplateRecord) -> Result<(Template, Staging), TemplateError> {
         let (top, named) = self.make_durable(&record)?;
         // A death before this line leaves what is damaged under the name, and this one as a staging; after it this one, and what was damaged as a
         // staging that nobody holds. A power cut before it is synced leaves either of the two, and each of the trees whole as it was: none is removed
@@ -439,7 +447,7 @@ impl Staging {
             return Err(error.into());
         }
         // From here on what was damaged is what goes with this staging.
-        self.point_latest(named.as_fd(), &record)
+        self.point_latest(named.as_fd(), &record).map(|template| (template, self))
     }
 
     /// All but its name: the directory of the staging, and that of the template.

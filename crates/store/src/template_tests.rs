@@ -122,7 +122,9 @@ fn a_whole_tree_takes_the_place_of_a_damaged_one() {
         damage();
         let staging = staging(&prefix, &name()).unwrap();
         put(&staging.rootfs().join("file"), FIRST.as_bytes());
-        let made = staging.publish_in_place(record(FIRST)).unwrap();
+        let (made, damaged) = staging.publish_in_place(record(FIRST)).unwrap();
+        assert_eq!(top(&prefix).len(), 2, "what was damaged goes when nobody waits for it");
+        drop(damaged);
         assert!(made.is_latest && made.path == first.path);
         assert_eq!(std::fs::read(first.rootfs().join("file")).unwrap(), FIRST.as_bytes());
         assert_eq!(top(&prefix), ["debian-12-x86_64"], "what was damaged is gone");

@@ -42,6 +42,29 @@ pub fn run_on(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Res
     Ok(Flattened { number: plan.to, notes: plan.report, unfinished })
 }
 
+/// Refuses a root whose template is not what it was when it was made: what is missing in it would be missing for good, and there would be nothing to go back to.
+///
+/// # Errors
+/// [`Code::Damaged`].
+pub fn refuse_damaged(container: &Container<'_>) -> Result<()> {
+    let area = &container.area;
+    let live = area.live().map_err(|error| damaged(error, &container.name))?;
+    let record = area.generation(live).map_err(|error| damaged(error, &container.name))?;
+    // What has none, or one that is gone, is told by what looks for it.
+    let Base::Template { name, digest } = &record.base else { return Ok(()) };
+    let Ok(template) = store::template::exact(&container.host.prefix, name, digest) else { return Ok(()) };
+    container.host.step("verify", &format!("Verifying template {name}..."));
+    if super::template_store::is_whole(container.host, &template) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Damaged, format!("cannot flatten the root of `{}`", container.name))
+        .because(format!("its template `{name}` is damaged, and what it lacks the root would lack for good"))
+        .unchanged()
+        .hint(format!(
+            "`vzpkg verify {name}` names what is damaged; `vzpkg update cache {name}` makes it whole where it is made of the same; `--allow-damaged` takes what is left"
+        )))
+}
+
 fn plan(container: &Container<'_>, timeout: u64, stop_timeout: u64) -> Result<Change> {
     let area = &container.area;
     let from = area.live().map_err(|error| damaged(error, &container.name))?;

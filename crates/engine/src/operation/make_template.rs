@@ -63,11 +63,13 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     Ok(make(host, name, origin, what)?.template)
 }
 
-/// What another command has made while this one waited for it to end, where that is what this one would make: two at once are one.
+/// What another command has made by the recipe while this one waited for it to end: two at once are one. What is made of a file, a directory or a
+/// container is made again, since the other one may have read it before it was changed; that comes to the same version where it was not.
 fn made_meanwhile(host: &Host, name: &TemplateName, origin: &Origin, began: Timestamp) -> Option<Template> {
     let latest = template::latest(&host.prefix, name).ok()?;
-    let wanted = source::recorded(host, origin)?;
-    if latest.record.created < began || latest.record.origin.as_ref() != Some(&wanted) {
+    let is_by_recipe = origin.from.is_none() && origin.built_root.is_none();
+    if !is_by_recipe || latest.record.created < began || latest.record.origin != Some(TemplateOrigin::Recipe)
+    {
         return None;
     }
     host.note("another command has made it meanwhile, of the same: it is not made twice");
@@ -92,9 +94,8 @@ pub struct Updated {
 pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updated> {
     let what = format!("cannot update template `{name}`");
     host.not_begun(&what);
-    let began = Timestamp::now();
-    let before_all = template::latest(&host.prefix, name).ok();
-    let (_lock, has_waited) = host.lock_template(name, &what, NOT_BEGUN)?;
+    // Never what another one has made: an update is asked for what there is now.
+    let (_lock, _) = host.lock_template(name, &what, NOT_BEGUN)?;
     let before =
         template::latest(&host.prefix, name).map_err(|error| Failure::from(error).within(what.clone()))?;
     let recorded = match (&origin.from, before.record.origin.clone()) {
@@ -112,10 +113,6 @@ pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updat
                 .hint(format!("`vzpkg update cache {name} --from SOURCE`, or `vzpkg create cache {name}` by its recipe")));
         }
     };
-    if has_waited && let Some(template) = made_meanwhile(host, name, &recorded, began) {
-        let before = before_all.unwrap_or(before).record.digest;
-        return Ok(Updated { template, before, is_repaired: false });
-    }
     let Made { template, is_repaired } = make(host, name, &recorded, what)?;
     Ok(Updated { template, before: before.record.digest, is_repaired })
 }
@@ -225,9 +222,17 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         Standing::Free | Standing::Whole => staging.publish(record).map(|template| (template, false)),
         Standing::Damaged => {
             let own = golden.as_ref().map(|container| container.id());
-            let _locks = nobody_on(host, &record, own, &what)?;
+            // Before the locks that others wait for: what is left to be synced is little then.
+            staging.sync_ahead();
+            let locks = nobody_on(host, &record, own, &what)?;
             unless_interrupted()?;
-            staging.publish_in_place(record).map(|template| (template, true))
+            let published = staging.publish_in_place(record);
+            drop(locks);
+            // And after them all that was damaged is removed.
+            published.map(|(template, damaged)| {
+                drop(damaged);
+                (template, true)
+            })
         }
     };
     let (template, is_repaired) = published.map_err(|error| within(error.into()))?;

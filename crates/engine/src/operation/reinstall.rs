@@ -242,7 +242,7 @@ fn check_template(template: &Template) -> Result<()> {
         Failure::new(Code::BadValue, format!("template `{}` cannot be used", template.record.name))
             .because(because)
             .unchanged()
-            .hint(format!("make it again with `vzpkg create cache {}`", template.record.name))
+            .hint(format!("make it again with `vzpkg update cache {}`", template.record.name))
     };
     let root = TreeRoot::open(&template.rootfs())?;
     if !root.has_executable(Path::new(&template.record.init))? {

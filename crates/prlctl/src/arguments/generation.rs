@@ -66,6 +66,9 @@ pub struct GenerationSwitch {
 pub struct GenerationFlatten {
     /// The container
     pub container: String,
+    /// Also of a template that is damaged, with what is left of it
+    #[arg(long)]
+    pub allow_damaged: bool,
     /// Seconds for the boot
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,

@@ -188,6 +188,9 @@ pub enum PrlctlCommand {
     /// Empty the trash
     #[command(hide = true)]
     EmptyTrash,
+    /// Say to the packet filter again what somebody has flushed
+    #[command(hide = true)]
+    RestoreFilter,
     /// Draw what is told on stdin
     #[command(hide = true)]
     DrawProgress,

@@ -189,6 +189,9 @@ pub fn flatten(arguments: &GenerationFlatten) -> Result<u8> {
     let words = tree::escaped(arguments.container.as_bytes());
     host.not_begun(&format!("cannot flatten the root of `{words}`"));
     let container = host.open(&arguments.container)?;
+    if !arguments.allow_damaged {
+        flatten::refuse_damaged(&container)?;
+    }
     let flattened = flatten::run_on(&container, arguments.timeout, stop_timeout(&host, None))?;
     for note in &flattened.notes {
         host.warning(note);

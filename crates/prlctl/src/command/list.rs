@@ -65,11 +65,11 @@ pub fn damage_of_template(host: &Host, id: &ContainerId) -> Option<String> {
     let name = area.display_name();
     let what_to_do = if problem.contains("damaged") {
         format!(
-            "`prlctl generation-flatten {name}` makes the root independent of what is left of it, `prlctl reinstall {name}` gives it a new one"
+            "`vzpkg update cache TEMPLATE` may make that whole; `prlctl reinstall {name}` gives it a new root, and `prlctl generation-flatten {name} --allow-damaged` makes the one that it has independent of what is left"
         )
     } else {
         format!(
-            "it cannot be started; `prlctl reinstall {name}` gives it a new root, and keeps all that it has made itself at /old"
+            "it cannot be started; `prlctl reinstall {name}`, with `--ostemplate OTHER` where there is none of that name any more, gives it a new root, and keeps all that it has made itself at /old"
         )
     };
     Some(format!("the root of `{name}` is not whole: {problem}; {what_to_do}"))

@@ -111,6 +111,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Info(arguments) => info::run(&arguments),
         PrlctlCommand::Generate(arguments) => generate::run(&arguments),
         PrlctlCommand::EmptyTrash => delete::empty_trash(),
+        PrlctlCommand::RestoreFilter => recover::restore_filter(),
         PrlctlCommand::DrawProgress => Ok(drawing::draw()),
         PrlctlCommand::UndoCompression { kind, length } => Ok(template::undo_compression(&kind, length)),
     }

@@ -101,6 +101,12 @@ fn start(host: &engine::Host) -> Result<Outcome> {
     })
 }
 
+/// `prlctl restore-filter`: what of a recovery is about the packet filter, for whoever has just loaded it, and mounts nothing.
+pub fn restore_filter() -> Result<u8> {
+    engine::recover::restore_filter(&super::host(0, false)?)?;
+    Ok(0)
+}
+
 fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
     // In the order of all: container, template, host.

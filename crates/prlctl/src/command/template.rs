@@ -306,7 +306,7 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
     Err(Failure::new(Code::Damaged, "not all templates are what they were when they were made")
         .because(bad.join("; "))
         .unchanged()
-        .hint("look at the disk (`dmesg`); then make another template, `prlctl reinstall NAME --ostemplate` it, and remove this one"))
+        .hint("look at the disk (`dmesg`); `vzpkg update cache NAME`, or `vzpkg create cache NAME --from SOURCE`, of the same makes it whole"))
 }
 
 /// Removes versions that nobody uses.

@@ -70,9 +70,9 @@ impl Console {
         self.terminal.as_ref().filter(|_| self.room_now() > 0)
     }
 
-    /// When to look again, where [`Console::terminal`] has none for now.
+    /// When to look again, where [`Console::terminal`] had none for now.
     pub fn listens_again_at(&self) -> Option<Instant> {
-        (self.terminal.is_some() && self.room_now() == 0).then(|| Instant::now() + PAUSE)
+        self.terminal.is_some().then(|| Instant::now() + PAUSE)
     }
 
     fn room_now(&self) -> u64 {

@@ -287,7 +287,10 @@ impl Monitor {
     fn wait(&self, running: &Running) -> io::Result<Ready> {
         let mut polled =
             vec![PollFd::new(&running.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
-        let console = self.console.terminal().map(|terminal| {
+        let heard = self.console.terminal();
+        // Looked at once: between two looks the time may come.
+        let console_at = if heard.is_none() { self.console.listens_again_at() } else { None };
+        let console = heard.map(|terminal| {
             polled.push(PollFd::new(terminal, PollFlags::IN));
             polled.len() - 1
         });
@@ -297,7 +300,6 @@ impl Monitor {
         });
         let first = polled.len();
         polled.extend(self.connections.iter().map(|connection| PollFd::new(connection, PollFlags::IN)));
-        let console_at = self.console.listens_again_at();
         let timeout = self.kill_at.into_iter().chain(self.signal_at).chain(console_at).min().map(|at| {
             let rest = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }

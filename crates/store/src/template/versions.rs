@@ -3,7 +3,10 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::{LATEST, Template, TemplateError, digests, exact, latest, latest_digest, name_dir, names};
+use super::{
+    LATEST, Template, TemplateError, digests, exact, is_digest, is_template, latest, latest_digest, name_dir,
+    names,
+};
 use crate::area::{Area, AreaError};
 use crate::atomic;
 use crate::conf::{Conf, ConfError, Damage};
@@ -210,15 +213,33 @@ fn records_in(area: &Area) -> (Vec<(GenerationNumber, GenerationRecord)>, Option
 
 /// Moves a template, with all of its versions, to the trash; refused while somebody uses any.
 pub fn remove(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError> {
-    if !name_dir(prefix, name).is_dir() {
+    if !is_template(prefix, name) {
         return Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? });
     }
+    refuse_what_is_no_version(prefix, name)?;
     let users = users_of(prefix, name)?;
     if !users.is_empty() {
         return Err(TemplateError::InUse { name: name.clone(), users });
     }
     // One rename: a death leaves all of it or nothing.
     discard_at(prefix, &prefix.template_dir(), name.as_str())
+}
+
+/// Nothing goes with a template that is not its own: tarballs of OpenVZ lie in `/vz/template/cache`.
+fn refuse_what_is_no_version(prefix: &Prefix, name: &TemplateName) -> Result<(), TemplateError> {
+    let path = name_dir(prefix, name);
+    let handle = atomic::open_directory(&path)?;
+    let found = atomic::names_in(handle.as_fd())?;
+    let is_own = |own: &std::ffi::OsString| {
+        own.to_str().is_some_and(|own| own == LATEST || is_digest(own) || own.starts_with('.'))
+    };
+    match found.iter().find(|own| !is_own(own)) {
+        None => Ok(()),
+        Some(other) => Err(TemplateError::NotOnlyVersions {
+            path,
+            other: other.to_string_lossy().escape_debug().to_string(),
+        }),
+    }
 }
 
 /// What is left when a version has been removed.
@@ -241,6 +262,7 @@ pub fn remove_version(prefix: &Prefix, choice: &TemplateChoice) -> Result<Remove
     }
     let others: Vec<String> = digests(prefix, name)?.into_iter().filter(|other| *other != digest).collect();
     if others.is_empty() {
+        refuse_what_is_no_version(prefix, name)?;
         // One rename, as of all of it: no name is left that leads to nothing.
         discard_at(prefix, &prefix.template_dir(), name.as_str())?;
         return Ok(Removed { digest, latest: None });

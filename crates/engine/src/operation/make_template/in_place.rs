@@ -39,6 +39,7 @@ pub(super) fn standing(host: &Host, record: &TemplateRecord) -> Result<Standing>
             | TemplateError::NoVersion { .. }
             | TemplateError::AmbiguousVersion { .. }
             | TemplateError::InUse { .. }
+            | TemplateError::NotOnlyVersions { .. }
             | TemplateError::UnknownUses { .. }
             | TemplateError::Default(_)
             | TemplateError::Area(_)

@@ -193,18 +193,6 @@ fn origin_of(path: &Path, wanted: &Wanted) -> Option<TemplateOrigin> {
     })
 }
 
-/// What would be written down of a template of this origin; `None`: nothing, or it is of something that is there only once.
-pub(super) fn recorded(host: &Host, origin: &Origin) -> Option<TemplateOrigin> {
-    if origin.built_root.is_some() {
-        return None;
-    }
-    let Some(from) = &origin.from else { return Some(TemplateOrigin::Recipe) };
-    match from.to_str().and_then(|from| from.strip_prefix("container:")) {
-        Some(words) => origin_of(&golden_path(&host.find(words).ok()?), &origin.wanted),
-        None => origin_of(from, &origin.wanted),
-    }
-}
-
 /// By what it is called another one may be called the next time.
 fn golden_path(id: &ContainerId) -> PathBuf {
     PathBuf::from(format!("container:{id}"))
