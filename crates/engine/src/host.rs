@@ -19,7 +19,7 @@ use crate::runtime::Runtime;
 
 /// How long a recovery is waited for that has a container's lock.
 const RECOVERY: Duration = Duration::from_secs(10);
-/// How long a template is waited for that another command is making, at the least.
+/// How long a template is waited for that another command is making, where nobody has said it.
 const MAKING: Duration = Duration::from_secs(600);
 /// So often a lock is tried where a signal ends the wait and not the process.
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);

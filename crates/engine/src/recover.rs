@@ -124,8 +124,9 @@ pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
     let swept = crate::operation::create::sweep(host);
     let mut results: Vec<Recovered> =
         swept.into_iter().map(|failure| Recovered { name: None, failure: Some(failure) }).collect();
-    // First: all that follows may take its time, and until then containers that run may be anybody.
-    results.extend(filter_restored(host));
+    // First: all that follows may take its time, and until then containers that run may be anybody. What has ended goes from it with its container.
+    results
+        .extend(restore_filter(host).err().map(|failure| Recovered { name: None, failure: Some(failure) }));
     for id in store::registry::list(&host.prefix)? {
         let name = name_of(host, &id);
         let failure = host.open_unrecovered(&id, &name).and_then(|container| {
@@ -136,13 +137,7 @@ pub fn recover_all(host: &Host) -> Result<Vec<Recovered>> {
         });
         results.push(Recovered { name: Some(name), failure: failure.err() });
     }
-    // Those that have ended are in it no more.
-    results.extend(filter_restored(host));
     Ok(results)
-}
-
-fn filter_restored(host: &Host) -> Option<Recovered> {
-    restore_filter(host).err().map(|failure| Recovered { name: None, failure: Some(failure) })
 }
 
 /// Has the packet filter what it has to know of all containers.
