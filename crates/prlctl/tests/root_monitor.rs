@@ -84,7 +84,7 @@ fn root_poweroff_inside_stops_it() {
 #[test]
 fn root_a_container_that_reboots_for_ever_is_left_stopped() {
     let Some(host) = new_host() else { return };
-    host.exec("web01", "printf '#!/bin/sh\\nreboot\\n' > /etc/init.d/rcS; chmod 755 /etc/init.d/rcS");
+    host.exec("web01", "printf '#!/bin/sh\\nreboot -n -f\\n' > /etc/init.d/rcS; chmod 755 /etc/init.d/rcS");
     host.run(["exec", "web01", "reboot"]);
     host.wait_until("it is left stopped", || console(&host).contains("it is left stopped"));
     host.wait_until("it is stopped", || is_state(&host, "stopped"));

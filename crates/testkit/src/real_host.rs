@@ -277,9 +277,9 @@ impl RealHost {
         Some(Ran::of(command.output().expect("run vzpkg")))
     }
 
-    /// Waits until `condition` holds, at most 30 s: for what another process does and nobody tells of.
+    /// Waits until `condition` holds, at most two minutes, since a whole suite may be running beside it: for what another process does and nobody tells of.
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let deadline = Instant::now() + crate::patience(30);
+        let deadline = Instant::now() + crate::patience(120);
         while !condition() {
             assert!(Instant::now() < deadline, "it never came that {what}");
             std::thread::park_timeout(Duration::from_millis(10));
