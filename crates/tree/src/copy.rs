@@ -158,7 +158,8 @@ impl<'a> Copier<'a> {
             return Ok(());
         };
         let Some(from) = from.shown() else { return Ok(()) };
-        transfer::give_directory(to.as_fd(), from, &facts, self.transfer.ids)
+        self.transfer
+            .give_directory(to.as_fd(), from, &facts)
             .and_then(|()| transfer::give_times(to.as_fd(), &facts))
             .map_err(|error| TreeError::io("copy", top, error))
     }
@@ -291,7 +292,7 @@ impl<'a> Copier<'a> {
             Found::Missing => make_target(target, name).map_err(failed)?,
         };
         if let Some(source) = source {
-            transfer::give_directory(made.upper(), source, facts, self.transfer.ids).map_err(failed)?;
+            self.transfer.give_directory(made.upper(), source, facts).map_err(failed)?;
         }
         self.count(path, facts, 0)?;
         Ok(Some(made))
@@ -457,8 +458,7 @@ impl<'a> Copier<'a> {
                     let name = node::component(name).map_err(failed)?;
                     let made = make_target(&target, &name).map_err(failed)?;
                     if let Some(model) = model.shown() {
-                        transfer::give_directory(made.upper(), model, &facts, self.transfer.ids)
-                            .map_err(failed)?;
+                        self.transfer.give_directory(made.upper(), model, &facts).map_err(failed)?;
                     }
                     way = here;
                 }

@@ -49,6 +49,11 @@ impl Descent {
         Descent::start_with(top, |directory| node::directories(directory))
     }
 
+    /// Into a tree that is still to be made: there is nothing to visit.
+    pub(crate) fn start_empty(top: BorrowedFd<'_>) -> Result<Descent, TreeError> {
+        Descent::start_with(top, |_| Ok(Vec::new()))
+    }
+
     fn start_with(top: BorrowedFd<'_>, list: List) -> Result<Descent, TreeError> {
         let mut descent = Descent { list, frames: Vec::new(), path: Vec::new() };
         let handle = fs::openat(top, c".", HOLD | OFlags::DIRECTORY, Mode::empty())

@@ -23,12 +23,19 @@ pub(crate) const OVERLAY: &[u8] = b"trusted.overlay.";
 pub(crate) struct Transfer {
     /// What owners are where it is written.
     pub ids: IdShift,
+    /// overlayfs' own marks are copied, too: of a layer as it is, not of what it shows.
+    keeps_marks: bool,
     cannot_clone: bool,
     cannot_copy_range: bool,
     buffer: Vec<u8>,
 }
 
 impl Transfer {
+    /// For a layer as it lies on the disk.
+    pub(crate) fn of_a_layer() -> Transfer {
+        Transfer { keeps_marks: true, ..Transfer::default() }
+    }
+
     /// Makes `name` in `parent`, where nothing is, like the held node: anything but a directory or a device. `goes_on` is asked now and then.
     pub(crate) fn node(
         &mut self,
@@ -38,9 +45,9 @@ impl Transfer {
         facts: &Facts,
         goes_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), Errno> {
-        let facts = &self.ids.facts(facts)?;
-        let attributes = self.ids.attributes(own_attributes(handle)?)?;
         if facts.is_regular() {
+            let facts = &self.ids.facts(facts)?;
+            let attributes = self.attributes(handle)?;
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let made = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
             if facts.size > 0 {
@@ -55,6 +62,41 @@ impl Transfer {
         } else {
             fs::mknodat(parent, name, facts.file_type, Mode::from_raw_mode(facts.mode), 0)?;
         }
+        self.complete(parent, name, handle, facts)
+    }
+
+    /// The attributes of a held node that are copied.
+    fn attributes(&self, handle: impl AsFd) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
+        self.ids.attributes(if self.keeps_marks {
+            node::attributes(handle)?
+        } else {
+            own_attributes(handle)?
+        })
+    }
+
+    /// Owner, mode and attributes of a directory.
+    pub(crate) fn give_directory(
+        &self,
+        to: BorrowedFd<'_>,
+        from: BorrowedFd<'_>,
+        facts: &Facts,
+    ) -> Result<(), Errno> {
+        let to = node::open_directory(to)?;
+        let facts = &self.ids.facts(facts)?;
+        give_owner_and_mode(&to, facts)?;
+        give_attributes(&to, &self.attributes(from)?, facts)
+    }
+
+    /// Gives what has just been made without contents the rest of what the held node has.
+    pub(crate) fn complete(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        handle: &OwnedFd,
+        facts: &Facts,
+    ) -> Result<(), Errno> {
+        let facts = &self.ids.facts(facts)?;
+        let attributes = self.attributes(handle)?;
         // From here on by its own handle: whoever may write in that directory may have put a symlink in its place, that leads to the host's files.
         let (made, found) = node::hold(parent, name)?;
         if found.file_type != facts.file_type {
@@ -185,19 +227,6 @@ fn next_data(file: &OwnedFd, offset: u64, size: u64) -> Result<Option<(u64, u64)
     };
     let end = fs::seek(file, SeekFrom::Hole(start))?;
     Ok((start < size).then_some((start, end.min(size))))
-}
-
-/// Owner, mode and attributes of a directory.
-pub(crate) fn give_directory(
-    to: BorrowedFd<'_>,
-    from: BorrowedFd<'_>,
-    facts: &Facts,
-    ids: IdShift,
-) -> Result<(), Errno> {
-    let to = node::open_directory(to)?;
-    let facts = &ids.facts(facts)?;
-    give_owner_and_mode(&to, facts)?;
-    give_attributes(&to, &ids.attributes(own_attributes(from)?)?, facts)
 }
 
 /// These attributes, and no access list that is not among them: a directory with a default one gives it to whatever is made in it.

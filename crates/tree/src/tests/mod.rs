@@ -6,6 +6,7 @@ mod copy;
 mod delta;
 mod delta_model;
 mod digest;
+mod duplicate;
 mod hostile;
 mod layered;
 mod remove;
