@@ -8,7 +8,7 @@ use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{
     ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits,
-    Lock, TemplateRecord,
+    Lock, TemplateRecord, Volume,
 };
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
@@ -101,16 +101,10 @@ impl Container<'_> {
         if self.template_of(&record).is_ok() {
             return self.root_of(&record);
         }
-        let handle = self.area.generation_handle(number).map_err(|error| damaged(error, &self.name))?;
+        let generation = self.layers_dir(number)?;
+        let handle = self.area.layers_handle(number).map_err(|error| damaged(error, &self.name))?;
         store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
-        Ok(Root {
-            number,
-            layers: Layers {
-                generation: self.area.generation_dir(number),
-                template: None,
-                options: record.mount_options,
-            },
-        })
+        Ok(Root { number, layers: Layers { generation, template: None, options: record.mount_options } })
     }
 
     /// A generation and its layers.
@@ -131,7 +125,7 @@ impl Container<'_> {
         Ok(Root {
             number: record.number,
             layers: Layers {
-                generation: self.area.generation_dir(record.number),
+                generation: self.layers_dir(record.number)?,
                 template: template.map(|template| template.rootfs()),
                 options: record.mount_options.clone(),
             },
@@ -280,6 +274,7 @@ impl Container<'_> {
         Ok(Start {
             id: *self.id(),
             roots: self.roots(first, old)?,
+            volume: (self.area.volume() == Volume::Image).then(|| self.area.image()),
             ids: area.id_range,
             limits,
             addresses,
@@ -338,6 +333,7 @@ impl Container<'_> {
     pub fn start(&self) -> Result<()> {
         let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
         let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
+        self.follow_disk_space();
         let start = self.start_of(live, record.parent, false)?;
         let warnings = self.runtime().start(&start).map_err(|error| {
             let mut failure = Failure::new(

@@ -72,6 +72,7 @@ impl<'host> Comparison<'host> {
                 Some(template.rootfs())
             }
         };
+        crate::volume::enter(host, area, name)?;
         let open =
             |path: PathBuf| Root::open(&path).map_err(|error| system(what.clone(), &error).unchanged());
         Ok(Comparison {
@@ -79,7 +80,7 @@ impl<'host> Comparison<'host> {
             area,
             name: name.to_owned(),
             handle: area.generation_handle(number).map_err(|error| damaged(error, name))?,
-            delta: open(area.generation_dir(number).join("delta"))?,
+            delta: open(area.layers_dir(number).join("delta"))?,
             template: rootfs.map(open).transpose()?,
             record,
             conffiles: OnceCell::new(),

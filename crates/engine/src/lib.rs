@@ -49,6 +49,7 @@ pub mod systemd;
 pub mod template;
 pub mod trust;
 pub mod view;
+pub mod volume;
 pub mod words;
 
 pub use container::resolver_of;

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::{Exit, SignalReader, signal_by_number};
@@ -17,11 +18,12 @@ use runtime::keeper::Keeper;
 use runtime::limits::{Disk, lacking};
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
 use runtime::mounts;
-use runtime::{cgroup::Cgroups, mounts_of_container, script, state};
+use runtime::volume::VolumeError;
+use runtime::{cgroup::Cgroups, mounts_of_container, script, state, volume};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store::{ContainerId, GenerationNumber, IdRange, Limits, Prefix};
 
-use self::errors::{because, exec_error, monitor_error, mount_error, other, wait_error};
+use self::errors::{because, exec_error, monitor_error, mount_error, other, volume_error, wait_error};
 use crate::runtime::{
     InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Settings,
     Sink, Start,
@@ -126,6 +128,22 @@ impl RealRuntime {
 
     /// Every root mounted, and clones of the mounts: the first for `/`, the rest for `/old`, `/old/old`, …
     fn mount_roots(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
+        let Some(image) = &start.volume else { return self.mount_each_root(start) };
+        // Again: a former monitor may have unmounted it since.
+        self.mount_volume(&start.id, image)?;
+        let mounted = match self.mount_each_root(start) {
+            // Nobody runs in it who might take what is released.
+            Err(error) if error.kind == RuntimeErrorKind::NoSpace => {
+                self.release_reserve(&start.id)?;
+                self.mount_each_root(start)
+            }
+            mounted => mounted,
+        };
+        volume::keep_reserve(&self.prefix, &start.id);
+        mounted
+    }
+
+    fn mount_each_root(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
         let mut clones = Vec::with_capacity(start.roots.len());
         for (depth, root) in start.roots.iter().take(DEEPEST).enumerate() {
             let point =
@@ -460,6 +478,7 @@ impl Runtime for RealRuntime {
             // Busy: a process of the host is in it; the next start says so.
             let _ = mounts::unmount(&point);
         }
+        let _ = volume::unmount_volume(&self.prefix, id);
     }
 
     fn release_view(&self, id: &ContainerId) -> RuntimeResult<()> {
@@ -567,6 +586,55 @@ impl Runtime for RealRuntime {
             }
             other(&error)
         })
+    }
+
+    fn make_volume(
+        &self,
+        id: &ContainerId,
+        image: &Path,
+        size: u64,
+        inodes: Option<u64>,
+    ) -> RuntimeResult<PathBuf> {
+        volume::make(image, size, inodes).map_err(volume_error)?;
+        volume::mount(&self.prefix, id, image).map_err(volume_error)
+    }
+
+    fn mount_volume(&self, id: &ContainerId, image: &Path) -> RuntimeResult<()> {
+        volume::mount(&self.prefix, id, image).map(drop).map_err(volume_error)
+    }
+
+    fn release_reserve(&self, id: &ContainerId) -> RuntimeResult<()> {
+        volume::release_reserve(&self.prefix, id).map_err(volume_error)
+    }
+
+    fn unmount_volume(&self, id: &ContainerId) {
+        // Who is in it keeps it, and nothing else.
+        let _ = volume::unmount_volume(&self.prefix, id);
+    }
+
+    fn let_volume_go(&self, id: &ContainerId) {
+        volume::let_go(&self.prefix, id);
+    }
+
+    fn grow_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()> {
+        match volume::grow(&self.prefix, id, image, size) {
+            // Without CAP_SYS_RESOURCE a mounted one stays as it is.
+            Err(VolumeError::Call { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied && self.running(id).is_none() =>
+            {
+                self.remake_volume(id, image, size)
+            }
+            grown => grown.map_err(volume_error),
+        }
+    }
+
+    fn remake_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()> {
+        volume::unmount_volume(&self.prefix, id).map_err(|error| mount_error(&error))?;
+        volume::remake(image, size).map_err(volume_error)
+    }
+
+    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()> {
+        volume::compact(&self.prefix, id).map(drop).map_err(volume_error)
     }
 
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {

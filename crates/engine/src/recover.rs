@@ -15,6 +15,7 @@ use crate::operation::{change, forget, resume};
 /// [`Failure`]; the journal stays, and the next command tries again.
 pub fn recover(container: &Container<'_>) -> Result<()> {
     if let Some(journal) = container.area.journal().map_err(|error| damaged(error, &container.name))? {
+        container.enter_volume()?;
         let told = match journal.operation.as_str() {
             name if name == change::REINSTALL.name => resume(&change::REINSTALL, container, journal),
             name if name == change::REINSTALL_BY_SCRIPT.name => {
@@ -35,10 +36,12 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
         }?;
         container.host.note(&told);
         let _ = container.area.sweep_generations();
+        let _ = container.area.sweep_layers();
     }
     // Also without a journal: whoever died while it was writing that, or the next number, has left a temporary file.
     if !linux::mutated!("temporaries-stay") {
         let _ = container.area.sweep();
+        let _ = container.area.sweep_former_layers(&container.host.prefix);
     }
     if !container.is_running() {
         if !linux::mutated!("mounts-stay") {
@@ -91,6 +94,7 @@ pub fn discard(container: &Container<'_>, number: GenerationNumber) -> Result<()
         ));
         return Ok(());
     }
+    container.enter_volume()?;
     Ok(area.discard_generation(&container.host.prefix, number)?)
 }
 
@@ -100,6 +104,7 @@ pub fn discard_doomed(container: &Container<'_>) {
     for (number, record) in generations {
         if record.is_ok_and(|record| record.state == GenerationState::Doomed)
             && container.runtime().unmount(container.id(), number).is_ok()
+            && container.enter_volume().is_ok()
         {
             let _ = container.area.discard_generation(&container.host.prefix, number);
         }

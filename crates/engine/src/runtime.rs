@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::Exit;
@@ -48,6 +48,8 @@ pub struct Start {
     pub id: ContainerId,
     /// Its root, then what is at `/old`, `/old/old`, …
     pub roots: Vec<Root>,
+    /// The file with the filesystem that they lie on, if it is one of its own.
+    pub volume: Option<PathBuf>,
     /// Its ids on the host.
     pub ids: IdRange,
     /// Its limits.
@@ -283,6 +285,28 @@ pub trait Runtime {
             kind: RuntimeErrorKind::Other,
         })
     }
+    /// Makes a filesystem of its own for a container, in a file that is not there yet, and mounts it; returns where.
+    fn make_volume(
+        &self,
+        id: &ContainerId,
+        image: &Path,
+        size: u64,
+        inodes: Option<u64>,
+    ) -> RuntimeResult<PathBuf>;
+    /// Mounts a container's own filesystem; mounted is fine.
+    fn mount_volume(&self, id: &ContainerId, image: &Path) -> RuntimeResult<()>;
+    /// Gives what is kept back in a mounted one to whoever writes next: it is full, and somebody needs a little of it.
+    fn release_reserve(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Unmounts it, unless somebody is in it.
+    fn unmount_volume(&self, id: &ContainerId);
+    /// Takes it away for good, whoever is in it: what is in it is deleted, or never was anybody's.
+    fn let_volume_go(&self, id: &ContainerId);
+    /// Makes a mounted one larger, at once.
+    fn grow_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()>;
+    /// Makes one smaller, or larger, that nobody is in: all of it or, with an error, nothing.
+    fn remake_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()>;
+    /// Gives back what is free in a mounted one.
+    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// Runs a script in a running container; `None`: it did not end in time and was killed.
     fn run_inside(
         &self,

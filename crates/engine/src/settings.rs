@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use store::{Conf, ContainerName, Limits};
+use store::{Conf, ContainerName, DiskSpace, Limits};
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
@@ -33,7 +33,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 23] = [
+pub const SETTINGS: [Setting; 25] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -57,6 +57,8 @@ pub const SETTINGS: [Setting; 23] = [
     setting("--ioprio", "IOPRIO", as_it_is),
     setting("--iolimit", "IOLIMIT", mebibytes_in_bytes),
     setting("--iopslimit", "IOPSLIMIT", as_it_is),
+    setting("--diskspace", "DISKSPACE", blocks_of_disk),
+    setting("--diskinodes", "DISKINODES", as_it_is),
 ];
 
 /// What somebody has typed, understood: a key and its value.
@@ -87,6 +89,7 @@ pub fn read(option: &str, text: &str) -> Result<Change> {
     let mut conf = Conf::default();
     conf.set(setting.key, &value)?;
     Limits::from_conf(&[&conf]).map_err(|error| refused(error.wanted))?;
+    DiskSpace::from_conf(&[&conf]).map_err(|error| refused(error.wanted))?;
     Ok(Change { option: setting.option, key: setting.key, value })
 }
 
@@ -95,6 +98,17 @@ type Read = std::result::Result<String, &'static str>;
 /// Whoever reads the key says what it takes.
 fn as_it_is(text: &str) -> Read {
     if text.is_empty() { Err("a value") } else { Ok(text.to_owned()) }
+}
+
+/// As OpenVZ writes it: barrier and limit, in blocks of 1 KiB.
+fn blocks_of_disk(text: &str) -> Read {
+    let mut conf = Conf::default();
+    let wanted = "blocks of 1 KiB, or a number with K, M, G or T, or `unlimited`";
+    conf.set("DISKSPACE", as_it_is(text)?.as_str()).map_err(|_| wanted)?;
+    match DiskSpace::from_conf(&[&conf]).map_err(|error| error.wanted)?.bytes {
+        Some(bytes) => Ok(format!("{0}:{0}", bytes.div_ceil(1024))),
+        None => Ok("unlimited".to_owned()),
+    }
 }
 
 fn name(text: &str) -> Read {
@@ -205,6 +219,10 @@ mod tests {
             ("--iolimit", "0", "0"),
             ("--cpulimit", "150%", "150%"),
             ("--cpumask", "0-1", "0-1"),
+            ("--diskspace", "10G", "10485760:10485760"),
+            ("--diskspace", "100:2048", "2048:2048"),
+            ("--diskspace", "unlimited", "unlimited"),
+            ("--diskinodes", "5000", "5000"),
             ("--onboot", "on", "yes"),
             ("--autostart", "off", "no"),
             ("--nameserver", "192.0.2.1  2001:db8::1", "192.0.2.1 2001:db8::1"),
@@ -234,6 +252,9 @@ mod tests {
             ("--onboot", "maybe", "wanted yes or no"),
             ("--name", "-x", "wanted a name"),
             ("--bootorder", "-1", "wanted a number"),
+            ("--diskspace", "10GB", "wanted blocks of 1 KiB"),
+            ("--diskspace", "\0", "wanted blocks of 1 KiB"),
+            ("--diskinodes", "10K", "wanted a number of inodes"),
             ("--cpus", "", "wanted a value"),
         ] {
             let failure = read(option, text).unwrap_err();

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, StatVfs};
+use store::Volume;
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result, system};
-use crate::host::{Container, Host};
+use crate::host::{Container, Host, damaged};
 use crate::operation::keep::Measured;
 
 /// What is going to be written.
@@ -48,7 +49,10 @@ pub fn needed(is_by_script: bool, kept: Option<&Measured>) -> Need {
 /// # Errors
 /// As in statvfs(3).
 pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
-    let found = rustix::fs::statvfs(container.host.prefix.private_dir())?;
+    let found = match container.area.volume() {
+        Volume::Directory => rustix::fs::statvfs(container.host.prefix.private_dir())?,
+        Volume::Image => rustix::fs::fstatvfs(container.area.layers_top().map_err(std::io::Error::other)?)?,
+    };
     Ok((found.f_bfree * found.f_frsize, (found.f_files != 0).then_some(found.f_ffree)))
 }
 
@@ -57,8 +61,41 @@ pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
 /// # Errors
 /// [`Code::NoSpace`].
 pub fn check(container: &Container<'_>, need: Need) -> Result<()> {
+    check_host(container.host, need)?;
+    if container.area.volume() == Volume::Directory {
+        return Ok(());
+    }
+    container.enter_volume()?;
+    let top = container.area.layers_top().map_err(|error| damaged(error, &container.name))?;
+    let ask = || {
+        rustix::fs::fstatvfs(top).map_err(|error| {
+            let what = format!("cannot ask for the free space of `{}`", container.name);
+            system(what, &std::io::Error::from(error))
+        })
+    };
+    let mut found = ask()?;
+    if !fits(&found, need) && container.runtime().release_reserve(container.id()).is_ok() {
+        found = ask()?;
+    }
+    if fits(&found, need) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::NoSpace, format!("the disk of `{}` is full", container.name))
+        .because(figures(&found, need))
+        .unchanged()
+        .hint(format!(
+            "`prlctl set {0} --diskspace SIZE` makes it larger; `prlctl generation-list {0}` shows old roots that may go",
+            container.name
+        )))
+}
+
+/// The same of what is not written to the container's own disk.
+///
+/// # Errors
+/// [`Code::NoSpace`].
+pub fn check_host(host: &Host, need: Need) -> Result<()> {
     let hint = "make room there, or keep less; `prlctl generation-list` shows old roots that may go";
-    check_at(&container.host.prefix.private_dir(), need, hint)
+    check_at(&host.prefix.private_dir(), need, hint)
 }
 
 /// Refuses with figures when there is not room enough for a new container.

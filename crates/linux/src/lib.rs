@@ -5,6 +5,7 @@
 //!
 //! Left to callers: what the calls are *for*, the order in which they are made, and every policy.
 
+mod block;
 mod file;
 mod ids;
 mod memory;
@@ -15,6 +16,7 @@ mod signal;
 mod trace;
 mod user_namespace;
 
+pub use block::{LoopDevice, attach_loop, find_loop, resize_ext4, trim};
 pub use file::{begin_writing, share_blocks};
 pub use ids::{on_a_thread_of_its_own, take_filesystem_ids, with_filesystem_ids};
 pub use memory::release_code_pages;

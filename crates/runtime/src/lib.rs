@@ -14,6 +14,7 @@
 //! defaults    limits of whoever has none
 //! state       what dies with the host
 //! uts         what a container calls itself
+//! volume      a filesystem of its own
 //! kernel      what this host can do
 //! ```
 //!
@@ -37,3 +38,4 @@ mod small_init;
 pub mod spec;
 pub mod state;
 pub mod uts;
+pub mod volume;

@@ -18,6 +18,7 @@ pub fn unmount_all(prefix: &Prefix, id: &ContainerId) {
             drop(unmount(&point));
         }
     }
+    drop(unmount(&store::volume::mount_point(prefix, id)));
 }
 
 /// Takes away what `prlctl mount` has put at `/vz/root/<uuid>`, and the mounts below it.

@@ -4,6 +4,7 @@
 //! ve.conf            the configuration (see `conf`)
 //! area.json          format, features, id range, next generation number
 //! generations/<n>/   generation.json, made.json, delta/, work/ (see `generation`)
+//! volume.img         instead of delta/ and work/: a filesystem that has them (see `volume`)
 //! live -> generations/<n>
 //! operation.json     only while an operation is under way (see `journal`)
 //! scripts/           per-container action scripts
@@ -30,6 +31,7 @@ use crate::identity::{ContainerId, ContainerName, GenerationNumber, NameError};
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::TrashError;
+use crate::volume;
 
 pub(crate) const VE_CONF: &str = "ve.conf";
 pub(crate) const LIVE: &str = "live";
@@ -80,7 +82,7 @@ pub struct AreaRecord {
 
 impl AreaRecord {
     pub const FORMAT: u32 = 1;
-    const KNOWN_FEATURES: [&'static str; 0] = [];
+    const KNOWN_FEATURES: [&'static str; 1] = [volume::IMAGE_FEATURE];
 
     /// The record of a container that is being made.
     pub fn new(uuid: ContainerId, id_range: IdRange) -> Self {
@@ -106,6 +108,7 @@ pub struct Area {
     id: ContainerId,
     path: PathBuf,
     handle: OwnedFd,
+    pub(crate) layers: volume::Layers,
 }
 
 impl Area {
@@ -119,18 +122,18 @@ impl Area {
 
     /// Opens it whatever state it is in: to list, to destroy, to rebuild.
     pub fn open_unchecked(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
-        Self::open_at(prefix.area_dir(id), *id)
+        Self::open_at(prefix, prefix.area_dir(id), *id)
     }
 
     /// Opens one that is being made.
     pub fn open_staged(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
-        Self::open_at(staged_dir(prefix, id), *id)
+        Self::open_at(prefix, staged_dir(prefix, id), *id)
     }
 
-    fn open_at(path: PathBuf, id: ContainerId) -> Result<Self, AreaError> {
+    fn open_at(prefix: &Prefix, path: PathBuf, id: ContainerId) -> Result<Self, AreaError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(handle) => Ok(Self { id, path, handle }),
+            Ok(handle) => Ok(Self { id, path, handle, layers: volume::Layers::new(prefix, &id) }),
             Err(Errno::NOENT) => Err(AreaError::Missing { container: id, path }),
             Err(errno) => Err(AreaError::Unreadable { path, source: errno.into() }),
         }

@@ -15,7 +15,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// Begins the name of every temporary; no container, template or generation can have such a name.
-const TEMPORARY: &str = ".reroot-tmp.";
+/// What begins so is nobody's, and is swept.
+pub const TEMPORARY: &str = ".reroot-tmp.";
 
 /// One system call on one path failed; the cause (`ENOSPC`, `EIO`, …) is the source.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@
 //!     delta/            what differs from the template; overlayfs's upper directory
 //!     work/             overlayfs's own
 //! ```
+//! The last two lie elsewhere where the container has a volume of its own: see [`crate::volume`].
 //!
 //! States: *staged* while an operation makes it; *kept* from then on, live or not (`live` alone says which);
 //! *failed* when it ran on probation and was given up; *doomed* when it is to be deleted and was only still in use.
@@ -190,8 +191,7 @@ impl Area {
         // A death from here on leaves a directory, perhaps not whole, with a number that is never given again and
         // that nothing points to; the journal names it, and recovery moves it to the trash.
         let handle = self.generation_handle(record.number)?;
-        atomic::make_directory_unsynced_at(handle.as_fd(), "delta", 0o755)?;
-        atomic::make_directory_unsynced_at(handle.as_fd(), "work", 0o700)?;
+        self.create_layers(record.number, handle.as_fd())?;
         record::create_at(handle.as_fd(), MADE, record)?;
         record::create_at(handle.as_fd(), GenerationRecord::FILE, record)?;
         Ok(handle)
@@ -219,6 +219,8 @@ impl Area {
             self.remember_number(number, make_room)?;
         }
         trash::discard(prefix, generations.as_fd(), number.to_string())?;
+        // After the record: a generation that has one has its layers. A death before this line leaves what `sweep_layers` finds.
+        self.discard_layers(number)?;
         if is_late { self.remember_number(number, || ()) } else { Ok(()) }
     }
 }

@@ -18,6 +18,7 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::prefix::Prefix;
 use crate::record::Record as _;
+use crate::volume::Volume;
 use crate::{registry, template};
 
 impl Area {
@@ -64,6 +65,9 @@ impl Area {
         // The link too: it may be all that tells of a generation whose directory was lost.
         let highest = self.generation_numbers()?.into_iter().chain(self.live().ok()).max();
         record.next_generation = highest.map_or(1, |number| number.get().saturating_add(1));
+        if self.volume() == Volume::Image {
+            Area::need_volumes(&mut record);
+        }
         self.store_record(&record)?;
         report.push(format!(
             "`area.json` ({because}): made again, with ids from {} and {} as the next generation",
@@ -83,7 +87,7 @@ impl Area {
         atomic::sweep(handle.as_fd())?;
         let (mut record, grounds) = match load_made(handle.as_fd()) {
             Some(made) if made.number == number => (made, "from `made.json`".to_owned()),
-            Some(_) | None => self.guess_generation(prefix, number, handle.as_fd())?,
+            Some(_) | None => self.guess_generation(prefix, number)?,
         };
         // Whether it had failed is not known any more. While an operation is under way its newest one is its own;
         // any other is kept: nothing is ever deleted on a guess.
@@ -101,10 +105,9 @@ impl Area {
         &self,
         prefix: &Prefix,
         number: GenerationNumber,
-        handle: BorrowedFd<'_>,
     ) -> Result<(GenerationRecord, String), AreaError> {
         let parent = self.generation_numbers()?.into_iter().rfind(|other| *other < number);
-        let (base, grounds) = self.guess_base(prefix, number, handle)?;
+        let (base, grounds) = self.guess_base(prefix, number)?;
         // Made by the same program on the same host: very probably with the same options.
         let sibling = self
             .generations()?
@@ -132,13 +135,8 @@ impl Area {
         Ok((record, format!("by guessing: {grounds}, and that its parent is {parent}")))
     }
 
-    fn guess_base(
-        &self,
-        prefix: &Prefix,
-        number: GenerationNumber,
-        handle: BorrowedFd<'_>,
-    ) -> Result<(Base, String), AreaError> {
-        if is_whole_root(handle) {
+    fn guess_base(&self, prefix: &Prefix, number: GenerationNumber) -> Result<(Base, String), AreaError> {
+        if self.layers_handle(number).is_ok_and(|layers| is_whole_root(layers.as_fd())) {
             return Ok((
                 Base::Empty,
                 "that it has no template, since `delta` looks like a whole root".into(),

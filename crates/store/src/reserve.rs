@@ -39,21 +39,32 @@ pub fn keep(prefix: &Prefix) -> Result<(), AtomicError> {
     }
     let failed =
         |errno: Errno| AtomicError::new("make", prefix.private_dir().join(NAME), std::io::Error::from(errno));
-    match mkdirat(&private, NAME, Mode::RWXU) {
+    keep_in(private.as_fd(), INODES).map_err(failed)
+}
+
+/// The same in the volume of a container, for so many inodes.
+pub fn keep_in(top: BorrowedFd<'_>, inodes: u32) -> Result<(), Errno> {
+    match mkdirat(top, NAME, Mode::RWXU) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Ok(()),
-        Err(errno) => return Err(failed(errno)),
+        Err(errno) => return Err(errno),
     }
-    fill(private.as_fd()).map_err(|errno| {
+    fill(top, inodes).inspect_err(|_| {
         // Best effort: what is left of it is released like a whole one.
-        let _ = remove(private.as_fd());
-        failed(errno)
+        let _ = remove(top, inodes);
     })
 }
 
-fn fill(private: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Gives it to whoever writes next. That there is none is no error.
+pub fn release_in(top: BorrowedFd<'_>, inodes: u32) -> Result<(), Errno> {
+    remove(top, inodes)?;
+    // Blocks are free for others only once the filesystem has written down that they are.
+    rustix::fs::syncfs(top)
+}
+
+fn fill(private: BorrowedFd<'_>, inodes: u32) -> Result<(), Errno> {
     let directory = openat(private, NAME, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    for number in 0..INODES {
+    for number in 0..inodes {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&directory, number.to_string(), flags, Mode::RUSR | Mode::WUSR)?;
         if number == 0 {
@@ -67,13 +78,13 @@ fn fill(private: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-fn remove(private: BorrowedFd<'_>) -> Result<(), Errno> {
+fn remove(private: BorrowedFd<'_>, inodes: u32) -> Result<(), Errno> {
     let directory = match openat(private, NAME, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(errno),
     };
-    for number in 0..INODES {
+    for number in 0..inodes {
         match unlinkat(&directory, number.to_string(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
@@ -96,7 +107,7 @@ pub fn release_if_full(prefix: &Prefix) -> Result<Released, AtomicError> {
     let private = atomic::open_directory(&prefix.private_dir())?;
     // Held by others for the moment in which they make the reserve: it does no harm to go on without.
     let _ = flock(&private, FlockOperation::NonBlockingLockShared);
-    remove(private.as_fd())
+    remove(private.as_fd(), INODES)
         .map_err(|errno| AtomicError::new("remove", prefix.private_dir().join(NAME), errno))?;
     // Synced: blocks are free for others only once the filesystem has written down that they are.
     atomic::fsync_dir(private.as_fd())?;
@@ -124,7 +135,7 @@ mod tests {
         assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 >= BYTES, "{metadata:?}");
         drop(release_if_full(&prefix).unwrap());
         assert!(path.exists());
-        remove(atomic::open_directory(&prefix.private_dir()).unwrap().as_fd()).unwrap();
+        remove(atomic::open_directory(&prefix.private_dir()).unwrap().as_fd(), INODES).unwrap();
         assert!(!path.exists());
         drop(release_if_full(&prefix).unwrap());
         // As long as somebody needs what was released, it is not taken back.

@@ -1,11 +1,11 @@
-//! What is being deleted: `/vz/private/.trash/<random>`.
+//! What is being deleted: `/vz/private/.trash/<random>`, and `.trash/<random>` in the volume of a container that has one.
 //!
 //! To delete is to rename, which takes no time and is either done or not; the space comes back later, in the
 //! background, and whoever empties may die at any moment: the next one goes on.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -65,26 +65,50 @@ pub fn empty(prefix: &Prefix) -> Result<Removed, TrashError> {
         Err(LockError::Held { .. }) => return Ok(removed),
         Err(error) => return Err(error.into()),
     };
-    let trash = atomic::open_directory(&prefix.trash_dir())?;
     let mut seen = HashSet::new();
-    loop {
-        // Looked at again after each: what came meanwhile has had its own process turned away by the lock.
-        let names = atomic::names_in(trash.as_fd())?;
-        let Some(name) = names.into_iter().find(|name| !seen.contains(name)) else { break };
-        // A death anywhere in here leaves a part of the tree; the next one removes the rest.
-        let one = tree::remove_entry(trash.as_fd(), &name)?;
-        removed.entries += one.entries;
-        removed.left.extend(one.left);
-        seen.insert(name);
-    }
+    // Looked at again after each round: what came meanwhile has had its own process turned away by the lock.
+    while empty_each(prefix, &mut seen, &mut removed)? {}
     // What has given space back may have taken it for that.
     let _ = crate::reserve::keep(prefix);
     Ok(removed)
 }
 
+/// Everything that has not been tried yet, in the trash of the host and in those of the volumes; false: there was nothing.
+fn empty_each(
+    prefix: &Prefix,
+    seen: &mut HashSet<OsString>,
+    removed: &mut Removed,
+) -> Result<bool, TrashError> {
+    let mut has_found = false;
+    for trash in trashes(prefix)? {
+        loop {
+            // Names are drawn by lot: one that was seen in another trash is the same.
+            let names = atomic::names_in(trash.as_fd())?;
+            let Some(name) = names.into_iter().find(|name| !seen.contains(name)) else { break };
+            has_found = true;
+            // A death anywhere in here leaves a part of the tree; the next one removes the rest.
+            let one = tree::remove_entry(trash.as_fd(), &name)?;
+            removed.entries += one.entries;
+            removed.left.extend(one.left);
+            seen.insert(name);
+        }
+    }
+    Ok(has_found)
+}
+
+fn trashes(prefix: &Prefix) -> Result<Vec<OwnedFd>, TrashError> {
+    let mut all = vec![atomic::open_directory(&prefix.trash_dir())?];
+    all.extend(crate::volume::trashes(prefix));
+    Ok(all)
+}
+
 pub fn is_empty(prefix: &Prefix) -> Result<bool, TrashError> {
-    let trash = atomic::open_directory(&prefix.trash_dir())?;
-    Ok(atomic::names_in(trash.as_fd())?.is_empty())
+    for trash in trashes(prefix)? {
+        if !atomic::names_in(trash.as_fd())?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

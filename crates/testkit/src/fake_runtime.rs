@@ -173,7 +173,22 @@ fn die() -> ! {
     unreachable!("SIGKILL is not survived")
 }
 
+/// Why a file that is a volume cannot be used.
+fn unusable(error: &std::io::Error) -> RuntimeError {
+    refused(RuntimeErrorKind::Other, error.to_string())
+}
+
+fn set_size(image: &Path, size: u64) -> RuntimeResult<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(image);
+    file.and_then(|file| file.set_len(size)).map_err(|error| unusable(&error))
+}
+
 impl FakeRuntime {
+    /// A directory does for a filesystem of its own.
+    fn volume(&self, id: &ContainerId) -> PathBuf {
+        store::volume::mount_point(&self.prefix, id)
+    }
+
     /// Over the prefix of a test.
     pub fn new(prefix: &Prefix) -> FakeRuntime {
         FakeRuntime { prefix: prefix.clone(), looks: RefCell::new(Vec::new()) }
@@ -485,6 +500,49 @@ impl Runtime for FakeRuntime {
             Ended::OutOfTime | Ended::Halted => Ok(None),
             Ended::Held(_) => Ok(Some(Exit::Code(0))),
         }
+    }
+
+    fn make_volume(
+        &self,
+        id: &ContainerId,
+        image: &Path,
+        size: u64,
+        _inodes: Option<u64>,
+    ) -> RuntimeResult<PathBuf> {
+        self.call(id, "make_volume", "", |_| {
+            let made = std::fs::File::create_new(image).and_then(|file| file.set_len(size));
+            made.and_then(|()| std::fs::create_dir_all(self.volume(id))).map_err(|error| unusable(&error))?;
+            Ok(self.volume(id))
+        })
+    }
+
+    fn mount_volume(&self, id: &ContainerId, image: &Path) -> RuntimeResult<()> {
+        self.call(id, "mount_volume", "", |_| image.metadata().map(drop).map_err(|error| unusable(&error)))
+    }
+
+    fn release_reserve(&self, _id: &ContainerId) -> RuntimeResult<()> {
+        Ok(())
+    }
+
+    fn unmount_volume(&self, _id: &ContainerId) {}
+
+    fn let_volume_go(&self, id: &ContainerId) {
+        let run = self.prefix.run_dir_of(id);
+        if let Ok(run) = store::atomic::open_directory(&run) {
+            let _ = tree::remove_entry(std::os::fd::AsFd::as_fd(&run), "volume".as_ref());
+        }
+    }
+
+    fn grow_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()> {
+        self.call(id, "grow_volume", "", |_| set_size(image, size))
+    }
+
+    fn remake_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()> {
+        self.call(id, "remake_volume", "", |_| set_size(image, size))
+    }
+
+    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()> {
+        self.call(id, "compact_volume", "", |_| Ok(()))
     }
 
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {

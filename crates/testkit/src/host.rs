@@ -290,6 +290,7 @@ pub fn create_options(name: &str) -> create::Options {
         sample: None,
         changes: Vec::new(),
         addresses: engine::addresses::AddressChange::default(),
+        volume: None,
     }
 }
 

@@ -108,7 +108,7 @@ fn private_of(container: &Container<'_>) -> PathBuf {
 
 /// What `vps.reinstall` is called with to build a generation.
 pub fn arguments_of_script(container: &Container<'_>, to: GenerationNumber) -> Vec<OsString> {
-    let delta = container.area.generation_dir(to).join("delta");
+    let delta = container.area.layers_dir(to).join("delta");
     vec![
         "--veid".into(),
         container.id().to_string().into(),
@@ -126,7 +126,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
         return Err(Failure::new(Code::ScriptFailed, "`vps.reinstall` is not there any more"));
     };
     let area = &container.area;
-    let delta = area.generation_dir(work.plan.to).join("delta");
+    let delta = area.layers_dir(work.plan.to).join("delta");
     let private = private_of(container);
     let base = work.plan.making.as_ref().map(|making| making.base.clone());
     let template = match &base {

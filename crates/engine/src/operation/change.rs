@@ -318,9 +318,11 @@ pub fn keep_user_data(work: &ChangeWork<'_>) -> Result<()> {
 pub fn create_generation(container: &Container<'_>, record: &GenerationRecord) -> Result<()> {
     let _lock = container.host.lock_host()?;
     container.template_of(record)?;
-    let handle = container.area.create_generation(record)?;
+    container.enter_volume()?;
+    container.area.create_generation(record)?;
     if record.base == Base::Empty {
-        store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
+        let layers = container.area.layers_handle(record.number)?;
+        store::atomic::make_directory_at(layers.as_fd(), "lower", 0o755)?;
     }
     Ok(())
 }
@@ -349,12 +351,11 @@ fn unstage(work: &mut ChangeWork<'_>) -> Result<()> {
     }
     let (container, number) = (work.container, work.plan.to);
     let area = &container.area;
-    let directory = area.generation_dir(number);
-    if !directory.exists() {
+    if !area.generation_dir(number).exists() {
         return Ok(());
     }
     // overlayfs makes `work/work` at its first mount.
-    let has_run = directory.join("work/work").exists();
+    let has_run = container.layers_dir(number)?.join("work/work").exists();
     let is_kept = has_run && !work.plan.drops_failed;
     let record = area.generation(number).ok().filter(|_| is_kept);
     let Some(mut record) = record else {
@@ -378,7 +379,7 @@ fn stop(work: &mut ChangeWork<'_>) -> Result<()> {
             work.plan.failed_before = systemd::failed_before(container, ASKING);
         }
         // What is dirty is written while the container still runs: making its superblock read-only would wait for it later.
-        let _ = rustix::fs::syncfs(container.area.handle());
+        let _ = container.area.sync_layers();
         work.plan.down_since.get_or_insert_with(Instant::now);
         container.stop(Duration::from_secs(work.plan.stop_timeout), true)?;
     }
@@ -428,25 +429,23 @@ fn commit(work: &mut ChangeWork<'_>) -> Result<()> {
         area.sync()?;
     }
     if let Some(making) = &work.plan.making {
-        let handle = area.generation_handle(work.plan.to)?;
         // Before the syncs, which it is one of.
         area.accept_generation(work.plan.to)?;
         if making.is_by_script || making.is_flattened || work.plan.is_tried || !making.keep.is_empty() {
             // Anybody may have written anything into it, and as much as he likes.
             if !linux::mutated!("tried-root-unsynced") {
-                rustix::fs::syncfs(area.handle())
-                    .map_err(|error| system("cannot write out the new root", &error))?;
+                area.sync_layers().map_err(|error| system("cannot write out the new root", &error))?;
             }
         } else {
             // A few files of ours, and every directory on the way to them. Without `work/`, `<n>/` and `generations/` btrfs has been seen
             // to lose the delta in a power cut while `live` pointed at it.
-            tree::sync_small_tree(handle.as_fd())?;
+            area.sync_small_generation(work.plan.to)?;
             if !linux::mutated!("generations-unsynced") {
                 store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
             }
         }
     } else if work.plan.is_tried {
-        rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the root", &error))?;
+        area.sync_layers().map_err(|error| system("cannot write out the root", &error))?;
     }
     if container.runtime().running(container.id()).is_none() && work.plan.is_tried {
         let failure = Failure::new(Code::System, "the new root has stopped before it was accepted");

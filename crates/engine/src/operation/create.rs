@@ -9,7 +9,7 @@ use runtime::confined::Reach;
 use store::registry;
 use store::{
     Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Reason,
-    TemplateChoice, template,
+    TemplateChoice, Volume, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -25,6 +25,7 @@ use crate::host::{Container, Host};
 use crate::identity::make_own;
 use crate::interrupt::Second;
 use crate::settings::Change;
+use crate::volume;
 
 /// What the user has asked for.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Its addresses.
     pub addresses: AddressChange,
+    /// Where its layers lie; else `VOLUME` of `vz.conf`.
+    pub volume: Option<Volume>,
 }
 
 /// Keys that a sample never brings: they are the container's own.
@@ -109,8 +112,9 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let limits = host
         .limits(&sample, &configuration)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
-    for warning in set::lacking(host, &limits, &options.changes)? {
-        host.warning(&warning);
+    let (disk, unenforced) = volume::choose(host, options.volume, &mut sample, &options.changes)?;
+    for warning in set::lacking(host, &limits, &options.changes)?.iter().chain(&unenforced) {
+        host.warning(warning);
     }
 
     let lock = host.lock_host()?;
@@ -138,11 +142,15 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let mut record = AreaRecord::new(id, ids);
     let number = store::GenerationNumber::FIRST;
     record.next_generation = number.get() + 1;
+    if disk.volume == Volume::Image {
+        Area::need_volumes(&mut record);
+    }
     // Looked at again under the lock, under which a template is removed.
     let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
     host.heed_signals(what)?;
     let area = Area::stage(&host.prefix, &record)?;
-    let result = fill(host, &area, options, (&template, is_pinned), &sample, number);
+    let result = volume::make(host, &area, &disk)
+        .and_then(|()| fill(host, &area, options, (&template, is_pinned), &sample, number));
     let result = result.and_then(|()| {
         // A name that points at nothing is nobody's yet, and is replaced; a container without its name would be somebody's lost one.
         registry::link_name(&host.prefix, &options.name, &id)?;
@@ -208,11 +216,11 @@ fn fill(
         templates: None,
         left: None,
     };
-    let handle = area.create_generation(&generation)?;
+    area.create_generation(&generation)?;
     if let Some(data) = &options.user_data {
         cloud_init::keep(area, number, data)?;
     }
-    let delta = Root::open(&area.generation_dir(number).join("delta"))?;
+    let delta = Root::open(&area.layers_dir(number).join("delta"))?;
     let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
     let reach = Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
     let own = host.confined(&reach, "cannot make the root the container's own", || {
@@ -229,7 +237,7 @@ fn fill(
     area.point_live(number)?;
     // Everything durable before the rename that makes it visible.
     if !linux::mutated!("created-tree-unsynced") {
-        tree::sync_small_tree(handle.as_fd())?;
+        area.sync_small_generation(number)?;
     }
     if !linux::mutated!("created-generations-unsynced") {
         store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;
@@ -288,6 +296,8 @@ fn discard_staged(host: &Host, id: &ContainerId) -> Result<()> {
     if !registry::staged(&host.prefix)?.contains(id) {
         return Ok(());
     }
+    // Only of one that was being made: whoever is called by that id has no area that is called so.
+    host.runtime.let_volume_go(id);
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
     Ok(store::trash::discard(&host.prefix, private.as_fd(), format!(".staging-{id}"))?)
 }

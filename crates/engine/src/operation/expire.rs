@@ -105,6 +105,7 @@ fn discard(container: &Container<'_>, expiring: &Expiring) -> Result<()> {
         show()?;
         return Err(failure);
     }
+    container.enter_volume()?;
     Ok(area.discard_generation(&container.host.prefix, number)?)
 }
 

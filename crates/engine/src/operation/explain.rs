@@ -294,7 +294,7 @@ fn root(container: &Container<'_>, number: store::GenerationNumber) -> Explained
 
 /// How much a generation's delta holds, which takes a walk through it; `None`: it cannot be read.
 pub fn size_of_delta(area: &store::Area, number: store::GenerationNumber) -> Option<tree::Size> {
-    let generation = area.generation_handle(number).ok()?;
+    let generation = area.layers_handle(number).ok()?;
     let delta = store::atomic::open_directory_at(generation.as_fd(), "delta").ok()?;
     tree::measure(delta.as_fd()).ok()
 }

@@ -155,6 +155,7 @@ fn commit(work: &mut Work<'_, Forget>) -> Result<()> {
         Failure::new(Code::Mounted, format!("generation {number} is in use on the host"))
             .because(error.because)
     })?;
+    container.enter_volume()?;
     container.area.discard_generation(&container.host.prefix, number)?;
     if relinks_late() { link(work, true) } else { Ok(()) }
 }

@@ -26,6 +26,7 @@ pub mod health;
 mod homes;
 pub mod keep;
 pub mod make_template;
+pub mod move_volume;
 mod pace;
 mod password;
 mod probation;

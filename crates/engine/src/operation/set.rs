@@ -14,6 +14,7 @@ use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
 use crate::settings::Change;
+use crate::volume;
 
 /// What the user has asked for.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +62,14 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
     let wanted = container.check(&new)?;
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
+    let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
+    warnings.extend(unenforced);
 
     container.host.heed_signals(what)?;
+    if let Some(resize) = resize {
+        // First, since it is what may fail: a disk that has changed with a configuration that has not is said at the next start.
+        volume::resize(container, resize)?;
+    }
     let name = claim(container, &old, &options.changes)?;
     let told = tell_and_write(container, (&old, &new), &wanted, what);
     if let Some(name) = &name {

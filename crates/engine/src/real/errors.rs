@@ -3,6 +3,7 @@
 use runtime::exec::ExecError;
 use runtime::monitor::MonitorError;
 use runtime::mounts::MountError;
+use runtime::volume::VolumeError;
 
 use crate::runtime::{RuntimeError, RuntimeErrorKind};
 
@@ -27,6 +28,21 @@ pub fn mount_error(error: &MountError) -> RuntimeError {
         MountError::Call { .. } => RuntimeErrorKind::Other,
     };
     RuntimeError { kind, ..other(error) }
+}
+
+/// Of a container's own filesystem.
+pub fn volume_error(error: VolumeError) -> RuntimeError {
+    match error {
+        VolumeError::Mount(error) => mount_error(&error),
+        VolumeError::Call { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            RuntimeError { kind: RuntimeErrorKind::NoSpace, ..other(&error) }
+        }
+        VolumeError::TooSmall { .. } => RuntimeError { kind: RuntimeErrorKind::NoSpace, ..other(&error) },
+        VolumeError::NoTool { .. }
+        | VolumeError::Tool { .. }
+        | VolumeError::Damaged { .. }
+        | VolumeError::Call { .. } => other(&error),
+    }
 }
 
 /// Of a conversation with a monitor; the console is what the container said last.

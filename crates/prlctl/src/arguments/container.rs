@@ -27,6 +27,9 @@ pub struct Create {
     /// Begin with the settings of /etc/vz/conf/ve-SAMPLE.conf-sample
     #[arg(long, value_name = "SAMPLE")]
     pub config: Option<String>,
+    /// Where its files lie: in a directory, without an end but the disk's, or in an image, as large as --diskspace; without it VOLUME of vz.conf
+    #[arg(long, value_name = "directory|image")]
+    pub volume: Option<String>,
     /// What is to be set on top of the sample
     #[command(flatten)]
     pub settings: Settings,
@@ -178,6 +181,19 @@ pub struct Mount {
     /// Another of its roots, read-only: one that has failed, say
     #[arg(long, value_name = "N")]
     pub generation: Option<u32>,
+    /// Options of every command
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `prlctl move`
+#[derive(Debug, Args)]
+pub struct Move {
+    /// The container
+    pub container: String,
+    /// Into a directory, or into an image, as large as its DISKSPACE
+    #[arg(long, value_name = "directory|image")]
+    pub volume: String,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

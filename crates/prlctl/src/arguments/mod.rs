@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use container::{Create, Delete, Enter, Exec, List, Mount, Restart, Start, Status, Stop};
+pub use container::{Create, Delete, Enter, Exec, List, Mount, Move, Restart, Start, Status, Stop};
 pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };
@@ -117,6 +117,16 @@ pub enum PrlctlCommand {
     /// Unmount what `mount` has mounted
     #[command(after_help = "Example:\n  prlctl umount web01")]
     Umount(Named),
+    /// Give back to the host's disk what is free on a container's own
+    #[command(
+        after_help = "Of one in an image: what it deletes is given back by and by; this does it now.\n\nExample:\n  prlctl compact web01"
+    )]
+    Compact(Named),
+    /// Put a container's files somewhere else, all its roots with them
+    #[command(
+        after_help = "It has to be stopped. Until all is copied, and durable, it stays where it was.\n\nExamples:\n  prlctl move web01 --volume image\n  prlctl move web01 --volume directory"
+    )]
+    Move(Move),
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \

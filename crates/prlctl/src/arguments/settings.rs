@@ -73,6 +73,12 @@ pub struct Settings {
     /// How often it reads, and writes, of the disk in a second; 0 for no limit
     #[arg(long, value_name = "N", help_heading = SETTINGS)]
     pub iopslimit: Option<String>,
+    /// Its disk: blocks of 1 KiB, or with K, M, G, T; at once where it is to be larger, and while it is stopped where smaller
+    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    pub diskspace: Option<String>,
+    /// Files and directories on its disk; when it is made
+    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    pub diskinodes: Option<String>,
 }
 
 /// What they are called in the help.
@@ -104,6 +110,8 @@ impl Settings {
             ioprio,
             iolimit,
             iopslimit,
+            diskspace,
+            diskinodes,
         } = self;
         let all = [
             ("--description", description),
@@ -127,6 +135,8 @@ impl Settings {
             ("--ioprio", ioprio),
             ("--iolimit", iolimit),
             ("--iopslimit", iopslimit),
+            ("--diskspace", diskspace),
+            ("--diskinodes", diskinodes),
         ];
         all.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?))).collect()
     }

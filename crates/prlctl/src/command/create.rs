@@ -9,7 +9,7 @@ use engine::event::Ended;
 use engine::operation::create::{Options, create};
 use engine::{Code, Failure, Result};
 use serde_json::json;
-use store::{ContainerId, ContainerName, NameError, TemplateChoice, TemplateName};
+use store::{ContainerId, ContainerName, NameError, TemplateChoice, TemplateName, Volume};
 
 use super::set::understood;
 use super::{done, host};
@@ -31,6 +31,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
     let addresses = AddressChange::read(&arguments.settings.ipadd, &[])?;
+    let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
     let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
@@ -42,6 +43,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
         sample: arguments.config.clone(),
         changes,
         addresses,
+        volume,
     };
     let id = create(&host, &options)?;
     // Before, there was nothing that a log could be of.
@@ -74,6 +76,20 @@ pub fn user_data(path: &Path) -> Result<UserData> {
     };
     read.map_err(|error| refused(error.to_string()))?;
     UserData::new(bytes).map_err(refused)
+}
+
+/// Where a container's files lie, from the command line.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn parse_volume(text: &str) -> Result<Volume> {
+    Volume::named(text).ok_or_else(|| {
+        let shown = tree::escaped(text.as_bytes()).to_string();
+        Failure::new(Code::BadValue, format!("`--volume {shown}` cannot be used"))
+            .because(format!("wanted one of: {}", Volume::NAMES.join(", ")))
+            .unchanged()
+            .hint("`--volume image` gives it a disk of its own, as large as `--diskspace` says")
+    })
 }
 
 fn parse_id(text: &str) -> Result<ContainerId> {

@@ -35,6 +35,11 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
         host.warning(&format!("{}: {}", failure.what, failure.because.join(": ")));
         None
     });
+    if arguments.size
+        && let Err(failure) = engine::volume::enter(&host, &area, &arguments.container)
+    {
+        host.warning(&failure.reason());
+    }
     let now = Timestamp::now();
     let going = retention.map(|retention| next_to_go(retention, &all, live, now)).unwrap_or_default();
     let records: Vec<GenerationRecord> =

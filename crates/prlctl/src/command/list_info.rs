@@ -76,6 +76,7 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         "disk": disk(&limits),
     });
     facts.push(("Hardware".into(), hardware));
+    facts.push(("Disk".into(), volume(host, row)));
     facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
     facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
     facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
@@ -97,6 +98,20 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         facts.push(("Damage".into(), json!(damage)));
     }
     facts
+}
+
+/// Where its files lie, and how much of its own disk is used.
+fn volume(host: &Host, row: &Row) -> Value {
+    let Ok(area) = Area::open_unchecked(&host.prefix, &row.id) else { return Value::Null };
+    let volume = area.volume().as_str();
+    let Some((taken, size)) = area.image_size() else { return json!({ "volume": volume }) };
+    let mut disk = json!({ "volume": volume, "size": mebibytes(size), "taken": mebibytes(taken) });
+    // Mounted or not: nobody is made to wait for that here.
+    if let Some(found) = area.layers_top().ok().and_then(|top| rustix::fs::fstatvfs(top).ok()) {
+        disk["used"] = json!(mebibytes(found.f_blocks.saturating_sub(found.f_bfree) * found.f_frsize));
+        disk["inodes_used"] = json!(found.f_files.saturating_sub(found.f_ffree));
+    }
+    disk
 }
 
 /// What the kernel says, which is what holds.

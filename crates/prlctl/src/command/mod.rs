@@ -1,5 +1,6 @@
 //! One file a command. Each gets its arguments, asks the engine, and prints.
 
+mod compact;
 mod create;
 mod delete;
 mod exec;
@@ -12,6 +13,7 @@ mod list;
 mod list_info;
 mod log;
 mod mount;
+mod move_volume;
 mod packages;
 mod recover;
 mod reinstall;
@@ -96,6 +98,8 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Mount(arguments) => mount::mount(&arguments),
         PrlctlCommand::Umount(arguments) => mount::umount(&arguments),
         PrlctlCommand::Set(arguments) => set::run(&arguments),
+        PrlctlCommand::Compact(arguments) => compact::run(&arguments),
+        PrlctlCommand::Move(arguments) => move_volume::run(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),

@@ -1,0 +1,313 @@
+//! How much disk a container may use, and what sees to it.
+//!
+//! A directory has no end but the disk's; an image is as large as `DISKSPACE` says. What was said by hand and cannot be had is refused; what a sample says is told.
+
+use std::path::{Path, PathBuf};
+
+use store::disk_space::volume_of;
+use store::{Area, Conf, DiskSpace, GenerationNumber, LimitsError, Volume};
+
+use crate::container::Container;
+use crate::error::{Code, Failure, Result};
+use crate::host::{Host, damaged};
+use crate::runtime::{RuntimeError, RuntimeErrorKind};
+use crate::settings::Change;
+
+/// An image of which nobody has said how large it may become: as much as OpenVZ gives.
+const USUAL: u64 = 10 << 30;
+const SPACE: &str = "DISKSPACE";
+const INODES: &str = "DISKINODES";
+
+/// What a new container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where its layers lie.
+    pub volume: Volume,
+    /// Of an image, bytes.
+    pub size: u64,
+    /// Of an image, or as many as are usual.
+    pub inodes: Option<u64>,
+}
+
+/// Decides which volume a new container gets, and writes into its configuration what was not said; with what is not enforced.
+///
+/// # Errors
+/// [`Code::BadValue`]; [`Code::Unsupported`] for a limit that was said by hand and that nothing would see to.
+pub fn choose(
+    host: &Host,
+    named: Option<Volume>,
+    conf: &mut Conf,
+    changes: &[Change],
+) -> Result<(Wanted, Vec<String>)> {
+    let configuration = host.configuration()?;
+    let bad = |error: LimitsError| {
+        Failure::new(Code::BadValue, "the disk of the container cannot be made").caused_by(&error).unchanged()
+    };
+    let volume = match named {
+        Some(volume) => volume,
+        None => volume_of(&configuration).map_err(bad)?.unwrap_or(Volume::Directory),
+    };
+    let space = DiskSpace::from_conf(&[conf, &configuration]).map_err(bad)?;
+    let warnings = match volume {
+        Volume::Directory => {
+            unenforced(&space, changes, "or leave it out; `--volume image` has it enforced")?
+        }
+        Volume::Image => Vec::new(),
+    };
+    let size = space.bytes.unwrap_or(USUAL);
+    if volume == Volume::Image {
+        check_size(size)?;
+        conf.set(SPACE, &in_blocks(size))?;
+    }
+    Ok((Wanted { volume, size, inodes: space.inodes }, warnings))
+}
+
+/// What is said of the disk of a container that lies in a directory.
+///
+/// # Errors
+/// [`Code::Unsupported`] for what was said by hand.
+pub fn unenforced(space: &DiskSpace, changes: &[Change], hint: &str) -> Result<Vec<String>> {
+    let because = "the container's files lie in a directory, and nothing on this host counts what is in one";
+    let mut warnings = Vec::new();
+    for key in [(SPACE, space.bytes), (INODES, space.inodes)].into_iter().filter(|(_, limit)| limit.is_some())
+    {
+        if let Some(change) = changes.iter().find(|change| change.key == key.0) {
+            return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be enforced", change.option))
+                .because(because)
+                .unchanged()
+                .hint(hint));
+        }
+        warnings.push(format!("`{}` is not enforced: {because}", key.0));
+    }
+    Ok(warnings)
+}
+
+fn check_size(bytes: u64) -> Result<()> {
+    let (least, most) = (runtime::volume::SMALLEST, runtime::volume::LARGEST);
+    if (least..=most).contains(&bytes) {
+        return Ok(());
+    }
+    Err(Failure::new(Code::BadValue, "the disk of the container cannot be made")
+        .because(format!(
+            "`{SPACE}` is {} MiB: wanted {} MiB to {} TiB",
+            bytes >> 20,
+            least >> 20,
+            most >> 40
+        ))
+        .unchanged()
+        .hint("`--diskspace 10G`"))
+}
+
+/// As OpenVZ writes it.
+fn in_blocks(bytes: u64) -> String {
+    let blocks = bytes / 1024;
+    format!("{blocks}:{blocks}")
+}
+
+/// Makes the volume of an area that is being made, and mounts it.
+///
+/// # Errors
+/// [`Code::NoSpace`], [`Code::Unsupported`], [`Code::System`].
+pub fn make(host: &Host, area: &Area, wanted: &Wanted) -> Result<()> {
+    match wanted.volume {
+        Volume::Directory => Ok(()),
+        Volume::Image => make_at(host, area, &area.image(), wanted).map(drop),
+    }
+}
+
+/// The same under another name; returns where it is mounted.
+///
+/// # Errors
+/// As in [`make`].
+pub fn make_at(host: &Host, area: &Area, image: &Path, wanted: &Wanted) -> Result<PathBuf> {
+    let point = host
+        .runtime
+        .make_volume(area.id(), image, wanted.size, wanted.inodes)
+        .map_err(|error| refused("cannot make the container's disk", error))?;
+    area.begin_volume(&point)?;
+    Ok(point)
+}
+
+fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
+    let code = match error.kind {
+        RuntimeErrorKind::NoSpace => Code::NoSpace,
+        RuntimeErrorKind::Busy => Code::Mounted,
+        RuntimeErrorKind::NotRunning
+        | RuntimeErrorKind::Interrupted
+        | RuntimeErrorKind::NotUp
+        | RuntimeErrorKind::FileSystem
+        | RuntimeErrorKind::Other => Code::MountFailed,
+    };
+    Failure::new(code, what).because(error.because)
+}
+
+/// What a change of its settings does to a container's disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resize {
+    /// To so many bytes, at once.
+    Grow(u64),
+    /// To so many bytes, while it is stopped.
+    Shrink(u64),
+}
+
+/// What is to be done about the disk where the configuration becomes another; with what is not enforced.
+///
+/// # Errors
+/// As in [`choose`]; [`Code::Running`] where it is to become smaller.
+pub fn plan(
+    container: &Container<'_>,
+    new: &Conf,
+    changes: &[Change],
+) -> Result<(Option<Resize>, Vec<String>)> {
+    let configuration = container.host.configuration()?;
+    let bad =
+        |error: LimitsError| Failure::new(Code::BadValue, "that cannot be set").caused_by(&error).unchanged();
+    let space = DiskSpace::from_conf(&[new, &configuration]).map_err(bad)?;
+    let Some((_, size)) = container.area.image_size() else {
+        let hint = format!("`prlctl move {} --volume image` gives it a disk of its own", container.name);
+        return Ok((None, unenforced(&space, changes, &hint)?));
+    };
+    if let Some(change) = changes.iter().find(|change| change.key == INODES) {
+        return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be enforced", change.option))
+            .because("how many inodes an image has is settled when it is made; as it grows it gets more")
+            .unchanged()
+            .hint("leave it out: one that is made with `--diskinodes` has as many as that"));
+    }
+    let said = changes.iter().any(|change| change.key == SPACE);
+    let bytes = match space.bytes {
+        Some(bytes) => bytes,
+        None if said => {
+            return Err(Failure::new(Code::BadValue, "the disk of the container cannot be without an end")
+                .because("it lies in an image, which has a size")
+                .unchanged()
+                .hint("`--diskspace 100G`: it takes only what is in it"));
+        }
+        None => return Ok((None, Vec::new())),
+    };
+    // Whole blocks of the filesystem.
+    let bytes = bytes / 4096 * 4096;
+    if bytes == size {
+        return Ok((None, Vec::new()));
+    }
+    check_size(bytes)?;
+    if bytes > size {
+        return Ok((Some(Resize::Grow(bytes)), Vec::new()));
+    }
+    if container.is_running() {
+        return Err(Failure::new(Code::Running, "its disk cannot be made smaller while it runs")
+            .because(format!("it has {} MiB, and is to have {} MiB", size >> 20, bytes >> 20))
+            .unchanged()
+            .hint(format!("`prlctl stop {}` first", container.name)));
+    }
+    Ok((Some(Resize::Shrink(bytes)), Vec::new()))
+}
+
+/// Does it.
+///
+/// # Errors
+/// With a disk that is as large as before.
+pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
+    let image = container.area.image();
+    match resize {
+        Resize::Grow(bytes) => {
+            container.enter_volume()?;
+            container.runtime().grow_volume(container.id(), &image, bytes).map_err(|error| {
+                refused("its disk cannot be made larger", error)
+                    .unchanged()
+                    .hint(format!("while it is stopped it may: `prlctl stop {}`", container.name))
+            })
+        }
+        Resize::Shrink(bytes) => {
+            let busy = |error| {
+                refused("its disk cannot be made smaller", error).unchanged().hint(format!(
+                    "it needs nobody in it, and room for a copy; `prlctl umount {}` unmounts it",
+                    container.name
+                ))
+            };
+            container.runtime().wait_until_gone(container.id()).map_err(busy)?;
+            container.runtime().unmount_all(container.id()).map_err(busy)?;
+            container.runtime().remake_volume(container.id(), &image, bytes).map_err(busy)
+        }
+    }
+}
+
+/// Has the layers of a container's generations where they are looked for.
+///
+/// # Errors
+/// [`Code::MountFailed`] when its disk cannot be mounted.
+pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
+    if area.volume() == Volume::Directory {
+        return Ok(());
+    }
+    let image = area.image();
+    host.runtime.mount_volume(area.id(), &image).map_err(|error| {
+        let refused = refused(format!("the disk of `{name}` cannot be mounted"), error);
+        let looks =
+            format!("`e2fsck -f {}` looks at it, and asks before it corrects anything", image.display());
+        refused.state("nothing was changed; all that it has is in that file").hint(looks)
+    })?;
+    area.check_volume().map_err(|error| {
+        damaged(error, name).hint(format!("put its own {} back, or delete the container", image.display()))
+    })
+}
+
+impl Container<'_> {
+    /// See [`enter`].
+    ///
+    /// # Errors
+    /// [`Code::MountFailed`] when its disk cannot be mounted.
+    pub fn enter_volume(&self) -> Result<()> {
+        enter(self.host, &self.area, &self.name)
+    }
+
+    /// The directory with `delta/` and `work/` of a generation.
+    ///
+    /// # Errors
+    /// As in [`Container::enter_volume`].
+    pub fn layers_dir(&self, number: GenerationNumber) -> Result<PathBuf> {
+        self.enter_volume()?;
+        Ok(self.area.layers_dir(number))
+    }
+
+    /// Has what is configured of its disk hold, should somebody have edited that; what is not so, is told.
+    pub fn follow_disk_space(&self) {
+        let Ok(conf) = self.area.conf() else { return };
+        match plan(self, &conf, &[]) {
+            Ok((Some(Resize::Grow(bytes)), _)) => {
+                if let Err(failure) = resize(self, Resize::Grow(bytes)) {
+                    self.host.warning(&failure.reason());
+                }
+            }
+            Ok((Some(Resize::Shrink(_)), _)) => self.host.warning(&format!(
+                "its disk is larger than `{SPACE}` says: `prlctl set {} --diskspace SIZE` while it is stopped makes it smaller",
+                self.name
+            )),
+            Ok((None, _)) => {}
+            Err(failure) => self.host.warning(&failure.reason()),
+        }
+    }
+
+    /// Gives back to the host's disk what is free of its own; returns how many bytes that took before, and takes now.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`] where it has none of its own.
+    pub fn compact(&self) -> Result<(u64, u64)> {
+        let taken = || self.area.image_size().map(|(taken, _)| taken);
+        let Some(before) = taken() else {
+            return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be compacted", self.name))
+                .because("its files lie in a directory, which takes no more than they do")
+                .unchanged()
+                .hint("there is nothing to do"));
+        };
+        self.enter_volume()?;
+        self.runtime()
+            .compact_volume(self.id())
+            .map_err(|error| refused(format!("`{}` cannot be compacted", self.name), error).unchanged())?;
+        // What is told lies on the disk when the file does.
+        let file = std::fs::File::open(self.area.image()).and_then(|file| file.sync_all());
+        file.map_err(|error| {
+            damaged(store::AreaError::Unreadable { path: self.area.image(), source: error }, &self.name)
+        })?;
+        Ok((before, taken().unwrap_or(before)))
+    }
+}

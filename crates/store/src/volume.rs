@@ -1,0 +1,315 @@
+//! Where the layers of a container's generations lie: beside their records, or on a filesystem of the container's own.
+//!
+//! ```text
+//! directory   generations/<n>/{delta,work}
+//! image       volume.img, an ext4; mounted at /run/vz/<uuid>/volume:
+//!                 .volume          whose it is
+//!                 <n>/{delta,work}
+//!                 .trash/          what is being deleted of it
+//! ```
+//!
+//! Records, `live` and the journal lie in the area whatever the volume is: who asks about a container need not mount anything, and the commit of an operation is
+//! the same rename. An area whose `volume.img` is there is on it; that one file is what making and leaving a volume turn on.
+//!
+//! A generation is on its volume after its record is made, and leaves it after its record is gone: what lies there without a record is litter, and is swept.
+
+use std::cell::OnceCell;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::area::{Area, AreaError, AreaRecord};
+use crate::atomic;
+use crate::identity::{ContainerId, GenerationNumber};
+use crate::prefix::Prefix;
+use crate::trash::{self, TrashError};
+
+/// The file that is a volume.
+pub const IMAGE: &str = "volume.img";
+/// Says in the volume whose it is, so that an empty mount point is never taken for one.
+const MARK: &str = ".volume";
+pub(crate) const TRASH: &str = ".trash";
+const STAGED: &str = ".reroot-tmp.volume";
+/// What a generation has beside its records.
+const LAYERS: [&str; 3] = ["delta", "work", "lower"];
+
+/// Where the layers of a container lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Volume {
+    /// In the area.
+    Directory,
+    /// In an ext4 of its own, in a sparse file in the area.
+    Image,
+}
+
+impl Volume {
+    /// All there are, as they are written.
+    pub const NAMES: [&'static str; 2] = ["directory", "image"];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Volume::Directory => "directory",
+            Volume::Image => "image",
+        }
+    }
+
+    /// The one that is written so.
+    pub fn named(text: &str) -> Option<Volume> {
+        [Volume::Directory, Volume::Image].into_iter().find(|volume| volume.as_str() == text)
+    }
+}
+
+/// Where a container's volume is mounted.
+pub fn mount_point(prefix: &Prefix, id: &ContainerId) -> PathBuf {
+    prefix.run_dir_of(id).join("volume")
+}
+
+/// An area's view of its volume.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    point: PathBuf,
+    top: OnceCell<OwnedFd>,
+}
+
+impl Layers {
+    pub(crate) fn new(prefix: &Prefix, id: &ContainerId) -> Self {
+        Self { point: mount_point(prefix, id), top: OnceCell::new() }
+    }
+}
+
+impl Area {
+    /// Where the layers of its generations lie. Asked of the disk, since that may change.
+    pub fn volume(&self) -> Volume {
+        match rustix::fs::statat(self.handle(), IMAGE, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Volume::Image,
+            Err(_) => Volume::Directory,
+        }
+    }
+
+    /// The file that is its volume, should it have one.
+    pub fn image(&self) -> PathBuf {
+        self.path().join(IMAGE)
+    }
+
+    /// The directory of `<n>/` with `delta/` and `work/`. On an image nothing is there until that is mounted.
+    pub fn layers_dir(&self, number: GenerationNumber) -> PathBuf {
+        match self.volume() {
+            Volume::Directory => self.generation_dir(number),
+            Volume::Image => self.layers.point.join(number.to_string()),
+        }
+    }
+
+    /// The directory of all of them, opened once, so that what a later sync tells includes all that was written since.
+    pub fn layers_top(&self) -> Result<BorrowedFd<'_>, AreaError> {
+        if let Some(top) = self.layers.top.get() {
+            return Ok(top.as_fd());
+        }
+        let top = match self.volume() {
+            Volume::Directory => self.generations_handle()?,
+            Volume::Image => self.open_volume()?,
+        };
+        Ok(self.layers.top.get_or_init(|| top).as_fd())
+    }
+
+    /// Whether what is mounted is this container's volume.
+    pub fn check_volume(&self) -> Result<(), AreaError> {
+        match self.volume() {
+            Volume::Directory => Ok(()),
+            // Opened for this alone: who has it open keeps it mounted.
+            Volume::Image => self.open_volume().map(drop),
+        }
+    }
+
+    fn open_volume(&self) -> Result<OwnedFd, AreaError> {
+        let point = &self.layers.point;
+        let top = atomic::open_directory(point)?;
+        let refused = |because: &str| AreaError::Damaged {
+            container: self.display_name(),
+            path: self.image(),
+            because: because.to_owned(),
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut found = [0; 64];
+        let read = rustix::fs::openat(&top, MARK, flags, Mode::empty())
+            .and_then(|mark| rustix::io::read(mark, &mut found).map(|count| found[..count].to_vec()));
+        match read {
+            Ok(found) if found == self.mark() => Ok(top),
+            Ok(_) => Err(refused("it is the volume of another container")),
+            Err(Errno::NOENT) => {
+                Err(refused(&format!("what is at {} is not mounted, or no volume", point.display())))
+            }
+            Err(errno) => Err(AreaError::Unreadable { path: point.join(MARK), source: errno.into() }),
+        }
+    }
+
+    fn mark(&self) -> Vec<u8> {
+        format!("{}\n", self.id()).into_bytes()
+    }
+
+    /// Makes a filesystem that has just been made, and is mounted at `point`, this container's volume, durably.
+    pub fn begin_volume(&self, point: &Path) -> Result<(), AreaError> {
+        let top = atomic::open_directory(point)?;
+        atomic::make_directory_at(top.as_fd(), TRASH, 0o700)?;
+        Ok(atomic::replace_at(top.as_fd(), MARK, &self.mark(), 0o600)?)
+    }
+
+    /// A generation's `delta/` and `work/` are in here.
+    pub fn layers_handle(&self, number: GenerationNumber) -> Result<OwnedFd, AreaError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(self.layers_top()?, number.to_string(), flags, Mode::empty()) {
+            Ok(handle) => Ok(handle),
+            Err(Errno::NOENT) => Err(AreaError::NoGeneration { container: self.display_name(), number }),
+            Err(errno) => Err(AreaError::Unreadable { path: self.layers_dir(number), source: errno.into() }),
+        }
+    }
+
+    /// Has a small new generation durable: its records and its layers, in which there are but a few files of ours, and the names of all.
+    ///
+    /// The names go last, and whether a power cut leaves them is for `live` to say: it is renamed after this.
+    pub fn sync_small_generation(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        let failed = |source: tree::TreeError| AreaError::Trash(TrashError::Remove(source));
+        let record = self.generation_handle(number)?;
+        tree::sync_small_tree(record.as_fd()).map_err(failed)?;
+        if self.volume() == Volume::Image {
+            tree::sync_small_tree(self.layers_handle(number)?.as_fd()).map_err(failed)?;
+            atomic::fsync_dir(self.layers_top()?)?;
+        }
+        Ok(())
+    }
+
+    /// Has everything durable that anybody has written into the layers, and the records.
+    pub fn sync_layers(&self) -> Result<(), AreaError> {
+        let failed = |path: PathBuf| move |errno: Errno| AreaError::Unreadable { path, source: errno.into() };
+        let top = self.layers_top()?;
+        rustix::fs::syncfs(top).map_err(failed(atomic::path_of(top)))?;
+        if self.volume() == Volume::Image {
+            rustix::fs::syncfs(self.handle()).map_err(failed(self.path().to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes a generation's place on the volume, where it is another than that of its record. As durable as the record.
+    pub(crate) fn create_layers(
+        &self,
+        number: GenerationNumber,
+        record: BorrowedFd<'_>,
+    ) -> Result<(), AreaError> {
+        let own = match self.volume() {
+            Volume::Directory => None,
+            Volume::Image => {
+                // What is there already is of a generation that has no record: it is nobody's.
+                self.discard_layers(number)?;
+                atomic::make_directory_unsynced_at(self.layers_top()?, number.to_string(), 0o700)?;
+                Some(self.layers_handle(number)?)
+            }
+        };
+        let layers = own.as_ref().map_or(record, |own| own.as_fd());
+        atomic::make_directory_unsynced_at(layers, "delta", 0o755)?;
+        atomic::make_directory_unsynced_at(layers, "work", 0o700)?;
+        Ok(())
+    }
+
+    /// Moves the layers of a generation whose record is gone to the trash of the volume; gone already is fine.
+    pub(crate) fn discard_layers(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        if self.volume() == Volume::Directory {
+            return Ok(());
+        }
+        let top = self.layers_top()?;
+        atomic::make_directory_at(top, TRASH, 0o700)?;
+        let trash = atomic::open_directory_at(top, TRASH)?;
+        let place = uuid::Uuid::new_v4().to_string();
+        match atomic::move_at(top, number.to_string(), trash.as_fd(), place) {
+            Ok(()) => Ok(()),
+            Err(error) if Errno::from_io_error(&error.source) == Some(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Throws away what lies on the volume of generations that have no record. Only under the container's lock.
+    pub fn sweep_layers(&self) -> Result<usize, AreaError> {
+        if self.volume() == Volume::Directory {
+            return Ok(0);
+        }
+        let known = self.generation_numbers()?;
+        let mut swept = 0;
+        for name in atomic::names_in(self.layers_top()?)? {
+            let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+            if !known.contains(&number) {
+                self.discard_layers(number)?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Where the layers of a generation lie on a volume that is mounted and not its container's yet, or that it is to leave.
+    pub fn layers_elsewhere(&self, volume: Volume, number: GenerationNumber) -> PathBuf {
+        match volume {
+            Volume::Directory => self.generation_dir(number),
+            Volume::Image => self.layers.point.join(number.to_string()),
+        }
+    }
+
+    /// What a volume that is being made is called until it is one; what a death leaves is swept.
+    pub fn staged_image(&self) -> PathBuf {
+        self.path().join(STAGED)
+    }
+
+    /// **The commit** of a move to an image: durable before, and one rename.
+    pub fn take_image(&self) -> Result<(), AreaError> {
+        Ok(atomic::move_at(self.handle(), STAGED, self.handle(), IMAGE)?)
+    }
+
+    /// **The commit** of a move from an image to its area: likewise.
+    pub fn leave_image(&self, prefix: &Prefix) -> Result<(), AreaError> {
+        Ok(trash::discard(prefix, self.handle(), IMAGE)?)
+    }
+
+    /// Throws away layers that lie beside their records, of a container that has them on its image: of a move that was not finished, or was. Only under the
+    /// container's lock.
+    pub fn sweep_former_layers(&self, prefix: &Prefix) -> Result<(), AreaError> {
+        if self.volume() == Volume::Directory {
+            return Ok(());
+        }
+        for number in self.generation_numbers()? {
+            let record = self.generation_handle(number)?;
+            for name in LAYERS {
+                if rustix::fs::statat(&record, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                    trash::discard(prefix, record.as_fd(), name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has `area.json` say that a program must know of volumes to touch this area.
+    pub fn need_volumes(record: &mut AreaRecord) {
+        if !record.features.iter().any(|feature| feature == IMAGE_FEATURE) {
+            record.features.push(IMAGE_FEATURE.to_owned());
+        }
+    }
+
+    /// What the volume takes of the disk that it lies on, and how large it may become, both in bytes; `None`: it is a directory.
+    pub fn image_size(&self) -> Option<(u64, u64)> {
+        let found = rustix::fs::statat(self.handle(), IMAGE, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let taken = u64::try_from(found.st_blocks).ok()?.saturating_mul(512);
+        Some((taken, u64::try_from(found.st_size).ok()?))
+    }
+}
+
+/// In `area.json`.
+pub(crate) const IMAGE_FEATURE: &str = "image";
+
+/// The trash of every volume that is mounted.
+pub(crate) fn trashes(prefix: &Prefix) -> Vec<OwnedFd> {
+    let Ok(entries) = std::fs::read_dir(prefix.run_dir()) else { return Vec::new() };
+    let open = |path: PathBuf| {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).ok()
+    };
+    entries.flatten().filter_map(|entry| open(entry.path().join("volume").join(TRASH))).collect()
+}
