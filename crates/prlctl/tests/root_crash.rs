@@ -17,6 +17,13 @@ fn new() -> Option<RealHost> {
     RealHost::new(env!("CARGO_BIN_EXE_prlctl"))
 }
 
+/// The same, where every container has a disk of its own.
+fn on_disks() -> Option<RealHost> {
+    let host = new()?;
+    host.write("etc/vz/vz.conf", "VOLUME=\"image\"\nDISKSPACE=\"64M\"\n", 0o644);
+    Some(host)
+}
+
 /// The points of one operation at one place (`before`, `after`, `revert`).
 fn points(host: &RealHost, operation: &str, place: &str) -> Vec<String> {
     let all = host.ok(["generate", "fault-points"]);
@@ -166,8 +173,8 @@ fn operation(by_script: bool) -> &'static str {
 }
 
 /// Every point before and after a step, killed there.
-fn kill_everywhere(by_script: bool, runs: bool) {
-    let Some(host) = new() else { return };
+fn kill_everywhere(host: Option<RealHost>, by_script: bool, runs: bool) {
+    let Some(host) = host else { return };
     scripts(&host, by_script);
     let operation = operation(by_script);
     for (index, point) in
@@ -205,27 +212,38 @@ fn comes_back_by_itself(host: &RealHost, name: &str, runs: bool, point: &str) {
 
 #[test]
 fn crash_a_reinstall_of_a_running_container_killed_anywhere_is_old_or_new() {
-    kill_everywhere(false, true);
+    kill_everywhere(new(), false, true);
 }
 
 #[test]
 fn crash_a_reinstall_of_a_stopped_container_killed_anywhere_is_old_or_new() {
-    kill_everywhere(false, false);
+    kill_everywhere(new(), false, false);
 }
 
 #[test]
 fn crash_a_reinstall_by_script_of_a_running_container_killed_anywhere_is_old_or_new() {
-    kill_everywhere(true, true);
+    kill_everywhere(new(), true, true);
 }
 
 #[test]
 fn crash_a_reinstall_by_script_of_a_stopped_container_killed_anywhere_is_old_or_new() {
-    kill_everywhere(true, false);
+    kill_everywhere(new(), true, false);
+}
+
+#[test]
+fn crash_on_a_disk_of_its_own_a_reinstall_killed_anywhere_is_old_or_new() {
+    kill_everywhere(on_disks(), false, true);
+    kill_everywhere(on_disks(), false, false);
+}
+
+#[test]
+fn crash_on_a_disk_of_its_own_a_reinstall_by_script_killed_anywhere_is_old_or_new() {
+    kill_everywhere(on_disks(), true, true);
 }
 
 /// Every point before and after a step, with a failure there: the command puts everything back by itself, or has done it.
-fn fail_everywhere(by_script: bool, runs: bool) {
-    let Some(host) = new() else { return };
+fn fail_everywhere(host: Option<RealHost>, by_script: bool, runs: bool) {
+    let Some(host) = host else { return };
     scripts(&host, by_script);
     let operation = operation(by_script);
     for (index, point) in
@@ -250,14 +268,19 @@ fn fail_everywhere(by_script: bool, runs: bool) {
 
 #[test]
 fn crash_a_reinstall_that_fails_anywhere_is_undone_or_done() {
-    fail_everywhere(false, true);
-    fail_everywhere(false, false);
+    fail_everywhere(new(), false, true);
+    fail_everywhere(new(), false, false);
+}
+
+#[test]
+fn crash_on_a_disk_of_its_own_a_reinstall_that_fails_anywhere_is_undone_or_done() {
+    fail_everywhere(on_disks(), false, true);
 }
 
 #[test]
 fn crash_a_reinstall_by_script_that_fails_anywhere_is_undone_or_done() {
-    fail_everywhere(true, true);
-    fail_everywhere(true, false);
+    fail_everywhere(new(), true, true);
+    fail_everywhere(new(), true, false);
 }
 
 /// A script fails, and the command is killed while it puts everything back.
@@ -350,8 +373,8 @@ fn crash_an_undo_of_a_stopped_container_killed_anywhere_is_old_or_new() {
 }
 
 /// Of three roots the one in the middle is deleted: it is there and linked, or gone and linked past.
-fn kill_every_deletion(runs: bool) {
-    let Some(host) = new() else { return };
+fn kill_every_deletion(host: Option<RealHost>, runs: bool) {
+    let Some(host) = host else { return };
     let all: Vec<String> = ["before", "after", "revert"]
         .iter()
         .flat_map(|place| points(&host, "generation-delete", place))
@@ -386,12 +409,18 @@ fn kill_every_deletion(runs: bool) {
 
 #[test]
 fn crash_a_deletion_of_a_root_of_a_running_container_killed_anywhere_is_whole_or_gone() {
-    kill_every_deletion(true);
+    kill_every_deletion(new(), true);
 }
 
 #[test]
 fn crash_a_deletion_of_a_root_of_a_stopped_container_killed_anywhere_is_whole_or_gone() {
-    kill_every_deletion(false);
+    kill_every_deletion(new(), false);
+}
+
+#[test]
+fn crash_on_a_disk_of_its_own_a_deletion_of_a_root_killed_anywhere_is_whole_or_gone() {
+    kill_every_deletion(on_disks(), true);
+    kill_every_deletion(on_disks(), false);
 }
 
 /// The same numbers in every run.

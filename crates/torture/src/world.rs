@@ -215,7 +215,7 @@ impl World {
     fn fill(&self, name: &str, number: u32) -> Result<(), Unusable> {
         let id = store::registry::find(&self.prefix, name).map_err(|error| Unusable(error.to_string()))?;
         let area = Area::open(&self.prefix, &id).map_err(|error| Unusable(error.to_string()))?;
-        let delta = area.generation_dir(GenerationNumber::new(number)).join("delta");
+        let delta = testkit::judge::layers(&area, GenerationNumber::new(number)).join("delta");
         if number == 1 {
             let status = Command::new("cp")
                 .process_group(0)

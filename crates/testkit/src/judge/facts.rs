@@ -30,7 +30,7 @@ impl RootFacts {
     /// # Errors
     /// When it cannot be read.
     pub fn of(area: &Area, number: u32) -> Judged<RootFacts> {
-        let directory = area.generation_dir(GenerationNumber::new(number)).join("delta");
+        let directory = super::layers(area, GenerationNumber::new(number)).join("delta");
         let handle = File::open(&directory).map_err(|error| {
             Violation::new("no file of an old root is lost", format!("{}: {error}", directory.display()))
         })?;
@@ -77,7 +77,7 @@ impl KeptPart {
     /// # Errors
     /// When it cannot be read.
     pub fn of(area: &Area, number: u32) -> Judged<KeptPart> {
-        let delta = area.generation_dir(GenerationNumber::new(number)).join("delta");
+        let delta = super::layers(area, GenerationNumber::new(number)).join("delta");
         let directory = delta.join(KEPT.trim_start_matches('/'));
         match File::open(&directory) {
             Ok(handle) => Ok(KeptPart(Some(tree::snapshot(handle.as_fd()).map_err(records)?))),

@@ -15,10 +15,10 @@ mod still;
 mod surroundings;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use store::{Area, Base, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix};
+use store::{Area, Base, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix, Volume};
 
 pub use facts::{KEPT, KeptPart, RootFacts};
 pub use still::Still;
@@ -362,13 +362,27 @@ pub fn ranges_are_distinct(prefix: &Prefix) -> Judged<()> {
     Ok(())
 }
 
+/// Where the layers of a generation lie; a disk of the container's own is mounted for it, as any command would.
+///
+/// # Panics
+/// When that cannot be mounted: there is nothing to judge then.
+pub fn layers(area: &Area, number: GenerationNumber) -> PathBuf {
+    if area.volume() == Volume::Image {
+        let prefix = area.path().ancestors().nth(3).expect("an area lies three deep in its prefix");
+        let prefix = Prefix::new(prefix).expect("the prefix of an area");
+        runtime::volume::mount(&prefix, area.id(), &area.image()).expect("mount a container's disk");
+        area.check_volume().expect("it is the container's own");
+    }
+    area.layers_dir(number)
+}
+
 /// Every file of the template that a script has copied into its root has its size there.
 ///
 /// # Errors
 /// [`Violation`] with the first one that has not.
 pub fn has_the_template(prefix: &Prefix, id: &ContainerId) -> Judged<()> {
     let area = Area::open(prefix, id).map_err(records)?;
-    let delta = area.generation_dir(area.live().map_err(records)?).join("delta");
+    let delta = layers(&area, area.live().map_err(records)?).join("delta");
     let name = "busybox".parse().map_err(records)?;
     let template = store::template::latest(prefix, &name).map_err(records)?.rootfs();
     let mut todo = vec![template.clone()];
@@ -402,7 +416,7 @@ pub fn has_the_template(prefix: &Prefix, id: &ContainerId) -> Judged<()> {
 pub fn has_written(prefix: &Prefix, id: &ContainerId, file: &str, wanted: &str) -> Judged<()> {
     let area = Area::open(prefix, id).map_err(records)?;
     let live = area.live().map_err(records)?;
-    let path = area.generation_dir(live).join("delta").join(Path::new(file));
+    let path = layers(&area, live).join("delta").join(Path::new(file));
     match std::fs::read_to_string(&path) {
         Ok(text) if text.contains(wanted) => Ok(()),
         other => {

@@ -25,7 +25,7 @@ impl Still {
                 for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
                     let path = entry.path();
                     // What roots hold is another's to compare; whoever comes by empties the trash, and makes the reserve when there is room.
-                    let is_root = ["delta", "work", "lower", "rootfs", ".trash", ".reserve"];
+                    let is_root = ["delta", "work", "lower", "rootfs", ".trash", ".reserve", "volume.img"];
                     if is_root.iter().any(|name| entry.file_name() == *name) {
                         continue;
                     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use store::{Area, ContainerId, GenerationNumber, Prefix};
+use store::{Area, ContainerId, GenerationNumber, Prefix, Volume};
 
 use super::{Judged, Runs, Violation, eventually};
 
@@ -32,13 +32,28 @@ fn mounts_below(directory: &Path) -> Vec<Mount> {
 
 /// Only what belongs there is in a private area.
 pub(super) fn nothing_lies_in(area: &Area) -> Judged<()> {
-    let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf"];
+    let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.img"];
     names_in(area.path(), |name| known.contains(&name))?;
     for number in area.generation_numbers().map_err(super::records)? {
         let known = ["delta", "generation.json", "lower", "made.json", "work"];
         names_in(&area.generation_dir(number), |name| known.contains(&name))?;
     }
-    names_in(&area.path().join("generations"), |name| name.parse::<GenerationNumber>().is_ok())
+    names_in(&area.path().join("generations"), |name| name.parse::<GenerationNumber>().is_ok())?;
+    if area.volume() == Volume::Directory {
+        return Ok(());
+    }
+    // On a disk of its own no layers are left of what has no record, and beside the records none.
+    let known = area.generation_numbers().map_err(super::records)?;
+    for number in &known {
+        names_in(&area.generation_dir(*number), |name| ["generation.json", "made.json"].contains(&name))?;
+        let layers = super::layers(area, *number);
+        names_in(&layers, |name| ["delta", "lower", "work"].contains(&name))?;
+    }
+    let point = area.layers_dir(GenerationNumber::FIRST);
+    let is_own = |name: &str| [".reserve", ".trash", ".volume", "lost+found"].contains(&name);
+    names_in(point.parent().unwrap_or(&point), |name| {
+        is_own(name) || name.parse::<GenerationNumber>().is_ok_and(|number| known.contains(&number))
+    })
 }
 
 fn names_in(directory: &Path, is_known: impl Fn(&str) -> bool) -> Judged<()> {
@@ -85,6 +100,8 @@ fn mounts_are(prefix: &Prefix, id: &ContainerId, chain: &[u32]) -> Judged<()> {
     let run = prefix.run_dir_of(id);
     let mut found = mounts_below(&run);
     found.extend(mounts_below(&prefix.root_dir(id)));
+    // A disk of its own is nobody's view of anything.
+    found.retain(|mount| mount.point != store::volume::mount_point(prefix, id));
     for mount in &found {
         let place = chain.iter().position(|number| mount.point == run.join(format!("generations/{number}")));
         let Some(depth) = place else {
