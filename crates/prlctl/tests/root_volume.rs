@@ -179,6 +179,36 @@ fn root_a_disk_becomes_larger_and_smaller_and_nothing_is_lost() {
     assert_eq!(look(&host, "web01", "/"), before);
 }
 
+/// `CAP_SYS_RESOURCE`, without which the kernel makes no mounted filesystem larger.
+fn may_resize() -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").expect("a process has a status");
+    let found = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("it has capabilities");
+    u64::from_str_radix(found.trim(), 16).expect("they are a number") & SYS_RESOURCE != 0
+}
+
+#[test]
+fn root_a_disk_becomes_larger_while_its_container_runs() {
+    let Some(host) = new_host() else { return };
+    on_image(&host, "web01", "64M");
+    host.exec("web01", "echo precious > /root/file");
+    fill(&host, "web01");
+    if !may_resize() {
+        // Told, and nothing was changed; stopped it may.
+        let size = image(&host, "web01").metadata().unwrap().len();
+        host.run(["set", "web01", "--diskspace", "300M"])
+            .failed(50, &["nothing was changed", "prlctl stop web01"]);
+        assert_eq!(image(&host, "web01").metadata().unwrap().len(), size);
+        let because = "this process has no CAP_SYS_RESOURCE";
+        return testkit::real_host::not_run_here(Path::new(env!("CARGO_BIN_EXE_prlctl")), because);
+    }
+    let init = host.ok(["list", "web01", "-o", "uuid,status"]);
+    host.ok(["set", "web01", "--diskspace", "300M"]);
+    assert!(df(&host, "web01", "/")[0] > 270_000);
+    host.exec("web01", "dd if=/dev/zero of=/more bs=1M count=100 2>/dev/null && cat /root/file");
+    assert_eq!(host.ok(["list", "web01", "-o", "uuid,status"]), init);
+}
+
 #[test]
 fn root_what_is_written_into_ve_conf_holds_at_the_next_start() {
     let Some(host) = new_host() else { return };
