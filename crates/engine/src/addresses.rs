@@ -122,3 +122,7 @@ fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
         None => Ok(()),
     }
 }
+/// What has gone in and out of a container that has addresses, since its start.
+pub fn traffic(host: &Host, id: &ContainerId) -> Option<net::Traffic> {
+    net::traffic(&host.prefix, id).ok().flatten()
+}

@@ -19,6 +19,7 @@ mod routed;
 use std::os::fd::BorrowedFd;
 
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use store::{ContainerId, Prefix};
 
 pub use filter::has_filter;
 pub use record::{Network, Probation};
@@ -64,6 +65,31 @@ impl NetworkError {
         let what = what.into();
         move |source| NetworkError::System { what, source }
     }
+}
+
+/// What has gone in and out of a container since its interface was made, which is its last start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Traffic {
+    /// What it has received.
+    pub bytes_in: u64,
+    /// What it has sent.
+    pub bytes_out: u64,
+    /// Packets that it has received.
+    pub packets_in: u64,
+    /// Packets that it has sent.
+    pub packets_out: u64,
+}
+
+/// What has gone in and out of a container; `None`: it has no address.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn traffic(prefix: &Prefix, id: &ContainerId) -> Result<Option<Traffic>, NetworkError> {
+    let Some(network) = Network::load(prefix, id) else { return Ok(None) };
+    let found = netlink::Netlink::open().and_then(|mut kernel| kernel.link(&network.interface));
+    let link =
+        found.map_err(NetworkError::system(format!("ask what has gone through {}", network.interface)))?;
+    Ok(link.filter(|link| link.alias.as_deref() == Some(&network.alias)).map(|link| link.traffic))
 }
 
 /// Does something in the network namespace of the process behind `pidfd`.

@@ -22,6 +22,8 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
+use crate::Traffic;
+
 /// Who has made our routes and neighbours: a number of our own, as rtnetlink(7) leaves them to whoever wants one.
 const OURS: u8 = 118;
 
@@ -33,6 +35,7 @@ pub struct Link {
     pub alias: Option<String>,
     /// Of a pair: the index of its other end, in whatever namespace that is.
     pub peer: Option<u32>,
+    pub traffic: Traffic,
 }
 
 /// Where the kernel would send a packet.
@@ -133,6 +136,14 @@ impl Netlink {
                         link.alias = Some(alias);
                     } else if let LinkAttribute::Link(index) = attribute {
                         link.peer = Some(index);
+                    } else if let LinkAttribute::Stats64(counts) = attribute {
+                        // What comes in here has gone out of the container, and the other way round.
+                        link.traffic = Traffic {
+                            bytes_in: counts.tx_bytes,
+                            bytes_out: counts.rx_bytes,
+                            packets_in: counts.tx_packets,
+                            packets_out: counts.rx_packets,
+                        };
                     }
                 }
                 Ok(Some(link))

@@ -64,6 +64,33 @@ fn limit(host: &RealHost, controller: &str, v1: &str, v2: &str) -> (String, bool
 
 /// Of a container of which nobody has said anything the host stays alive.
 #[test]
+fn root_what_a_container_uses_is_counted() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.started("web01");
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    let all = |words: &[&str]| -> Vec<serde_json::Value> {
+        let text = host.ok(["statistics", "-j"].into_iter().chain(words.iter().copied()));
+        serde_json::from_str(&text).expect("statistics are JSON")
+    };
+    let before = all(&["web01"]).remove(0);
+    host.exec("web01", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/file bs=1M count=20 2>/dev/null; sync");
+    let after = all(&["web01"]).remove(0);
+    let grown = |name: &str| after[name].as_f64().unwrap() - before[name].as_f64().unwrap();
+    assert!(grown("cpu.time") > 0.05, "{before} {after}");
+    assert!(after["mem.used"].as_u64().unwrap() > 100_000, "{after}");
+    assert!(after["processes"].as_u64().unwrap() >= 1, "{after}");
+    // Only of those that run.
+    let names: Vec<serde_json::Value> = all(&["-a"]).into_iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(names, ["web01"]);
+    host.run(["statistics", "web02"]).failed(31, &["it does not run", "prlctl start web02"]);
+    host.run(["statistics", "web01", "--filter", "luck"]).failed(1, &["cpu.time"]);
+    let some = all(&["web01", "--filter", "cpu"]).remove(0);
+    assert!(some.get("cpu.time").is_some() && some.get("mem.used").is_none(), "{some}");
+    let shown = host.ok(["statistics", "web01"]);
+    assert!(shown.starts_with("web01\n") && shown.contains("bytes received"), "{shown}");
+}
+
+#[test]
 fn root_without_limits_there_are_those_that_keep_the_host_alive() {
     let Some(host) = new_host() else { return };
     host.ok(["start", "web01"]);

@@ -237,6 +237,26 @@ fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
 }
 
 #[test]
+fn root_what_goes_in_and_out_is_counted() {
+    let Some(host) = with_addresses(&[FOUR]) else { return };
+    let counts = || -> [u64; 4] {
+        let text = host.ok(["statistics", "web01", "--filter", "net", "-j"]);
+        let all: serde_json::Value = serde_json::from_str(&text).expect("statistics are JSON");
+        ["net.bytes_in", "net.bytes_out", "net.packets_in", "net.packets_out"]
+            .map(|name| all[0][name].as_u64().expect("a count"))
+    };
+    let before = counts();
+    // Ten of 1,000 bytes and their answers, of which there are three headers more; and whatever else is said meanwhile.
+    let ran = host.run(["exec", "web01", "ping -c 10 -A -s 1000 192.0.2.9"]);
+    assert!(ran.stdout.contains("10 packets received"), "{ran}");
+    let after = counts();
+    for (number, (before, after)) in before.into_iter().zip(after).enumerate() {
+        let least = if number < 2 { 10_000..=12_000 } else { 10..=30 };
+        assert!(least.contains(&(after - before)), "{number}: {before} {after}");
+    }
+}
+
+#[test]
 fn root_a_new_root_on_probation_calls_and_is_not_called() {
     let Some(host) = with_addresses(&[FOUR]) else { return };
     assert_eq!(on_probation(&host, &[]), (true, false), "outgoing");

@@ -198,3 +198,23 @@ pub struct Move {
     #[command(flatten)]
     pub common: Common,
 }
+
+/// `prlctl statistics`
+#[derive(Debug, Args)]
+pub struct Statistics {
+    /// The container
+    #[arg(required_unless_present = "all")]
+    pub container: Option<String>,
+    /// All that run
+    #[arg(short, long, conflicts_with = "container")]
+    pub all: bool,
+    /// Only what begins so, `net` or `cpu.time`; may be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub filter: Vec<String>,
+    /// Again and again, every so many seconds
+    #[arg(long = "loop", value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    pub every: Option<u64>,
+    /// As JSON
+    #[arg(short = 'j', long)]
+    pub json: bool,
+}

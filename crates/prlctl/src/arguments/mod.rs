@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use container::{Create, Delete, Enter, Exec, List, Mount, Move, Restart, Start, Status, Stop};
+pub use container::{
+    Create, Delete, Enter, Exec, List, Mount, Move, Restart, Start, Statistics, Status, Stop,
+};
 pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };
@@ -94,6 +96,11 @@ pub enum PrlctlCommand {
         after_help = "Examples:\n  prlctl list -a\n  prlctl list -a -o uuid,name,status -s name -H\n  prlctl list -i web01\n  prlctl list -L"
     )]
     List(List),
+    /// Show what containers have used since they were started: processors, memory, disks, network
+    #[command(
+        after_help = "Examples:\n  prlctl statistics web01\n  prlctl statistics -a --filter net -j\n  prlctl statistics web01 --loop 5"
+    )]
+    Statistics(Statistics),
     /// Run a command in a container
     #[command(
         after_help = "The words are joined by spaces and run by `bash -c` in the container, `sh -c` if it has no bash.\n\n\

@@ -21,6 +21,7 @@ mod reinstall_many;
 mod script_run;
 mod set;
 mod start;
+mod statistics;
 mod status;
 mod stop;
 mod template;
@@ -98,6 +99,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Mount(arguments) => mount::mount(&arguments),
         PrlctlCommand::Umount(arguments) => mount::umount(&arguments),
         PrlctlCommand::Set(arguments) => set::run(&arguments),
+        PrlctlCommand::Statistics(arguments) => statistics::run(&arguments),
         PrlctlCommand::Compact(arguments) => compact::run(&arguments),
         PrlctlCommand::Move(arguments) => move_volume::run(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),

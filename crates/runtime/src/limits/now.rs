@@ -16,6 +16,10 @@ pub struct Now {
     pub processes: Option<u64>,
     /// How often something was killed for want of memory.
     pub out_of_memory_kills: Option<u64>,
+    /// How long its processes have run on a processor, in nanoseconds.
+    pub cpu_time: Option<u64>,
+    /// Bytes that were read from disks, and written.
+    pub disk: Option<(u64, u64)>,
 }
 
 /// Asks the kernel.
@@ -44,6 +48,9 @@ pub fn now(groups: &Cgroups, disk: Option<Disk>) -> Now {
             memory_used: number("memory", "memory.usage_in_bytes"),
             processes: number("pids", "pids.current"),
             out_of_memory_kills: keyed(file("memory", "memory.oom_control"), "oom_kill"),
+            cpu_time: number("cpuacct", "cpuacct.usage"),
+            disk: file("blkio", "blkio.throttle.io_service_bytes_recursive")
+                .map(|text| (sum_of(&text, " Read "), sum_of(&text, " Write "))),
             limits: Limits {
                 memory,
                 swap: both.zip(memory).map(|(both, memory)| both.saturating_sub(memory)),
@@ -74,6 +81,8 @@ pub fn now(groups: &Cgroups, disk: Option<Disk>) -> Now {
         memory_used: number("", "memory.current"),
         processes: number("", "pids.current"),
         out_of_memory_kills: keyed(file("", "memory.events"), "oom_kill"),
+        cpu_time: keyed(file("", "cpu.stat"), "usage_usec").map(|microseconds| microseconds * 1000),
+        disk: file("", "io.stat").map(|text| (sum_of(&text, " rbytes="), sum_of(&text, " wbytes="))),
         limits: Limits {
             memory: number("", "memory.max"),
             swap: number("", "memory.swap.max"),
@@ -88,6 +97,12 @@ pub fn now(groups: &Cgroups, disk: Option<Disk>) -> Now {
             io_operations: throttle("riops="),
         },
     }
+}
+
+/// Of what stands after `key` in each line: of all disks.
+fn sum_of(text: &str, key: &str) -> u64 {
+    let number = |line: &str| line.split_once(key)?.1.split(' ').next()?.parse::<u64>().ok();
+    text.lines().filter_map(number).sum()
 }
 
 fn hundredths(quota: u64, period: u64) -> Option<u32> {
