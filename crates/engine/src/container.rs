@@ -12,8 +12,9 @@ use store::{
 };
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
+use crate::event::What;
 use crate::host::{Host, damaged};
-use crate::runtime::{Root, Runtime, Settings, Start};
+use crate::runtime::{Root, Runtime, RuntimeResult, Settings, Start};
 use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
@@ -178,6 +179,9 @@ impl Container<'_> {
     pub fn check_configuration(&self) -> Result<(Conf, Limits, String)> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
         let Settings { limits, hostname, .. } = self.check(&conf)?;
+        // One that must not be run is found out before anything is stopped.
+        crate::actions::open_all(self)?;
+        crate::actions::limit(self.host, &conf)?;
         Ok((conf, limits, hostname))
     }
 
@@ -287,6 +291,8 @@ impl Container<'_> {
             is_systemd: init.is_systemd,
             application,
             is_probation,
+            actions: crate::actions::open_all(self)?,
+            action_limit: crate::actions::limit(self.host, &conf)?,
         })
     }
 
@@ -335,12 +341,13 @@ impl Container<'_> {
         let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
         self.follow_disk_space();
         let start = self.start_of(live, record.parent, false)?;
-        let warnings = self.runtime().start(&start).map_err(|error| {
+        let warnings = self.run(&start).map_err(|error| {
             let mut failure = Failure::new(
                 match error.kind {
                     crate::runtime::RuntimeErrorKind::Busy => Code::Mounted,
                     crate::runtime::RuntimeErrorKind::FileSystem => Code::Unsupported,
                     crate::runtime::RuntimeErrorKind::NoSpace => Code::NoSpace,
+                    crate::runtime::RuntimeErrorKind::Action => Code::ActionFailed,
                     crate::runtime::RuntimeErrorKind::NotRunning
                     | crate::runtime::RuntimeErrorKind::Interrupted
                     | crate::runtime::RuntimeErrorKind::NotUp
@@ -353,6 +360,13 @@ impl Container<'_> {
                 failure = failure.because(format!("its console said:\n{}", error.console));
             }
             let mut failure = failure.state(format!("`{}` is stopped, nothing in it was changed", self.name));
+            if error.kind == crate::runtime::RuntimeErrorKind::Action {
+                return failure.hint(format!(
+                    "correct it and run `prlctl start {}` again; what it wrote is in {}",
+                    self.name,
+                    runtime::monitor::log_path(&self.host.prefix, self.id()).display()
+                ));
+            }
             let is_of_the_root = matches!(
                 error.kind,
                 crate::runtime::RuntimeErrorKind::NotUp | crate::runtime::RuntimeErrorKind::Other
@@ -390,6 +404,7 @@ impl Container<'_> {
                 crate::runtime::RuntimeErrorKind::NotRunning
                 | crate::runtime::RuntimeErrorKind::Interrupted
                 | crate::runtime::RuntimeErrorKind::NotUp
+                | crate::runtime::RuntimeErrorKind::Action
                 | crate::runtime::RuntimeErrorKind::Other => failure.hint(format!(
                     "its console is logged in {}",
                     runtime::monitor::log_path(&self.host.prefix, self.id()).display()
@@ -402,12 +417,25 @@ impl Container<'_> {
         Ok(())
     }
 
+    /// Has it started; what its action scripts write is told as what other scripts write.
+    ///
+    /// # Errors
+    /// As [`Runtime::start`].
+    pub fn run(&self, start: &Start) -> RuntimeResult<Vec<String>> {
+        self.runtime().start(start, &mut |script, line| {
+            self.host.tell(What::Script { script: script.to_owned(), line: tree::escaped(line) });
+        })
+    }
+
     /// Stops it: asked politely, killed after `limit`; see [`Runtime::stop`] for the mounts.
     ///
     /// # Errors
     /// [`Code::CannotStop`].
     pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<()> {
-        self.runtime().stop(self.id(), limit, keeps_mounts).map_err(|error| {
+        if !limit.is_zero() {
+            crate::actions::run_stop(self);
+        }
+        let stopped = self.runtime().stop(self.id(), limit, keeps_mounts).map_err(|error| {
             let what = if error.kind == crate::runtime::RuntimeErrorKind::Interrupted {
                 format!("`{}` was still stopping", self.name)
             } else {
@@ -416,7 +444,11 @@ impl Container<'_> {
             Failure::new(Code::CannotStop, what)
                 .because(error.because)
                 .hint(format!("`prlctl stop {} --kill` ends it at once", self.name))
-        })
+        })?;
+        for warning in stopped {
+            self.host.warning(&warning);
+        }
+        Ok(())
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Code {
     BadAddress,
     /// 78: an address that is somebody else's.
     AddressInUse,
+    /// 79: an action script failed.
+    ActionFailed,
     /// 82: a sample of a configuration that is not there, or cannot be used.
     BadSample,
     /// 85: a record of the container cannot be read.
@@ -92,6 +94,7 @@ impl Code {
             Code::PackageManager => 70,
             Code::BadAddress => 71,
             Code::AddressInUse => 78,
+            Code::ActionFailed => 79,
             Code::BadSample => 82,
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
@@ -124,6 +127,7 @@ impl Code {
             Code::PackageManager => "package-manager",
             Code::BadAddress => "bad-address",
             Code::AddressInUse => "address-in-use",
+            Code::ActionFailed => "action-failed",
             Code::BadSample => "bad-sample",
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",

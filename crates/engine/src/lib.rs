@@ -21,6 +21,7 @@
 //! ```
 
 pub mod accounts;
+pub mod actions;
 pub mod addresses;
 pub mod cloud_init;
 pub mod conffiles;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::{Exit, SignalReader, signal_by_number};
+use runtime::actions::ActionScript;
 use runtime::confined::{Reach, confined};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::going_down::{self, Pulse};
@@ -173,7 +174,7 @@ impl Runtime for RealRuntime {
         })
     }
 
-    fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
+    fn start(&self, start: &Start, said: &mut dyn FnMut(&str, &[u8])) -> RuntimeResult<Vec<String>> {
         // First, so that it comes up while the roots are mounted. It has waited for a former monitor, which may still unmount them.
         let monitor = spawn(&self.prefix, &start.id).map_err(monitor_error)?;
         let mounted = self.release_view(&start.id).and_then(|()| self.mount_roots(start));
@@ -203,8 +204,21 @@ impl Runtime for RealRuntime {
             is_systemd: start.is_systemd,
             application: start.application.clone(),
             is_probation: start.is_probation,
+            actions: start
+                .actions
+                .iter()
+                .map(|script| ActionScript { action: script.action, name: script.name.clone() })
+                .collect(),
+            action_limit: start.action_limit.as_secs(),
         };
-        let launched = monitor.launch(&wanted, &clones[0], &old).map_err(|error| {
+        let files: Vec<_> = start.actions.iter().map(|script| script.file.as_fd()).collect();
+        let signals = self.signals.borrow();
+        let interrupt = signals.as_ref().map(AsFd::as_fd);
+        let launched = monitor.launch(&wanted, &clones[0], &files, &old, interrupt, said).map_err(|error| {
+            if matches!(error, MonitorError::Interrupted) {
+                // What its scripts have begun they are to end.
+                let _ = self.wait_until_gone(&start.id);
+            }
             // A monitor that was killed while it started it has left what it had made so far; and what was mounted for it is nobody's.
             let _ = self.kill(&start.id);
             if state::running(&self.prefix, &start.id).is_none() && !start.is_probation {
@@ -212,6 +226,7 @@ impl Runtime for RealRuntime {
             }
             monitor_error(error)
         });
+        drop(signals);
         let (session, warnings) = launched?;
         let ended = match start.application {
             // Process 1 rests while its program works.
@@ -282,11 +297,11 @@ impl Runtime for RealRuntime {
         }
     }
 
-    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()> {
+    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
         let Some(state) = state::running(&self.prefix, id) else {
             return match state::check(&self.prefix, id) {
-                Ok(()) => Ok(()),
-                Err(_) if limit.is_zero() => self.end_all(id, keeps_mounts),
+                Ok(()) => Ok(Vec::new()),
+                Err(_) if limit.is_zero() => self.end_all(id, keeps_mounts).map(|()| Vec::new()),
                 Err(error) => Err(because(format!(
                     "{} cannot be used: {error}",
                     state::path(&self.prefix, id).display()
@@ -297,16 +312,19 @@ impl Runtime for RealRuntime {
         let session = if own.is_some() { own } else { self.connect(id)? };
         if let Some(session) = session {
             let signals = self.signals.borrow();
-            match session.stop(limit, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
+            let scripts = Duration::from_secs(state.actions_limit);
+            match session.stop(limit, scripts, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
                 // Somebody who has been killed since had told it to stop: it was at its end, and has left without looking who else wants something.
-                Err(MonitorError::Lost { .. }) if state::running(&self.prefix, id).is_none() => return Ok(()),
+                Err(MonitorError::Lost { .. }) if state::running(&self.prefix, id).is_none() => {
+                    return Ok(Vec::new());
+                }
                 // It hangs: what it was to do at the end of its time is done here. Were it left, it would stop the container when it wakes.
                 Err(MonitorError::Lost { source }) if source.kind() == std::io::ErrorKind::TimedOut => {
-                    return self.end_all(id, keeps_mounts);
+                    return self.end_all(id, keeps_mounts).map(|()| Vec::new());
                 }
                 // It was killed.
                 Err(MonitorError::Lost { .. }) if !state.monitor.is_alive() => {}
-                stopped => return stopped.map(drop).map_err(monitor_error),
+                stopped => return stopped.map_err(monitor_error),
             }
         }
         // Its monitor was killed: what that would have done.
@@ -331,7 +349,12 @@ impl Runtime for RealRuntime {
         if !keeps_mounts {
             mounts_of_container::unmount_all(&self.prefix, id);
         }
-        Ok(())
+        // What its scripts had mounted was gone with the monitor; what else they had begun is theirs to know.
+        let has_scripts = state.actions_limit > 0;
+        Ok(has_scripts
+            .then(|| "its monitor was killed: `umount` and `postumount` have not run".to_owned())
+            .into_iter()
+            .collect())
     }
 
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()> {
@@ -356,11 +379,21 @@ impl Runtime for RealRuntime {
         }
         wait_for_former(&self.prefix, id, LEAVING, None).map_err(monitor_error)?;
         let cgroups = Cgroups::of(&self.prefix, id).map_err(|error| other(&error))?;
+        // An action script that its monitor was running.
+        cgroups.kill_script(KILLING).map_err(|error| other(&error))?;
         cgroups.kill_container(KILLING).map_err(|error| other(&error))?;
         net::detach(&self.prefix, id).map_err(|error| other(&error))?;
         cgroups.remove_container().map_err(|error| other(&error))?;
         state::forget(&self.prefix, id);
         Ok(())
+    }
+
+    fn end(&self, id: &ContainerId) -> RuntimeResult<()> {
+        if state::running(&self.prefix, id).is_some_and(|state| state.actions_limit > 0) {
+            // A monitor that is killed runs none of them; whatever comes of it, the rest is done all the same.
+            let _ = self.stop(id, Duration::ZERO, true);
+        }
+        self.kill(id)
     }
 
     fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()> {
@@ -473,6 +506,7 @@ impl Runtime for RealRuntime {
         {
             let _ = cgroups.kill_container(KILLING).and_then(|()| cgroups.remove_container());
         }
+        let _ = Cgroups::of(&self.prefix, id).and_then(|cgroups| cgroups.kill_script(KILLING));
         mounts::sweep_layers(&self.prefix, id);
         for point in mounts::mounted(&self.prefix, id, "generations") {
             // Busy: a process of the host is in it; the next start says so.
@@ -693,7 +727,8 @@ impl Runtime for RealRuntime {
         drop(written);
         let signals = self.signals.borrow();
         let interrupt = signals.as_ref().map(AsFd::as_fd);
-        let exit = Lines::new(output).until_end(running.child(), wanted.limit, interrupt, sink);
+        let exit =
+            Lines::new(output).until_end(running.child(), wanted.limit, interrupt, &mut exec::Alone, sink);
         if !matches!(exit, Ok(Some(_))) {
             let _ = running.child().end(KILLING);
         }

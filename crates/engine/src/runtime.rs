@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use linux::Exit;
 use net::Probation;
+use runtime::actions::Action;
 use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 pub use runtime::monitor::Settings;
@@ -74,6 +76,21 @@ pub struct Start {
     pub application: Option<Application>,
     /// On probation: what is at `/old` is read-only, nothing is restarted, and if this process dies recovery is run.
     pub is_probation: bool,
+    /// Its action scripts, in the order in which they run.
+    pub actions: Vec<ActionFile>,
+    /// How long each of them may take.
+    pub action_limit: Duration,
+}
+
+/// An action script that has been opened and checked.
+#[derive(Debug, Clone)]
+pub struct ActionFile {
+    /// When it runs.
+    pub action: Action,
+    /// What to call it: `vps.mount`, `mount`.
+    pub name: String,
+    /// The file. Shared: what was checked is what runs, however often.
+    pub file: Arc<OwnedFd>,
 }
 
 /// A script to run in a container.
@@ -133,6 +150,8 @@ pub enum RuntimeErrorKind {
     FileSystem,
     /// It has no room.
     NoSpace,
+    /// An action script has failed.
+    Action,
     /// Anything else.
     Other,
 }
@@ -147,17 +166,22 @@ pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 pub trait Runtime {
     /// Asks the kernel whether the container runs.
     fn running(&self, id: &ContainerId) -> Option<Run>;
-    /// Mounts the roots and starts it; returns when init has been executed, with what is not as it should be.
-    fn start(&self, start: &Start) -> RuntimeResult<Vec<String>>;
+    /// Mounts the roots and starts it; returns when init has been executed, with what is not as it should be. `said` is told what its action scripts
+    /// write, each by its name.
+    fn start(&self, start: &Start, said: &mut dyn FnMut(&str, &[u8])) -> RuntimeResult<Vec<String>>;
     /// Waits until it is up: a systemd says so, a plain init is alive and executes, an application goes on for a while.
     fn wait_until_up(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()>;
     /// Its probation is over. Returns what is not as it should be.
     fn settle(&self, id: &ContainerId) -> RuntimeResult<Vec<String>>;
     /// Stops it: asked politely, killed after `limit`. Stopped already is fine. The mounts go a little later, unless `keeps_mounts`: unmounting
-    /// flushes, and where a start follows nobody should wait for that.
-    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<()>;
+    /// flushes, and where a start follows nobody should wait for that. Returns what is not as it should be.
+    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>>;
     /// Ends the monitor first, then the container; gone already is fine.
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()>;
+    /// Ends it at once, and has its scripts take back what they have begun; gone already is fine. Its mounts stay.
+    fn end(&self, id: &ContainerId) -> RuntimeResult<()> {
+        self.kill(id)
+    }
     /// Waits until nothing of a stopped container is left but its mounts.
     fn wait_until_gone(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// As [`Runtime::wait_until_gone`], until a signal asks this process to end: for what can still be left undone.

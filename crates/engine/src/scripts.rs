@@ -63,16 +63,22 @@ pub fn open(prefix: &Prefix, path: &Path) -> Result<Option<HostScript>> {
 /// As [`open`].
 pub fn open_reinstall(prefix: &Prefix) -> Result<Option<HostScript>> {
     let script = open(prefix, &prefix.conf_dir().join("vps.reinstall"))?;
-    if let Some(script) = &script
-        && !script.text.starts_with(b"#!")
-        && !script.text.starts_with(b"\x7fELF")
-    {
+    script.as_ref().map_or(Ok(()), check_interpreter)?;
+    Ok(script)
+}
+
+/// What the kernel executes says by what.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn check_interpreter(script: &HostScript) -> Result<()> {
+    if !script.text.starts_with(b"#!") && !script.text.starts_with(b"\x7fELF") {
         return Err(Failure::new(Code::BadValue, format!("`{}` cannot be run", script.path.display()))
             .because("it does not say by which interpreter: its first line does not begin with #!")
             .unchanged()
             .hint("make `#!/bin/bash` its first line"));
     }
-    Ok(script)
+    Ok(())
 }
 
 /// `vps.configure`: executed in the container.

@@ -136,6 +136,7 @@ fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
         | RuntimeErrorKind::Interrupted
         | RuntimeErrorKind::NotUp
         | RuntimeErrorKind::FileSystem
+        | RuntimeErrorKind::Action
         | RuntimeErrorKind::Other => Code::MountFailed,
     };
     Failure::new(code, what).because(error.because)

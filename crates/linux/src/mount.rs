@@ -40,6 +40,8 @@ impl MountAttributes<'_> {
     pub const NO_DEVICES: u64 = 0x4;
     /// `MOUNT_ATTR_NOEXEC`
     pub const NO_EXEC: u64 = 0x8;
+    /// `MOUNT_ATTR_NOSYMFOLLOW`
+    pub const NO_SYMLINKS: u64 = 0x0020_0000;
     const ID_MAP: u64 = 0x0010_0000;
 }
 

@@ -20,6 +20,7 @@
 //!
 //! Whether a container runs or is mounted is asked of the kernel, never stored. Nothing here knows what an operation is.
 
+pub mod actions;
 pub mod cgroup;
 pub mod confined;
 pub mod defaults;

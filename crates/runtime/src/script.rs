@@ -17,7 +17,7 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags};
 use store::{ContainerId, Prefix};
 
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::exec::Lines;
+use crate::exec::{Alone, Lines};
 use crate::mounts::{MountError, clone_mount};
 
 /// How long the processes of a script may take to die of SIGKILL.
@@ -107,7 +107,7 @@ pub fn run(
         exit_now(126)
     })?;
     drop(written);
-    let result = Lines::new(output).until_end(&child, limit, interrupt, each);
+    let result = Lines::new(output).until_end(&child, limit, interrupt, &mut Alone, each);
     // Its daemons die with it, and with a script that has to be killed goes everything that it was doing.
     cgroups.kill_script(KILLING)?;
     if !matches!(result, Ok(Some(_))) {

@@ -87,6 +87,9 @@ pub struct RuntimeState {
     /// Its init is the small one, and runs an application.
     #[serde(default)]
     pub is_application: bool,
+    /// Seconds that the action scripts between two of its lives, or after its last, may take in all.
+    #[serde(default)]
+    pub actions_limit: u64,
     /// When init was started.
     pub started: jiff::Timestamp,
 }
@@ -100,9 +103,10 @@ const BETWEEN_LIVES: Duration = Duration::from_secs(30);
 /// and only the monitor knows which. That is waited for: whoever took a rebooting container for a stopped one would next wait for its monitor to
 /// leave, in vain.
 pub fn running(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
-    let deadline = Instant::now() + BETWEEN_LIVES;
+    let began = Instant::now();
     loop {
         let state = recorded(prefix, id)?;
+        let deadline = began + BETWEEN_LIVES + Duration::from_secs(state.actions_limit);
         if state.init.is_alive() {
             return Some(state);
         }

@@ -330,7 +330,7 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn start(&self, start: &Start) -> RuntimeResult<Vec<String>> {
+    fn start(&self, start: &Start, _said: &mut dyn FnMut(&str, &[u8])) -> RuntimeResult<Vec<String>> {
         let id = start.id;
         let numbers: Vec<u32> = start.roots.iter().map(|root| root.number.get()).collect();
         let words = format!("{numbers:?}{}", if start.is_probation { " on probation" } else { "" });
@@ -375,7 +375,7 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn stop(&self, id: &ContainerId, _limit: Duration, keeps_mounts: bool) -> RuntimeResult<()> {
+    fn stop(&self, id: &ContainerId, _limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
         self.call(id, "stop", if keeps_mounts { "keeping mounts" } else { "" }, |world| {
             let known = container(world, id);
             if known.running.is_some() {
@@ -384,7 +384,7 @@ impl Runtime for FakeRuntime {
                     known.mounts.clear();
                 }
             }
-            Ok(())
+            Ok(Vec::new())
         })
     }
 

@@ -172,6 +172,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
                 | RuntimeErrorKind::NotUp
                 | RuntimeErrorKind::FileSystem
                 | RuntimeErrorKind::NoSpace
+                | RuntimeErrorKind::Action
                 | RuntimeErrorKind::Other => "`vps.reinstall` cannot be run",
             };
             Failure::new(Code::ScriptFailed, what).because(error.because)

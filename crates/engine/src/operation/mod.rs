@@ -33,7 +33,7 @@ mod probation;
 pub mod reinstall;
 pub mod report;
 pub mod restore;
-mod script_output;
+pub(crate) mod script_output;
 pub mod set;
 mod settle;
 pub mod switch;

@@ -37,6 +37,9 @@ pub fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
         if error.kind == RuntimeErrorKind::FileSystem {
             failure.code = Code::Unsupported;
         }
+        if error.kind == RuntimeErrorKind::Action {
+            failure.code = Code::ActionFailed;
+        }
         if error.kind == RuntimeErrorKind::NoSpace {
             failure.code = Code::NoSpace;
             return failure.hint(crate::error::MAKE_ROOM);
@@ -50,7 +53,7 @@ pub fn try_out(work: &mut ChangeWork<'_>) -> Result<()> {
             probation_network: work.plan.probation_network,
             ..container.start_of(work.plan.to, work.plan.old, true)?
         };
-        for warning in container.runtime().start(&start).map_err(failed)? {
+        for warning in container.run(&start).map_err(failed)? {
             container.host.warning(&warning);
         }
     }
@@ -95,7 +98,7 @@ pub fn end_probation(work: &mut ChangeWork<'_>) -> Result<()> {
     };
     // A container that still runs on its old root has never been stopped.
     if container.runtime().running(container.id()).is_none_or(|run| run.generation == work.plan.to) {
-        container.runtime().kill(container.id()).map_err(fail)?;
+        container.runtime().end(container.id()).map_err(fail)?;
         if work.plan.is_tried && (work.plan.is_trial || !(work.journal.was_running && work.is_this_boot())) {
             // It stays stopped: nothing of it stays mounted. What was only a trial may have been over a root that nothing else leads to.
             container.runtime().unmount_all(container.id()).map_err(fail)?;

@@ -51,6 +51,7 @@ pub fn monitor_error(error: MonitorError) -> RuntimeError {
     let kind = match error {
         MonitorError::Interrupted => RuntimeErrorKind::Interrupted,
         MonitorError::NotUp { .. } => RuntimeErrorKind::NotUp,
+        MonitorError::NotStarted { is_action: true, .. } => RuntimeErrorKind::Action,
         MonitorError::NotStarted { .. }
         | MonitorError::Ended { .. }
         | MonitorError::Refused { .. }

@@ -58,7 +58,7 @@ fn start(container: &Container<'_>, arguments: &Start) -> Result<()> {
         &format!("`{}` is stopped, nothing in it was changed", container.name),
         second,
     )?;
-    container.start()?;
+    container.start().map_err(|failure| host.or_interrupted(failure, second))?;
     if arguments.wait {
         container.runtime().wait_until_up(container.id(), Duration::from_secs(arguments.timeout)).map_err(
             |error| {

@@ -36,12 +36,13 @@ pub fn ask(
     drop(written);
     let (mut lines, mut bytes) = (Vec::new(), 0);
     let rest = deadline.saturating_duration_since(Instant::now());
-    let exit = Lines::new(output).until_end(running.child(), rest, interrupt, &mut |line| {
-        bytes += line.len() + 1;
-        if bytes <= LONGEST_ANSWER {
-            lines.push(line.to_vec());
-        }
-    });
+    let exit =
+        Lines::new(output).until_end(running.child(), rest, interrupt, &mut super::Alone, &mut |line| {
+            bytes += line.len() + 1;
+            if bytes <= LONGEST_ANSWER {
+                lines.push(line.to_vec());
+            }
+        });
     if !matches!(exit, Ok(Some(_))) {
         let _ = running.child().end(KILLING);
     }

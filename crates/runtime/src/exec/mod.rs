@@ -20,7 +20,7 @@ use store::{ContainerId, Prefix};
 pub use ask::ask;
 pub use join::{JOINING, join};
 pub use program::{Interpreter, Program, Script};
-pub use relay::{Line, Lines, Relay};
+pub use relay::{Alone, Beside, Line, Lines, Relay};
 pub use terminal::RawTerminal;
 
 use crate::cgroup::CgroupError;

@@ -179,6 +179,26 @@ fn is_readable(descriptor: BorrowedFd<'_>) -> bool {
 /// A line that a script wrote, without its newline; longer ones come in pieces.
 pub type Line<'a> = &'a [u8];
 
+/// Something else that has to be listened to while a script runs.
+pub trait Beside {
+    /// What to poll for now.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+    /// When to ask for it again, where there is none now.
+    fn again_at(&self) -> Option<Instant> {
+        None
+    }
+    /// It has become readable.
+    fn hear(&mut self) {}
+}
+
+/// Nothing else.
+#[derive(Debug)]
+pub struct Alone;
+
+impl Beside for Alone {}
+
 /// The output of a script, line by line.
 #[derive(Debug)]
 pub struct Lines {
@@ -205,6 +225,7 @@ impl Lines {
         child: &Child,
         limit: Duration,
         interrupt: Option<BorrowedFd<'_>>,
+        beside: &mut dyn Beside,
         each: &mut dyn FnMut(Line<'_>),
     ) -> io::Result<Option<Exit>> {
         let deadline = Instant::now() + limit;
@@ -214,11 +235,16 @@ impl Lines {
             if rest.is_zero() {
                 return Ok(None);
             }
+            let other = beside.descriptor();
+            let again = if other.is_none() { beside.again_at() } else { None };
+            let rest = again.map_or(rest, |at| rest.min(at.saturating_duration_since(Instant::now())));
             let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
             let mut polled = vec![PollFd::from_borrowed_fd(child.pidfd(), PollFlags::IN)];
             if is_open {
                 polled.push(PollFd::new(&self.pipe, PollFlags::IN));
             }
+            polled.extend(other.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
+            let at_other = other.map(|_| polled.len() - 1);
             polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
             match poll(&mut polled, Some(&timeout)) {
                 Ok(_) => {}
@@ -229,7 +255,11 @@ impl Lines {
             let has_output = is_open && polled.get(1).is_some_and(|one| !one.revents().is_empty());
             let is_interrupted =
                 interrupt.is_some() && polled.last().is_some_and(|one| !one.revents().is_empty());
+            let hears_other = at_other.is_some_and(|index| !polled[index].revents().is_empty());
             drop(polled);
+            if hears_other {
+                beside.hear();
+            }
             if is_interrupted {
                 return Err(io::ErrorKind::Interrupted.into());
             }
@@ -332,7 +362,7 @@ mod tests {
         let child = linux::spawn(&mut std::process::Command::new("true")).unwrap();
         // A reader that is slower than the writer.
         let mut slow = |_: Line<'_>| std::thread::sleep(Duration::from_micros(100));
-        let exit = Lines::new(from).until_end(&child, Duration::from_secs(3), None, &mut slow);
+        let exit = Lines::new(from).until_end(&child, Duration::from_secs(3), None, &mut Alone, &mut slow);
         babbler.kill().unwrap();
         babbler.wait().unwrap();
         assert_eq!(exit.unwrap(), Some(Exit::Code(0)));

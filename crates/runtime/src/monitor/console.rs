@@ -2,13 +2,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use store::{ContainerId, Prefix};
+
+use crate::exec::Beside;
 
 /// The log is put aside as `.1` when it has grown beyond this, so that a container can fill twice as much of the host's disk and no more.
 const LARGEST_LOG: u64 = 1024 * 1024;
@@ -146,6 +148,20 @@ impl Console {
         {
             self.written += bytes.len() as u64;
         }
+    }
+}
+
+impl Beside for Console {
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal().map(AsFd::as_fd)
+    }
+
+    fn again_at(&self) -> Option<Instant> {
+        self.listens_again_at()
+    }
+
+    fn hear(&mut self) {
+        Console::hear(self);
     }
 }
 

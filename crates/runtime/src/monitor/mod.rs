@@ -4,10 +4,13 @@
 //! of its own, is init's parent, keeps the console, tells a reboot from a halt, starts again and takes down. It serves one generation for its life
 //! and never reads `live`. If it is killed the container goes on; the next command adopts it.
 
+mod actions;
 mod complaints;
 mod console;
 mod container;
 mod identity;
+mod life;
+mod listening;
 mod old;
 mod place;
 mod protocol;

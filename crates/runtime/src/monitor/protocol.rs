@@ -18,12 +18,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
 
+use crate::actions::ActionScript;
+
 /// The longest packet; a console's tail is the longest thing in one.
 const LONGEST: usize = 64 * 1024;
 /// A packet carries at most this many descriptors (`SCM_MAX_FD` is 253).
 pub const MOST_DESCRIPTORS: usize = 200;
 
-/// What a monitor is to run. Descriptors beside it: the root's mount, then the roots for `/old`, `/old/old`, …, all detached clones.
+/// What a monitor is to run. Descriptors beside it: the root's mount, the files of `actions`, then the roots for `/old`, `/old/old`, …; the mounts are
+/// detached clones.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 pub struct Launch {
     /// The host's prefix.
@@ -59,6 +62,12 @@ pub struct Launch {
     pub application: Option<Application>,
     /// On probation: no restarts, and when the starting command dies, recovery is run.
     pub is_probation: bool,
+    /// Its action scripts, in the order in which they run.
+    #[serde(default)]
+    pub actions: Vec<ActionScript>,
+    /// Seconds that each of them may take.
+    #[serde(default)]
+    pub action_limit: u64,
 }
 
 /// What of a container can become something else while it runs.
@@ -110,6 +119,16 @@ pub enum Event {
         because: String,
         /// The last lines of its console.
         console: String,
+        /// It was an action script.
+        #[serde(default)]
+        is_action: bool,
+    },
+    /// An action script has written a line; only whoever starts the container is told.
+    Said {
+        /// Which.
+        script: String,
+        /// The line, of whatever bytes.
+        line: Vec<u8>,
     },
     /// A systemd inside has reached its target.
     Up,
@@ -131,6 +150,9 @@ pub enum Event {
         how: End,
         /// The last lines of its console.
         console: String,
+        /// What is not as it should be.
+        #[serde(default)]
+        warnings: Vec<String>,
     },
 }
 

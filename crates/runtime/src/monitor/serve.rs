@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,19 +11,22 @@ use rustix::net::SocketFlags;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::Prefix;
 
+use super::actions::Actions;
 use super::console::{Console, log_path};
-use super::container::{Place, Running, describe, start};
-use super::old::{OldRoots, share};
-use super::place::{enter_own_namespace, listen, mount_stage, recovery_log};
+use super::container::{Running, describe};
+use super::life::{Prepared, Trouble};
+use super::listening::{hears, is_ready};
+use super::old::OldRoots;
+use super::place::recovery_log;
 use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
 use crate::cgroup::Cgroups;
-use crate::state::{self, ProcessIdentity, RuntimeState};
+use crate::state::{self, ProcessIdentity};
 
 /// A container that restarts more often than this within [`RESTART_WINDOW`] is left stopped.
 const MOST_RESTARTS: usize = 5;
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// How long the processes of a container may take to die of SIGKILL.
-const KILLING: Duration = Duration::from_secs(30);
+pub(super) const KILLING: Duration = Duration::from_secs(30);
 /// How long to leave an init to itself that cannot be asked to stop yet.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
@@ -55,7 +57,8 @@ pub fn serve(argument: &str) -> Result<(), String> {
     match Monitor::prepare(launch, descriptors, starter) {
         Ok(monitor) => monitor.run(),
         Err((starter, because)) => {
-            drop(starter.send(&Event::Failed { because: because.clone(), console: String::new() }, &[]));
+            let failed = Event::Failed { because: because.clone(), console: String::new(), is_action: false };
+            drop(starter.send(&failed, &[]));
             Err(because)
         }
     }
@@ -64,28 +67,31 @@ pub fn serve(argument: &str) -> Result<(), String> {
 /// A systemd sends a few hundred messages until it is up; who sends more keeps us busy, and is not listened to any more.
 const MOST_HEARD: u32 = 10_000;
 
-struct Monitor {
-    launch: Launch,
-    prefix: Prefix,
-    cgroups: Cgroups,
-    host: OwnedFd,
-    root: PathBuf,
-    old: OldRoots,
-    console: Console,
-    listener: OwnedFd,
-    connections: Vec<Channel>,
+pub(super) struct Monitor {
+    pub(super) launch: Launch,
+    pub(super) prefix: Prefix,
+    pub(super) cgroups: Cgroups,
+    pub(super) host: OwnedFd,
+    /// Where the root is attached as it came, for every life to have a clone of it.
+    pub(super) plain: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) old: OldRoots,
+    pub(super) actions: Actions,
+    pub(super) console: Console,
+    pub(super) listener: OwnedFd,
+    pub(super) connections: Vec<Channel>,
     /// The command that started it, while on probation: when it goes away without a word, recovery is run.
-    guardian: Option<usize>,
-    is_up: bool,
+    pub(super) guardian: Option<usize>,
+    pub(super) is_up: bool,
     /// How many messages of a systemd were heard since the start.
-    heard: u32,
-    kill_at: Option<Instant>,
+    pub(super) heard: u32,
+    pub(super) kill_at: Option<Instant>,
     /// When to look again whether init hears the signal that stops it.
-    signal_at: Option<Instant>,
-    is_stopping: bool,
+    pub(super) signal_at: Option<Instant>,
+    pub(super) is_stopping: bool,
     /// Its generations stay mounted at its end: on probation, where the command decides, and where a start follows.
-    keeps_mounts: bool,
-    restarts: Vec<Instant>,
+    pub(super) keeps_mounts: bool,
+    pub(super) restarts: Vec<Instant>,
 }
 
 impl Monitor {
@@ -94,18 +100,20 @@ impl Monitor {
         descriptors: Vec<OwnedFd>,
         starter: Channel,
     ) -> Result<Monitor, (Channel, String)> {
-        match Monitor::try_prepare(&launch, descriptors) {
-            Ok((prefix, cgroups, host, root, old, listener)) => {
+        match Prepared::new(&launch, descriptors) {
+            Ok(Prepared { prefix, cgroups, host, plain, root, old, actions, listener }) => {
                 let console = Console::open(&log_path(&prefix, &launch.id));
                 let guardian = launch.is_probation.then_some(0);
-                let launch_is_probation = launch.is_probation;
+                let keeps_mounts = launch.is_probation;
                 Ok(Monitor {
                     launch,
                     prefix,
                     cgroups,
                     host,
+                    plain,
                     root,
                     old,
+                    actions,
                     console,
                     listener,
                     connections: vec![starter],
@@ -115,7 +123,7 @@ impl Monitor {
                     kill_at: None,
                     signal_at: None,
                     is_stopping: false,
-                    keeps_mounts: launch_is_probation,
+                    keeps_mounts,
                     restarts: Vec::new(),
                 })
             }
@@ -123,54 +131,21 @@ impl Monitor {
         }
     }
 
-    fn try_prepare(
-        launch: &Launch,
-        mut descriptors: Vec<OwnedFd>,
-    ) -> Result<(Prefix, Cgroups, OwnedFd, PathBuf, OldRoots, OwnedFd), String> {
-        let prefix = Prefix::new(&launch.prefix).map_err(|error| describe(&error))?;
-        let cgroups = Cgroups::of(&prefix, &launch.id).map_err(|error| describe(&error))?;
-        let run = prefix.run_dir_of(&launch.id);
-        let host = std::fs::File::open("/proc/self/ns/mnt").map_err(|error| error.to_string())?.into();
-        enter_own_namespace(&prefix).map_err(|error| format!("cannot make a mount namespace: {error}"))?;
-        if descriptors.is_empty() {
-            return Err("no root came with the request".to_owned());
-        }
-        let chain = descriptors.split_off(1);
-        let stage =
-            mount_stage(&prefix).map_err(|error| format!("cannot make a place for the root: {error}"))?;
-        let root = stage.join("root");
-        std::fs::create_dir_all(&root).map_err(|error| error.to_string())?;
-        crate::mounts::attach(descriptors[0].as_fd(), &root).map_err(|error| describe(&error))?;
-        share(&root).map_err(|error| format!("cannot share the root: {error}"))?;
-        let mut old = OldRoots::new(&root, &stage.join("old"));
-        old.replace(chain).map_err(|error| format!("cannot take the old roots: {error}"))?;
-        let listener =
-            listen(&run.join(SOCKET)).map_err(|error| format!("cannot listen for commands: {error}"))?;
-        Ok((prefix, cgroups, host, root, old, listener))
-    }
-
     fn run(mut self) -> Result<(), String> {
         let mut is_first = true;
         let how = loop {
-            let place = Place {
-                launch: &self.launch,
-                prefix: &self.prefix,
-                cgroups: &self.cgroups,
-                root: &self.root,
-                old: &self.old,
-            };
-            // One that nobody knows of would be started a second time, on the same root.
-            let started = start(&place, &mut self.console, is_first).and_then(|running| {
-                let recorded = self.record(&running);
-                recorded.map(|()| running).map_err(|error| format!("cannot record the start: {error}"))
-            });
-            let running = match started {
+            let running = match self.come_to_life(is_first) {
                 Ok(running) => running,
-                Err(because) => {
+                Err(Trouble { because, is_action }) => {
                     self.console.note(&format!("cannot start: {because}"));
                     let console = self.console.last_lines();
-                    self.tell(&Event::Failed { because: because.clone(), console });
-                    self.take_down();
+                    // It may have been born in the group that is to be killed.
+                    drop(self.cgroups.enter_monitor());
+                    self.clear();
+                    // Before anybody is told: whoever hears of the failure may kill this process.
+                    self.go_down();
+                    self.tell(&Event::Failed { because: because.clone(), console, is_action });
+                    self.leave();
                     return Err(because);
                 }
             };
@@ -190,33 +165,18 @@ impl Monitor {
                 break how;
             }
             self.console.note("it rebooted: starting it again");
+            // A reboot is a stop and a start; what is left of it must not be in the root any more.
+            drop(self.cgroups.kill_container(KILLING));
+            self.go_down();
         };
         self.console.hear_to_the_end();
         self.console.note(&format!("stopped: {how}"));
         let console = self.console.last_lines();
         self.clear();
-        self.tell(&Event::Ended { how, console });
+        let warnings = self.go_down();
+        self.tell(&Event::Ended { how, console, warnings });
         self.leave();
         Ok(())
-    }
-
-    fn record(&self, running: &Running) -> io::Result<()> {
-        let monitor = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get())
-            .ok_or_else(|| io::Error::other("this process is not in /proc"))?;
-        let state = RuntimeState {
-            format: 1,
-            boot_id: crate::kernel::boot_id(),
-            prefix: self.prefix.root().to_owned(),
-            generation: self.launch.generation,
-            ids: self.launch.ids,
-            init: running.init,
-            monitor,
-            stop_signal: self.launch.stop_signal,
-            is_systemd: self.launch.is_systemd,
-            is_application: self.launch.application.is_some(),
-            started: jiff::Timestamp::now(),
-        };
-        state::record(&self.prefix, &self.launch.id, &state)
     }
 
     /// Until init has ended.
@@ -458,7 +418,7 @@ impl Monitor {
         true
     }
 
-    fn tell(&mut self, event: &Event) {
+    pub(super) fn tell(&mut self, event: &Event) {
         for connection in &self.connections {
             // Who does not listen misses it; a monitor waits for nobody.
             drop(connection.send(event, &[]));
@@ -475,11 +435,6 @@ impl Monitor {
         if let Err(error) = self.cgroups.remove_container() {
             self.console.note(&describe(&error));
         }
-    }
-
-    fn take_down(mut self) {
-        self.clear();
-        self.leave();
     }
 
     /// Gives back the mounts; unmounting flushes the filesystem, and nobody waits for it: a start that comes meanwhile waits for the end of this
@@ -504,27 +459,4 @@ struct Ready {
     console: bool,
     notify: bool,
     connections: Vec<usize>,
-}
-
-/// A process has a handler for a signal, or keeps it for later (as a systemd does, which reads its signals from a descriptor).
-fn hears(pid: i32, signal: i32) -> bool {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
-    let is_set = |line: &str| {
-        let mask = line.strip_prefix("SigCgt:").or_else(|| line.strip_prefix("SigBlk:"));
-        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
-    };
-    status.lines().any(is_set)
-}
-
-/// Whether a systemd has sent `READY=1`, and how many messages there were. Whatever else the container sends there is thrown away, a bounded amount a time.
-fn is_ready(socket: &UnixDatagram) -> (bool, u32) {
-    let mut buffer = [0u8; 4096];
-    let (mut is_ready, mut heard) = (false, 0);
-    for _ in 0..16 {
-        let Ok(length) = socket.recv(&mut buffer) else { break };
-        heard += 1;
-        is_ready |= buffer[..length].split(|&byte| byte == b'\n').any(|line| line == b"READY=1");
-    }
-    (is_ready, heard)
 }

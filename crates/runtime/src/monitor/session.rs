@@ -40,6 +40,8 @@ pub enum MonitorError {
         because: String,
         /// The last lines of its console, perhaps none.
         console: String,
+        /// An action script has failed.
+        is_action: bool,
     },
     /// It ended while it was coming up.
     #[error("{how}")]
@@ -156,7 +158,8 @@ impl Newborn {
         }
     }
 
-    /// Has it start the container. Returns when init has been executed, with what is not as it should be.
+    /// Has it start the container. Returns when init has been executed, with what is not as it should be. `said` is told what its action scripts
+    /// write. Where the wait for these is interrupted, the monitor takes all down again, and ends.
     ///
     /// `root` and `old` are detached mounts.
     ///
@@ -166,19 +169,28 @@ impl Newborn {
         self,
         wanted: &Launch,
         root: &OwnedFd,
+        actions: &[BorrowedFd<'_>],
         old: &[OwnedFd],
+        interrupt: Option<BorrowedFd<'_>>,
+        said: &mut dyn FnMut(&str, &[u8]),
     ) -> Result<(Session, Vec<String>), MonitorError> {
         let Newborn { session, child, moves } = self;
         let mut descriptors = vec![root.as_fd()];
+        descriptors.extend(actions);
         descriptors.extend(old.iter().map(OwnedFd::as_fd));
         session.channel.send(wanted, &descriptors)?;
-        let answer = session.first(&child);
+        // All of them, down again if one of the first has failed.
+        let scripts = Duration::from_secs(wanted.action_limit) * wanted.actions.len() as u32;
+        let answer = session.first(&child, scripts, interrupt.filter(|_| !actions.is_empty()), said);
         // It has long ended: a start has moved init, which waits for the same.
         drop(moves.map(|child| child.wait_for(ANSWER, None)));
         match answer? {
             Event::Started { warnings } => Ok((session, warnings)),
-            Event::Failed { because, console } => Err(MonitorError::NotStarted { because, console }),
+            Event::Failed { because, console, is_action } => {
+                Err(MonitorError::NotStarted { because, console, is_action })
+            }
             other @ (Event::Up
+            | Event::Said { .. }
             | Event::Done { .. }
             | Event::Refused { .. }
             | Event::Restarted
@@ -250,12 +262,17 @@ impl Session {
         loop {
             match self.next_unless(until, interrupt) {
                 Ok(Event::Up) => return Ok(()),
-                Ok(Event::Ended { how, console }) => return Err(MonitorError::Ended { how, console }),
-                Ok(Event::Failed { because, console }) => {
-                    return Err(MonitorError::NotStarted { because, console });
+                Ok(Event::Ended { how, console, .. }) => return Err(MonitorError::Ended { how, console }),
+                Ok(Event::Failed { because, console, is_action }) => {
+                    return Err(MonitorError::NotStarted { because, console, is_action });
                 }
-                Ok(Event::Started { .. } | Event::Done { .. } | Event::Refused { .. } | Event::Restarted) => {
-                }
+                Ok(
+                    Event::Started { .. }
+                    | Event::Said { .. }
+                    | Event::Done { .. }
+                    | Event::Refused { .. }
+                    | Event::Restarted,
+                ) => {}
                 Err(MonitorError::Lost { source }) if source.kind() == io::ErrorKind::TimedOut => {
                     return Err(MonitorError::NotUp { limit });
                 }
@@ -269,7 +286,7 @@ impl Session {
         let until = deadline(limit);
         loop {
             match self.next(until) {
-                Ok(Event::Ended { how, console }) => return Some((how, console)),
+                Ok(Event::Ended { how, console, .. }) => return Some((how, console)),
                 Ok(_) => {}
                 Err(_) => return None,
             }
@@ -277,24 +294,28 @@ impl Session {
     }
 
     /// Stops the container and waits until it has: asked politely, killed after `limit`. With `keeps_mounts` its
-    /// generations stay mounted. Where the wait is interrupted, the monitor goes on stopping it.
+    /// generations stay mounted. Where the wait is interrupted, the monitor goes on stopping it. Its action scripts may take `scripts` more. Returns what
+    /// is not as it should be.
     ///
     /// # Errors
     /// [`MonitorError`].
     pub fn stop(
         &self,
         limit: Duration,
+        scripts: Duration,
         keeps_mounts: bool,
         interrupt: Option<BorrowedFd<'_>>,
-    ) -> Result<End, MonitorError> {
+    ) -> Result<Vec<String>, MonitorError> {
         self.channel.send(&Request::Stop { limit: limit.as_millis() as u64, keeps_mounts }, &[])?;
-        let until = deadline(if limit.is_zero() { HEARING } else { limit + ANSWER * 2 });
+        let until = deadline(scripts + if limit.is_zero() { HEARING } else { limit + ANSWER * 2 });
         loop {
             match self.next_unless(until, interrupt)? {
-                Event::Ended { how, .. } => return Ok(how),
+                Event::Ended { warnings, .. } => return Ok(warnings),
                 Event::Refused { because } => return Err(MonitorError::Refused { because }),
+                // It was about to reboot, and its action scripts would not have it.
+                Event::Failed { because, .. } => return Ok(vec![because]),
                 Event::Started { .. }
-                | Event::Failed { .. }
+                | Event::Said { .. }
                 | Event::Up
                 | Event::Done { .. }
                 | Event::Restarted => {}
@@ -318,32 +339,57 @@ impl Session {
             match self.next(until)? {
                 Event::Done { warnings } => return Ok(warnings),
                 Event::Refused { because } => return Err(MonitorError::Refused { because }),
-                Event::Ended { how, console } => return Err(MonitorError::Ended { how, console }),
-                Event::Started { .. } | Event::Failed { .. } | Event::Up | Event::Restarted => {}
+                Event::Ended { how, console, .. } => return Err(MonitorError::Ended { how, console }),
+                Event::Started { .. }
+                | Event::Said { .. }
+                | Event::Failed { .. }
+                | Event::Up
+                | Event::Restarted => {}
             }
         }
     }
 
     /// What a monitor that has just been started says first. One that was killed says nothing; a child that it had made may hold its end of the
     /// conversation for ever.
-    fn first(&self, monitor: &Child) -> Result<Event, MonitorError> {
-        let until = deadline(START);
+    fn first(
+        &self,
+        monitor: &Child,
+        scripts: Duration,
+        interrupt: Option<BorrowedFd<'_>>,
+        said: &mut dyn FnMut(&str, &[u8]),
+    ) -> Result<Event, MonitorError> {
+        let until = deadline(START + scripts);
         let pidfd = monitor.pidfd();
         loop {
             let rest = until.saturating_duration_since(Instant::now());
             let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
-            let mut polled =
-                [PollFd::new(&self.channel, PollFlags::IN), PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+            let mut polled = vec![
+                PollFd::new(&self.channel, PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd, PollFlags::IN),
+            ];
+            polled.extend(interrupt.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN)));
             match poll(&mut polled, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(io::Error::from(error).into()),
                 Ok(_) => {}
             }
             let (says, ended) = (!polled[0].revents().is_empty(), !polled[1].revents().is_empty());
+            if !says && polled.get(2).is_some_and(|one| !one.revents().is_empty()) {
+                return Err(MonitorError::Interrupted);
+            }
             if ended && !says {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
-            return self.next(until);
+            match self.next(until)? {
+                Event::Said { script, line } => said(&script, &line),
+                other @ (Event::Started { .. }
+                | Event::Failed { .. }
+                | Event::Up
+                | Event::Done { .. }
+                | Event::Refused { .. }
+                | Event::Restarted
+                | Event::Ended { .. }) => return Ok(other),
+            }
         }
     }
 
