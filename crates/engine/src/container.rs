@@ -61,13 +61,20 @@ impl Container<'_> {
     /// [`Code::Damaged`].
     pub fn check_runtime_record(&self) -> Result<()> {
         runtime::state::check(&self.host.prefix, self.id()).map_err(|error| {
-            Failure::new(Code::Damaged, format!("nobody can tell whether `{}` runs", self.name))
+            let (code, hint) = if error.kind() == std::io::ErrorKind::Unsupported {
+                let hint =
+                    "use the version of Reroot that has started it; it goes on running meanwhile".to_owned();
+                (Code::Unsupported, hint)
+            } else {
+                (Code::Damaged, format!("`prlctl stop {} --kill` ends whatever runs of it", self.name))
+            };
+            Failure::new(code, format!("nobody can tell whether `{}` runs", self.name))
                 .because(format!(
                     "{} cannot be used: {error}",
                     runtime::state::path(&self.host.prefix, self.id()).display()
                 ))
                 .unchanged()
-                .hint(format!("`prlctl stop {} --kill` ends whatever runs of it", self.name))
+                .hint(hint)
         })
     }
 
@@ -224,7 +231,9 @@ impl Container<'_> {
                 .hint(format!("`apt-get install nftables`, {without}")));
         }
         let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
-        Ok(Settings { limits, hostname, addresses, translates })
+        let restarts_on_crash = crate::settings::restarts_on_crash(conf)
+            .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
+        Ok(Settings { limits, hostname, addresses, translates, restarts_on_crash })
     }
 
     /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
@@ -255,7 +264,7 @@ impl Container<'_> {
         is_probation: bool,
     ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let Settings { limits, hostname, addresses, translates } = self.check(&conf)?;
+        let Settings { limits, hostname, addresses, translates, restarts_on_crash } = self.check(&conf)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
@@ -291,6 +300,7 @@ impl Container<'_> {
             is_systemd: init.is_systemd,
             application,
             is_probation,
+            restarts_on_crash,
             actions: crate::actions::open_all(self)?,
             action_limit: crate::actions::limit(self.host, &conf)?,
         })

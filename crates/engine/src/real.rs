@@ -204,6 +204,7 @@ impl Runtime for RealRuntime {
             is_systemd: start.is_systemd,
             application: start.application.clone(),
             is_probation: start.is_probation,
+            restarts_on_crash: start.restarts_on_crash,
             actions: start
                 .actions
                 .iter()

@@ -76,6 +76,8 @@ pub struct Start {
     pub application: Option<Application>,
     /// On probation: what is at `/old` is read-only, nothing is restarted, and if this process dies recovery is run.
     pub is_probation: bool,
+    /// It is started again when its init has crashed.
+    pub restarts_on_crash: bool,
     /// Its action scripts, in the order in which they run.
     pub actions: Vec<ActionFile>,
     /// How long each of them may take.

@@ -14,6 +14,11 @@ const PAGE: u64 = 4096;
 /// A longer description is none.
 const LONGEST_DESCRIPTION: usize = 4096;
 
+/// What is done with it when the host goes down.
+pub const AUTOSTOP: &str = "AUTOSTOP";
+/// Whether it is started again when it has ended without having been asked to.
+pub const RESTART: &str = "RESTART";
+
 /// An option.
 #[derive(Debug)]
 pub struct Setting {
@@ -33,12 +38,14 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 25] = [
+pub const SETTINGS: [Setting; 27] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
     setting("--autostart", "ONBOOT", on_boot),
     setting("--bootorder", "BOOTORDER", boot_order),
+    setting("--autostop", AUTOSTOP, auto_stop),
+    setting("--restart", RESTART, restart),
     setting("--template", "TEMPLATE", yes_or_no),
     setting("--hostname", "HOSTNAME", host_name),
     setting("--nameserver", "NAMESERVER", name_servers),
@@ -129,6 +136,36 @@ fn on_boot(text: &str) -> Read {
         "no" | "off" => Ok("no".to_owned()),
         _ => Err("yes or no"),
     }
+}
+
+/// `suspend` is understood, for those who come with it.
+fn auto_stop(text: &str) -> Read {
+    match text {
+        "stop" | "suspend" => Ok(text.to_owned()),
+        _ => Err("stop; suspend, too, means that it is stopped"),
+    }
+}
+
+fn restart(text: &str) -> Read {
+    match text {
+        "no" | "on-crash" => Ok(text.to_owned()),
+        _ => Err("no or on-crash"),
+    }
+}
+
+/// Why somebody who wants his container suspended has it stopped, if he does.
+pub fn why_not_suspended(conf: &Conf) -> Option<&'static str> {
+    let is_wanted = conf.get(AUTOSTOP).is_some_and(|value| value.trim() == "suspend");
+    is_wanted.then_some("`AUTOSTOP` is `suspend`, which there is not: it is stopped when the host goes down")
+}
+
+/// Whether it is started again after a crash.
+///
+/// # Errors
+/// What is wanted.
+pub fn restarts_on_crash(conf: &Conf) -> std::result::Result<bool, &'static str> {
+    let Some(value) = conf.get(RESTART) else { return Ok(false) };
+    Ok(restart(value.trim())? == "on-crash")
 }
 
 fn yes_or_no(text: &str) -> Read {
@@ -225,6 +262,8 @@ mod tests {
             ("--diskinodes", "5000", "5000"),
             ("--onboot", "on", "yes"),
             ("--autostart", "off", "no"),
+            ("--autostop", "suspend", "suspend"),
+            ("--restart", "on-crash", "on-crash"),
             ("--nameserver", "192.0.2.1  2001:db8::1", "192.0.2.1 2001:db8::1"),
             ("--nameserver", "", ""),
             ("--searchdomain", "inherit", "inherit"),
@@ -250,6 +289,8 @@ mod tests {
             ("--searchdomain", "a\nb;c", "wanted domains"),
             ("--description", "a\nb", "wanted one line"),
             ("--onboot", "maybe", "wanted yes or no"),
+            ("--autostop", "pause", "wanted stop"),
+            ("--restart", "always", "wanted no or on-crash"),
             ("--name", "-x", "wanted a name"),
             ("--bootorder", "-1", "wanted a number"),
             ("--diskspace", "10GB", "wanted blocks of 1 KiB"),

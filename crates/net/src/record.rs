@@ -21,9 +21,20 @@ pub enum Probation {
     None,
 }
 
+/// The format of `network.json` and `forwarding.json`.
+pub const FORMAT: u32 = 1;
+
+/// Of a record that does not say.
+fn first() -> u32 {
+    1
+}
+
 /// A container's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
+    /// [`FORMAT`]
+    #[serde(default = "first")]
+    pub format: u32,
     /// Of which host: `reroot_` and the hash of its prefix.
     pub table: String,
     /// Its end of the pair, on the host.
@@ -65,6 +76,7 @@ impl Network {
         // One of our own making, and one interface's.
         mac[0] = mac[0] & !1 | 2;
         Network {
+            format: FORMAT,
             table: Network::table_of(prefix),
             // IFNAMSIZ leaves 15 bytes.
             interface: format!("vz{}{}", &hash[..5], &digits[..8]),
@@ -97,6 +109,30 @@ impl Network {
         store::atomic::replace(&Network::path(prefix, id), &bytes, 0o600).map_err(io::Error::other)
     }
 
+    /// Whether what is written down can be understood.
+    ///
+    /// # Errors
+    /// When a later version of this program has written it: what it is about must stay as it is.
+    pub(crate) fn check(prefix: &Prefix, id: &ContainerId) -> io::Result<()> {
+        #[derive(Deserialize)]
+        struct Format {
+            #[serde(default = "first")]
+            format: u32,
+        }
+        let path = Network::path(prefix, id);
+        let Ok(bytes) = std::fs::read(&path) else { return Ok(()) };
+        match serde_json::from_slice(&bytes) {
+            Ok(Format { format }) if format > FORMAT => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "a later version of Reroot has written {}: its format is {format}, and {FORMAT} the latest known here",
+                    path.display()
+                ),
+            )),
+            Ok(Format { .. }) | Err(_) => Ok(()),
+        }
+    }
+
     /// What is written down; `None`: nothing, or nothing that can be read.
     pub(crate) fn load(prefix: &Prefix, id: &ContainerId) -> Option<Network> {
         serde_json::from_slice(&std::fs::read(Network::path(prefix, id)).ok()?).ok()
@@ -124,6 +160,8 @@ impl Network {
 /// forwarding of its own, and is none of our business.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Forwarding {
+    #[serde(default = "first")]
+    format: u32,
     four: bool,
     six: bool,
     /// The interfaces that were there when it began: between them nothing was forwarded.
@@ -145,6 +183,7 @@ impl Forwarding {
     /// Writes one more down; gone with the next boot, as what it is about.
     pub(crate) fn begin(prefix: &Prefix, is_six: bool) -> io::Result<()> {
         let mut now = Forwarding::load(prefix);
+        now.format = FORMAT;
         (now.four, now.six) = (now.four || !is_six, now.six || is_six);
         now.interfaces.extend(interfaces()?);
         let bytes = serde_json::to_vec(&now)?;
@@ -180,5 +219,45 @@ fn is_private(ip: IpAddr) -> bool {
         // Also what carriers share among their customers, RFC 6598.
         IpAddr::V4(ip) => ip.is_private() || ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
         IpAddr::V6(ip) => ip.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What earlier versions have written, never changed: a container goes on while Reroot is upgraded, and its network is to be taken away.
+    const FIRST: &str = r#"{"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[{"ip":"192.0.2.50","prefix":32},{"ip":"2001:db8::50","prefix":64}],"translates":true,"probation":"outgoing","announced":[["192.0.2.50",2]]}"#;
+    const PRESENT: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[{"ip":"192.0.2.50","prefix":32},{"ip":"2001:db8::50","prefix":64}],"translates":true,"probation":"outgoing","announced":[["192.0.2.50",2]]}"#;
+    const FIRST_FORWARDING: &str = r#"{"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
+    const PRESENT_FORWARDING: &str = r#"{"format":1,"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
+
+    #[test]
+    fn what_every_version_has_written_is_read_and_what_this_one_writes_is_what_was_recorded() {
+        let read = |text: &str| serde_json::from_str::<Network>(text).unwrap();
+        assert_eq!(read(FIRST), read(PRESENT));
+        assert_eq!(serde_json::to_string(&read(PRESENT)).unwrap(), PRESENT);
+        let read = |text: &str| serde_json::from_str::<Forwarding>(text).unwrap();
+        for text in [FIRST_FORWARDING, PRESENT_FORWARDING] {
+            assert_eq!(serde_json::to_string(&read(text)).unwrap(), PRESENT_FORWARDING);
+        }
+        assert_eq!(read(FIRST_FORWARDING).closed().count(), 2);
+    }
+
+    #[test]
+    fn what_a_later_version_has_written_is_left_alone_and_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let prefix = Prefix::new(directory.path()).unwrap();
+        let id: ContainerId = "0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42".parse().unwrap();
+        std::fs::create_dir_all(prefix.run_dir_of(&id)).unwrap();
+        assert!(Network::check(&prefix, &id).is_ok());
+        for (text, is_known) in [(FIRST, true), (PRESENT, true), (r#"{"format":2,"links":[]}"#, false)] {
+            store::atomic::replace(&Network::path(&prefix, &id), text.as_bytes(), 0o600).unwrap();
+            assert_eq!(Network::check(&prefix, &id).is_ok(), is_known, "{text}");
+        }
+        assert!(crate::detach(&prefix, &id).is_err());
+        let error = Network::check(&prefix, &id).unwrap_err().to_string();
+        assert!(error.contains("its format is 2, and 1 the latest known here"), "{error}");
+        assert!(Network::path(&prefix, &id).exists(), "it is left as it is");
     }
 }

@@ -67,6 +67,7 @@ pub fn attach(
     pidfd: BorrowedFd<'_>,
     network: Network,
 ) -> Result<Vec<String>, NetworkError> {
+    Network::check(prefix, id).map_err(NetworkError::system("tell what there is of its network"))?;
     if network.addresses.is_empty() && Network::load(prefix, id).is_none() {
         return Ok(Vec::new());
     }
@@ -220,6 +221,7 @@ pub fn change(
     pidfd: BorrowedFd<'_>,
     wanted: Network,
 ) -> Result<Vec<String>, NetworkError> {
+    Network::check(prefix, id).map_err(NetworkError::system("tell what there is of its network"))?;
     let lock = alone(prefix)?;
     let Some(before) = Network::load(prefix, id) else {
         return attach_with(&lock, prefix, id, pidfd, wanted);
@@ -305,6 +307,7 @@ fn remove(kernel: &mut Netlink, index: u32, network: &Network) -> Result<(), Net
 /// # Errors
 /// [`NetworkError`].
 pub fn detach(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
+    Network::check(prefix, id).map_err(NetworkError::system("tell what there is of its network"))?;
     if Network::load(prefix, id).is_none() {
         return Ok(());
     }
@@ -334,6 +337,7 @@ fn detach_with(_lock: &Lock, prefix: &Prefix, id: &ContainerId) -> Result<(), Ne
 /// # Errors
 /// [`NetworkError`].
 pub fn release(prefix: &Prefix, id: &ContainerId) -> Result<(), NetworkError> {
+    Network::check(prefix, id).map_err(NetworkError::system("tell what there is of its network"))?;
     if Network::load(prefix, id).is_none_or(|network| network.probation.is_none()) {
         return Ok(());
     }

@@ -88,3 +88,18 @@ fn root_a_deadline_is_that_of_all() {
     );
     assert!(elapsed < Duration::from_secs(2 * DEADLINE), "the others have what is left of it: {elapsed:?}");
 }
+
+#[test]
+fn root_one_that_is_to_be_suspended_is_stopped_and_that_is_said() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.started("web01");
+    host.run(["set", "web01", "--autostop", "pause"]).failed(21, &["wanted stop"]);
+    let ran = host.run(["set", "web01", "--autostop", "suspend"]);
+    assert!(ran.code == 0 && ran.stderr.contains("which there is not: it is stopped"), "{ran}");
+    let ran = host.run(["stop", "--all"]);
+    assert!(ran.code == 0 && ran.stderr.contains("`web01`: `AUTOSTOP` is `suspend`"), "{ran}");
+    assert_eq!(host.ok(["list", "-H"]), "");
+    host.ok(["set", "web01", "--autostop", "stop"]);
+    host.ok(["start", "web01"]);
+    assert_eq!(host.run(["stop", "--all"]).stderr.matches("AUTOSTOP").count(), 0);
+}

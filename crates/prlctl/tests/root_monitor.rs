@@ -362,3 +362,67 @@ fn root_a_container_that_shouts_is_listened_to_at_leisure() {
     });
     host.ok(["stop", "web01"]);
 }
+
+fn kill_init(host: &RealHost) {
+    kill_process(Pid::from_raw(pid(host, "init")).unwrap(), Signal::KILL).unwrap();
+}
+
+#[test]
+fn root_a_container_whose_init_crashes_is_started_again_where_that_is_wanted_and_not_for_ever() {
+    let Some(host) = new_host() else { return };
+    kill_init(&host);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    host.run(["set", "web01", "--restart", "always"]).failed(21, &["wanted no or on-crash"]);
+
+    // Said while it runs, it holds at once.
+    host.ok(["start", "web01"]);
+    host.ok(["set", "web01", "--restart", "on-crash"]);
+    let init = told(&host, "Init");
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it has rebooted", || told(&host, "Init") != init && is_state(&host, "running"));
+    for _ in 0..4 {
+        let init = told(&host, "Init");
+        kill_init(&host);
+        host.wait_until("another init runs", || told(&host, "Init") != init && is_state(&host, "running"));
+    }
+    assert_eq!(console(&host).matches("its init was killed by signal 9: starting it again").count(), 4);
+    kill_init(&host);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    let said = console(&host);
+    assert!(said.contains("it has crashed 5 times within 60 s: it is left stopped"), "{said}");
+
+    // What is asked for is no crash, however it is done; and it is known at the next start.
+    host.ok(["start", "web01"]);
+    host.ok(["stop", "web01", "--kill"]);
+    assert!(is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    host.run(["exec", "web01", "poweroff"]);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    // An init that ends at once has never run: whoever starts it is told.
+    host.ok(["start", "web01"]);
+    change_init(&host, "#!/bin/sh\nexit 7");
+    host.ok(["stop", "web01"]);
+    host.run(["start", "web01"]).failed(3, &["its init exited with 7"]);
+    assert!(is_state(&host, "stopped"));
+    let conf = host.area("web01").join("ve.conf");
+    assert!(std::fs::read_to_string(conf).unwrap().contains("RESTART=\"on-crash\""));
+}
+
+#[test]
+fn root_a_record_of_a_later_version_leaves_the_container_as_it_is() {
+    let Some(host) = new_host() else { return };
+    let path = host.path("run/vz").join(uuid(&host)).join("state.json");
+    let init = pid(&host, "init");
+    let was = std::fs::read_to_string(&path).unwrap();
+    let below = path.strip_prefix(host.prefix()).unwrap().to_str().unwrap().to_owned();
+    host.write(&below, &was.replace("\"format\": 1", "\"format\": 2"), 0o600);
+    for words in [&["start", "web01"][..], &["reinstall", "web01"], &["delete", "web01"]] {
+        host.run(words).failed(
+            5,
+            &["a later version of Reroot has written it", "nothing was changed", "hint: use the version"],
+        );
+    }
+    assert!(std::path::Path::new(&format!("/proc/{init}")).exists());
+    host.write(&below, &was, 0o600);
+    assert_eq!(host.exec("web01", "echo still"), "still");
+}

@@ -66,7 +66,7 @@ fn stat(pid: i32) -> Option<(u64, char)> {
 /// The record of a start.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct RuntimeState {
-    /// 1
+    /// [`FORMAT`]
     pub format: u32,
     /// `/proc/sys/kernel/random/boot_id` of the boot in which it was written.
     pub boot_id: String,
@@ -87,11 +87,22 @@ pub struct RuntimeState {
     /// Its init is the small one, and runs an application.
     #[serde(default)]
     pub is_application: bool,
+    /// What its monitor speaks: `monitor::VERSION` of the program that has started it.
+    #[serde(default = "first")]
+    pub protocol: u32,
     /// Seconds that the action scripts between two of its lives, or after its last, may take in all.
     #[serde(default)]
     pub actions_limit: u64,
     /// When init was started.
     pub started: jiff::Timestamp,
+}
+
+/// The format of this record.
+pub const FORMAT: u32 = 1;
+
+/// Of a record that does not say.
+fn first() -> u32 {
+    1
 }
 
 /// How long a monitor may take to start its container again, or to clear up after it.
@@ -121,19 +132,37 @@ pub fn running(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
 pub fn recorded(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
     let text = std::fs::read(path(prefix, id)).ok()?;
     let state: RuntimeState = serde_json::from_slice(&text).ok()?;
-    (state.format == 1 && state.prefix == prefix.root() && state.boot_id == boot_id()).then_some(state)
+    (state.format == FORMAT && state.prefix == prefix.root() && state.boot_id == boot_id()).then_some(state)
 }
 
 /// Whether it can be told if the container runs: that there is no record says that it does not, one that cannot be read says nothing.
 ///
 /// # Errors
-/// Why it cannot.
+/// Why it cannot; [`io::ErrorKind::Unsupported`] where a later version of this program has written it.
 pub fn check(prefix: &Prefix, id: &ContainerId) -> io::Result<()> {
     match std::fs::read(path(prefix, id)) {
-        Ok(text) => serde_json::from_slice::<RuntimeState>(&text).map(drop).map_err(io::Error::from),
+        Ok(text) => {
+            // First: of a later one nothing else need be as it is known here.
+            let Format { format } = serde_json::from_slice(&text)?;
+            if format > FORMAT {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    format!(
+                        "a later version of Reroot has written it: its format is {format}, and {FORMAT} the latest known here"
+                    ),
+                ));
+            }
+            serde_json::from_slice::<RuntimeState>(&text).map(drop).map_err(io::Error::from)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// What every record has.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// Writes the record: whole or not at all, but not synced, since it dies with the host.

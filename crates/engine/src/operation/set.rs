@@ -13,7 +13,7 @@ use crate::addresses::AddressChange;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
-use crate::settings::Change;
+use crate::settings::{AUTOSTOP, Change, why_not_suspended};
 use crate::volume;
 
 /// What the user has asked for.
@@ -64,6 +64,9 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
+    if options.changes.iter().any(|change| change.key == AUTOSTOP) {
+        warnings.extend(why_not_suspended(&new).map(str::to_owned));
+    }
 
     container.host.heed_signals(what)?;
     if let Some(resize) = resize {

@@ -55,6 +55,7 @@ pub fn monitor_error(error: MonitorError) -> RuntimeError {
         MonitorError::NotStarted { .. }
         | MonitorError::Ended { .. }
         | MonitorError::Refused { .. }
+        | MonitorError::OtherVersion { .. }
         | MonitorError::Lost { .. }
         | MonitorError::Leaving { .. }
         | MonitorError::Cgroup(_) => RuntimeErrorKind::Other,

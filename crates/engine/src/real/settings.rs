@@ -18,7 +18,7 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
     let Some(state) = state::running(prefix, id) else { return Ok(Vec::new()) };
     let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(Vec::new()) };
     let groups = Cgroups::of(prefix, id).map_err(|error| other(&error))?;
-    let Settings { limits, hostname, addresses, translates } = wanted;
+    let Settings { limits, hostname, addresses, translates, restarts_on_crash } = wanted;
     let before = limits::now(&groups, Disk::of(prefix)).limits;
     let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;
     let mut warnings: Vec<String> =
@@ -40,6 +40,11 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
+    if *restarts_on_crash && state.protocol < 2 {
+        warnings.push(
+            "its monitor is of an earlier version: only from its next start on is it started again after a crash".to_owned(),
+        );
+    }
     if let Err(error) = told {
         warnings.push(format!(
             "its monitor, perhaps one of an earlier version, has not been told ({error}): a reboot from inside brings the old settings back, until \

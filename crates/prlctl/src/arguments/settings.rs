@@ -16,6 +16,12 @@ pub struct Settings {
     /// Which are started first: those with the highest number
     #[arg(long, value_name = "N", help_heading = SETTINGS)]
     pub bootorder: Option<String>,
+    /// What is done with it when the host goes down: stop; suspend means the same
+    #[arg(long, value_name = "stop|suspend", help_heading = SETTINGS)]
+    pub autostop: Option<String>,
+    /// Start it again when its init has crashed: on-crash or no
+    #[arg(long, value_name = "on-crash|no", help_heading = SETTINGS)]
+    pub restart: Option<String>,
     /// It is meant as a model for others: yes or no
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
     pub template: Option<String>,
@@ -91,6 +97,8 @@ impl Settings {
             description,
             onboot,
             bootorder,
+            autostop,
+            restart,
             template,
             hostname,
             ipadd: _,
@@ -117,6 +125,8 @@ impl Settings {
             ("--description", description),
             ("--onboot", onboot),
             ("--bootorder", bootorder),
+            ("--autostop", autostop),
+            ("--restart", restart),
             ("--template", template),
             ("--hostname", hostname),
             ("--nameserver", nameserver),

@@ -88,7 +88,7 @@ fn is_obeyed(key: &str) -> bool {
 }
 
 /// What something is done with beside what `prlctl set` sets.
-const ALSO_OBEYED: [&str; 9] = [
+const ALSO_OBEYED: [&str; 10] = [
     "OSTEMPLATE",
     "TEMPLATES",
     "DISTRIBUTION",
@@ -98,6 +98,7 @@ const ALSO_OBEYED: [&str; 9] = [
     "REINSTALL_KEEP",
     "REINSTALL_RETAIN",
     "HEALTH",
+    "SCRIPT_TIMEOUT",
 ];
 /// What only says which container it is, and where.
 const OF_ITSELF: [&str; 9] = [

@@ -123,6 +123,13 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
     host.not_begun("cannot stop all CTs");
     let mut groups = in_boot_order(host, &|id, _| host.runtime.running(id).is_some())?;
     groups.reverse();
+    for id in groups.iter().flatten() {
+        let conf =
+            store::Area::open_unchecked(&host.prefix, id).and_then(|area| area.conf()).unwrap_or_default();
+        if let Some(why) = engine::settings::why_not_suspended(&conf) {
+            host.warning(&format!("`{}`: {why}", engine::recover::name_of(host, id)));
+        }
+    }
     let deadline = arguments.deadline.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let longest = limit(host, arguments.kill, arguments.timeout);
     if !groups.is_empty() {

@@ -12,7 +12,7 @@ use super::actions::Actions;
 use super::container::{Place, Running, describe, start};
 use super::old::{OldRoots, share};
 use super::place::{enter_own_namespace, listen, mount_stage};
-use super::protocol::{Event, Launch};
+use super::protocol::{Event, Launch, VERSION};
 use super::serve::{Monitor, SOCKET};
 use crate::actions::Action;
 use crate::cgroup::Cgroups;
@@ -167,7 +167,7 @@ impl Monitor {
         let monitor = ProcessIdentity::of(rustix::process::getpid().as_raw_nonzero().get())
             .ok_or_else(|| io::Error::other("this process is not in /proc"))?;
         let state = RuntimeState {
-            format: 1,
+            format: state::FORMAT,
             boot_id: crate::kernel::boot_id(),
             prefix: self.prefix.root().to_owned(),
             generation: self.launch.generation,
@@ -177,6 +177,7 @@ impl Monitor {
             stop_signal: self.launch.stop_signal,
             is_systemd: self.launch.is_systemd,
             is_application: self.launch.application.is_some(),
+            protocol: VERSION,
             actions_limit: self.actions.limit_between_lives(),
             started: jiff::Timestamp::now(),
         };

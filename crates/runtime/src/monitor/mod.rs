@@ -14,11 +14,14 @@ mod listening;
 mod old;
 mod place;
 mod protocol;
+#[cfg(test)]
+mod recorded;
+mod restarts;
 mod serve;
 mod session;
 
 pub use console::{last_lines_logged, log_path};
 pub use container::describe;
-pub use protocol::{Channel, End, Launch, Settings};
+pub use protocol::{Channel, End, Launch, Settings, VERSION};
 pub use serve::{NAME, serve};
 pub use session::{MonitorError, Session, living_monitor, spawn, wait_for_former};

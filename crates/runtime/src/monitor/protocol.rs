@@ -1,7 +1,7 @@
 //! What the commands and a monitor say to each other: one JSON document a packet, descriptors beside it.
 //!
 //! The socket is `/run/vz/<uuid>/monitor`, which only root can reach; the command that starts a container has one end of a pair instead, and on
-//! probation that pair is also how the monitor learns that the command has died.
+//! probation that pair is also how the monitor learns that the command has died. Both ends may be of different versions of this program, but for a launch.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,6 +19,18 @@ use serde::de::DeserializeOwned;
 use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
 
 use crate::actions::ActionScript;
+
+/// What a monitor of this program speaks. It stands in `state.json`, by which commands find a monitor, so that a command of a later program says to an
+/// earlier monitor only what that one knows: Reroot is upgraded while containers run.
+///
+/// | version | since then |
+/// |---|---|
+/// | 1 | no version stood in `state.json` |
+/// | 2 | action scripts: [`Launch::actions`], [`Event::Said`], `is_action`, warnings of an end; [`Launch::restarts_on_crash`] |
+///
+/// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
+/// a test reads them.
+pub const VERSION: u32 = 2;
 
 /// The longest packet; a console's tail is the longest thing in one.
 const LONGEST: usize = 64 * 1024;
@@ -62,6 +74,9 @@ pub struct Launch {
     pub application: Option<Application>,
     /// On probation: no restarts, and when the starting command dies, recovery is run.
     pub is_probation: bool,
+    /// It is started again when its init has crashed.
+    #[serde(default)]
+    pub restarts_on_crash: bool,
     /// Its action scripts, in the order in which they run.
     #[serde(default)]
     pub actions: Vec<ActionScript>,
@@ -81,6 +96,9 @@ pub struct Settings {
     pub addresses: Vec<Address>,
     /// Private ones of them are others' on their way outside.
     pub translates: bool,
+    /// It is started again when its init has crashed.
+    #[serde(default)]
+    pub restarts_on_crash: bool,
 }
 
 /// What a command asks of a monitor.

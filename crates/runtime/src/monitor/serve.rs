@@ -19,12 +19,10 @@ use super::listening::{hears, is_ready};
 use super::old::OldRoots;
 use super::place::recovery_log;
 use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
+use super::restarts::{Restarts, Verdict};
 use crate::cgroup::Cgroups;
 use crate::state::{self, ProcessIdentity};
 
-/// A container that restarts more often than this within [`RESTART_WINDOW`] is left stopped.
-const MOST_RESTARTS: usize = 5;
-const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// How long the processes of a container may take to die of SIGKILL.
 pub(super) const KILLING: Duration = Duration::from_secs(30);
 /// How long to leave an init to itself that cannot be asked to stop yet.
@@ -91,7 +89,7 @@ pub(super) struct Monitor {
     pub(super) is_stopping: bool,
     /// Its generations stay mounted at its end: on probation, where the command decides, and where a start follows.
     pub(super) keeps_mounts: bool,
-    pub(super) restarts: Vec<Instant>,
+    pub(super) restarts: Restarts,
 }
 
 impl Monitor {
@@ -124,7 +122,7 @@ impl Monitor {
                     signal_at: None,
                     is_stopping: false,
                     keeps_mounts,
-                    restarts: Vec::new(),
+                    restarts: Restarts::default(),
                 })
             }
             Err(because) => Err((starter, because)),
@@ -160,11 +158,11 @@ impl Monitor {
             });
             is_first = false;
             let _ = linux::release_code_pages();
+            let born = Instant::now();
             let how = self.watch(&running);
-            if how != End::Rebooted || !self.may_restart() {
+            if !self.is_to_live_again(how, born) {
                 break how;
             }
-            self.console.note("it rebooted: starting it again");
             // A reboot is a stop and a start; what is left of it must not be in the root any more.
             drop(self.cgroups.kill_container(KILLING));
             self.go_down();
@@ -292,7 +290,8 @@ impl Monitor {
                 None
             }
             Ok(Some((Request::Change(settings), _))) => {
-                let Settings { limits, hostname, addresses, translates } = *settings;
+                let Settings { limits, hostname, addresses, translates, restarts_on_crash } = *settings;
+                self.launch.restarts_on_crash = restarts_on_crash;
                 (self.launch.limits, self.launch.hostname) = (limits, hostname);
                 (self.launch.addresses, self.launch.translates) = (addresses, translates);
                 Some(Event::Done { warnings: Vec::new() })
@@ -401,21 +400,25 @@ impl Monitor {
         }
     }
 
-    fn may_restart(&mut self) -> bool {
+    /// Whether it begins another life; what there is to say about that is said.
+    fn is_to_live_again(&mut self, how: End, born: Instant) -> bool {
         if self.is_stopping || self.launch.is_probation && self.guardian.is_some() {
             return false;
         }
         let now = Instant::now();
-        self.restarts.retain(|at| now.duration_since(*at) < RESTART_WINDOW);
-        if self.restarts.len() >= MOST_RESTARTS {
-            self.console.note(&format!(
-                "it has rebooted {MOST_RESTARTS} times within {} s: it is left stopped",
-                RESTART_WINDOW.as_secs()
-            ));
-            return false;
+        let lived = now.duration_since(born);
+        match self.restarts.judge(how, self.launch.restarts_on_crash, lived, now) {
+            Verdict::Again(why) => {
+                self.console.note(&why);
+                true
+            }
+            Verdict::Stopped(why) => {
+                if let Some(why) = why {
+                    self.console.note(&why);
+                }
+                false
+            }
         }
-        self.restarts.push(now);
-        true
     }
 
     pub(super) fn tell(&mut self, event: &Event) {

@@ -14,10 +14,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use store::{ContainerId, Prefix};
 
 use super::container::short_path;
-use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, deadline};
 use super::serve::{NAME, SOCKET};
 use crate::cgroup::{CgroupError, Cgroups};
-use crate::state::ProcessIdentity;
+use crate::state::{ProcessIdentity, recorded};
 
 /// How long a monitor may take to answer what costs it nothing.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -63,6 +63,14 @@ pub enum MonitorError {
         /// Why.
         because: String,
     },
+    /// It is of another version of this program, and does not know what it was asked.
+    #[error(
+        "its monitor does not know that: it is of another version of Reroot, and speaks version {speaks} where this one speaks {VERSION}"
+    )]
+    OtherVersion {
+        /// What it speaks.
+        speaks: u32,
+    },
     /// Somebody wants this process to end.
     #[error("it was interrupted")]
     Interrupted,
@@ -98,6 +106,8 @@ impl From<io::Error> for MonitorError {
 #[derive(Debug)]
 pub struct Session {
     channel: Channel,
+    /// The version that the monitor speaks.
+    speaks: u32,
 }
 
 /// A monitor that has not been told yet what to run, and is coming up meanwhile. Dropped, it ends without having run anything.
@@ -145,7 +155,7 @@ pub fn spawn(prefix: &Prefix, id: &ContainerId) -> Result<Newborn, MonitorError>
     remember(prefix, id, identity)?;
     // After the birth, which would wait for it.
     let moves = cgroups.foresee_moves();
-    Ok(Newborn { session: Session { channel: Channel::new(ours) }, child, moves })
+    Ok(Newborn { session: Session { channel: Channel::new(ours), speaks: VERSION }, child, moves })
 }
 
 impl Newborn {
@@ -213,7 +223,11 @@ impl Session {
             Ok(())
         });
         match connected {
-            Ok(()) => Ok(Some(Session { channel: Channel::new(socket) })),
+            Ok(()) => {
+                // One that has not come to record a start is of this version, or says nothing to anybody.
+                let speaks = recorded(prefix, id).map_or(VERSION, |state| state.protocol);
+                Ok(Some(Session { channel: Channel::new(socket), speaks }))
+            }
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
@@ -336,7 +350,15 @@ impl Session {
         self.channel.send(request, descriptors)?;
         let until = deadline(ANSWER);
         loop {
-            match self.next(until)? {
+            let answer = self.next(until);
+            // One that does not know a request hangs up.
+            if let Err(MonitorError::Lost { source }) = &answer
+                && source.kind() == io::ErrorKind::UnexpectedEof
+                && self.speaks != VERSION
+            {
+                return Err(MonitorError::OtherVersion { speaks: self.speaks });
+            }
+            match answer? {
                 Event::Done { warnings } => return Ok(warnings),
                 Event::Refused { because } => return Err(MonitorError::Refused { because }),
                 Event::Ended { how, console, .. } => return Err(MonitorError::Ended { how, console }),
@@ -398,9 +420,14 @@ impl Session {
     }
 
     fn next_unless(&self, until: Instant, interrupt: Option<BorrowedFd<'_>>) -> Result<Event, MonitorError> {
-        match self.channel.receive_unless::<Event>(until, interrupt)? {
-            Some((event, _)) => Ok(event),
-            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        loop {
+            match self.channel.receive_unless::<Event>(until, interrupt) {
+                Ok(Some((event, _))) => return Ok(event),
+                Ok(None) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                // What only later versions know is no answer to what this one asks.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData && self.speaks > VERSION => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -439,6 +466,12 @@ pub fn wait_for_former(
     }
 }
 
+/// What `monitor.json` says. Whatever later versions add, these two numbers are there: who did not know them would start a second monitor, and a second
+/// init on one root.
+pub(super) fn record_of(identity: ProcessIdentity) -> serde_json::Value {
+    serde_json::json!({ "format": 1, "pid": identity.pid, "start_time": identity.start_time })
+}
+
 fn remember(prefix: &Prefix, id: &ContainerId, identity: ProcessIdentity) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
@@ -446,7 +479,7 @@ fn remember(prefix: &Prefix, id: &ContainerId, identity: ProcessIdentity) -> io:
     let temporary = path.with_extension("json.new");
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(&serde_json::to_vec(&identity)?)?;
+    file.write_all(&serde_json::to_vec(&record_of(identity))?)?;
     rustix::fs::rename(&temporary, &path)?;
     Ok(())
 }
