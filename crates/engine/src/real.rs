@@ -107,6 +107,23 @@ impl RealRuntime {
         None
     }
 
+    /// How one ended whose init is dead and whose scripts are still at work: its monitor tells when they are done. One that begins another life has not.
+    fn is_ending(
+        &self,
+        id: &ContainerId,
+        session: &Session,
+        scripts: Duration,
+    ) -> Option<(runtime::monitor::End, String)> {
+        let deadline = std::time::Instant::now() + scripts;
+        let is_dead = || state::recorded(&self.prefix, id).is_none_or(|state| !state.init.is_alive());
+        while is_dead() && std::time::Instant::now() < deadline {
+            if let Some(end) = session.ended_within(FIRST_LOOK) {
+                return Some(end);
+            }
+        }
+        None
+    }
+
     /// An application need not have a shell: that it goes on is all that can be seen of it.
     fn goes_on(&self, id: &ContainerId, limit: Duration) -> RuntimeResult<()> {
         let deadline = std::time::Instant::now() + limit;
@@ -235,6 +252,8 @@ impl Runtime for RealRuntime {
             None if start.is_systemd => None,
             None => self.died_at_once(&start.id, &session),
         };
+        let scripts = start.action_limit * start.actions.len() as u32;
+        let ended = ended.or_else(|| self.is_ending(&start.id, &session, scripts));
         if let Some((how, console)) = ended {
             return Err(RuntimeError { because: how.to_string(), console, kind: RuntimeErrorKind::Other });
         }

@@ -462,6 +462,18 @@ fn root_a_monitor_that_is_killed_leaves_no_action_script_behind() {
 }
 
 #[test]
+fn root_a_start_whose_init_dies_at_once_is_told_though_scripts_take_their_time() {
+    let Some(host) = new() else { return };
+    host.ok(["start", "web01"]);
+    host.exec("web01", "rm /sbin/init; printf '#!/bin/sh\\nexit 7\\n' >/sbin/init; chmod 755 /sbin/init");
+    host.ok(["stop", "web01"]);
+    logs(&host, &of_all("umount"), "vps.umount", "sleep 2; echo done");
+    host.run(["start", "web01"]).failed(3, &["its init exited with 7"]);
+    assert_eq!(logged(&host), ["vps.umount"]);
+    nothing_is_left(&host);
+}
+
+#[test]
 fn root_a_start_that_nobody_wants_any_more_is_taken_back_by_its_scripts() {
     let Some(host) = new() else { return };
     let ready = host.path("ready");
