@@ -32,7 +32,7 @@ fn first() -> u32 {
 /// A container's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// [`FORMAT`]
+    /// `FORMAT`.
     #[serde(default = "first")]
     pub format: u32,
     /// Of which host: `reroot_` and the hash of its prefix.

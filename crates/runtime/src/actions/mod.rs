@@ -1,7 +1,7 @@
 //! Action scripts of the host that belong to one life of a container: `premount`, `mount`, `umount`, `postumount`.
 //!
 //! Each runs as root in a mount namespace and a control group of its own, beside a **warden**: a process of ours in that namespace. The warden
-//! attaches the container's root where the script looks for it, lets nothing be mounted but below it ([`gate`]), hands the root back with
+//! attaches the container's root where the script looks for it, lets nothing be mounted but below it (`gate`), hands the root back with
 //! what was mounted there, and kills the script should whoever wanted it die.
 //!
 //! ```text

@@ -26,7 +26,7 @@ use crate::actions::ActionScript;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Event::Said`], `is_action`, warnings of an end; [`Launch::restarts_on_crash`] |
+/// | 2 | action scripts: [`Launch::actions`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
