@@ -87,14 +87,38 @@ pub fn unpack<R: Read>(
     target: &mut Target<'_>,
     place: Place<'_>,
 ) -> Result<(), ArchiveError> {
+    unpack_and_read(reader, target, place, &mut |_, _| Ok(()))
+}
+
+/// What is done with an entry that has no place in the tree; its data may be read.
+pub type Beside<'a> = &'a mut dyn FnMut(&Entry, &mut dyn Read) -> Result<(), ArchiveError>;
+
+/// As [`unpack`], and what has no place there is handed to `beside`.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_and_read<R: Read>(
+    reader: &mut Reader<R>,
+    target: &mut Target<'_>,
+    place: Place<'_>,
+    beside: Beside<'_>,
+) -> Result<(), ArchiveError> {
     while let Some(entry) = reader.next_entry()? {
         let before = target.tree.unpacked().entries;
-        if let Some(path) = place(&entry)? {
-            target.make(reader, &entry, &path, place)?;
-        }
+        let bytes = match place(&entry)? {
+            Some(path) => {
+                target.make(reader, &entry, &path, place)?;
+                reader.unread()
+            }
+            None => {
+                let bytes = reader.unread();
+                beside(&entry, &mut reader.data())?;
+                bytes
+            }
+        };
         // What makes nothing, and data that nobody has read, are bounded too: compressed they are a few bytes.
         let unmade = target.tree.unpacked().entries == before;
-        let passed = Unpacked { entries: unmade.into(), bytes: reader.unread() };
+        let passed = Unpacked { entries: unmade.into(), bytes };
         target.tree.pass_over(passed).map_err(|source| ArchiveError::unpack(&entry.path, source))?;
         if !(target.goes_on)(target.tree.unpacked()) {
             return Err(ArchiveError::Interrupted);

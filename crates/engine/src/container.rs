@@ -8,7 +8,7 @@ use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{
     ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits,
-    Lock, TemplateRecord, Volume,
+    Lock, OwnFile, TemplateRecord, Volume,
 };
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
@@ -330,6 +330,15 @@ impl Container<'_> {
             return Ok(None);
         };
         Ok(Some(EntryPoint { application, stop_signal: Some(stop_signal), is_chosen: true }))
+    }
+
+    /// What a root on this generation's template is given of its own; nothing where it has none.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn own_files(&self, number: GenerationNumber) -> Result<Vec<OwnFile>> {
+        let record = self.area.generation(number).map_err(|error| damaged(error, &self.name))?;
+        Ok(self.template_of(&record)?.map_or_else(Vec::new, |template| template.record.own_files))
     }
 
     /// What a generation is started with.

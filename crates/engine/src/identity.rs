@@ -6,6 +6,7 @@
 //! | SSH host keys | `/etc/ssh/ssh_host_*`, where the template has any |
 //! | random seeds, and the key of stored credentials | `/var/lib/systemd`, `/var/lib/urandom` |
 //! | minutes of daily work | `/etc/crontab`: all containers of a host would begin in the same minute |
+//! | what an image says has the host name in it | where it says |
 //! | root's password | locked where the template has one, which everybody who has the template knows |
 //!
 //! A template says nothing of it: it is looked at each time, by handle. What is not there is not made, but for the machine-id of a systemd.
@@ -15,7 +16,7 @@ use std::path::Path;
 
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
-use store::ContainerId;
+use store::{ContainerId, OwnFile};
 use tree::{Kind, LayeredRoot, TreeError};
 
 /// Of a file that is read here.
@@ -48,9 +49,24 @@ pub struct Own {
 ///
 /// # Errors
 /// When the machine-id cannot be written. What else cannot be looked at or written is told.
-pub fn make_own(root: &LayeredRoot, id: &ContainerId, is_systemd: bool) -> Result<Own, TreeError> {
+pub fn make_own(
+    root: &LayeredRoot,
+    id: &ContainerId,
+    is_systemd: bool,
+    hostname: &str,
+    own_files: &[OwnFile],
+) -> Result<Own, TreeError> {
     machine_id(root, is_systemd)?;
     let mut own = Own::default();
+    for file in own_files {
+        if let Err(error) = own_file(root, file, hostname) {
+            let path = tree::escaped(file.path.as_bytes());
+            own.problems.push(format!(
+                "{path} is as the template has it, without the container's name: {}",
+                runtime::monitor::describe(&error)
+            ));
+        }
+    }
     let done = [
         (SSH, ssh_host_keys(root)),
         ("/var/lib/systemd", seeds(root)),
@@ -79,6 +95,21 @@ fn machine_id(root: &LayeredRoot, is_systemd: bool) -> Result<(), TreeError> {
         }
     }
     Ok(())
+}
+
+fn own_file(root: &LayeredRoot, file: &OwnFile, hostname: &str) -> Result<(), TreeError> {
+    let path = Path::new(&file.path);
+    let found = root.kind(path)?;
+    if file.is_create_only && found.is_some() {
+        return Ok(());
+    }
+    // Owner and mode of the file that it takes the place of. Whatever else is there, a link, is replaced and not followed.
+    let there = match found {
+        Some(Kind::File { .. }) => root.read_file(path, LARGEST)?,
+        _ => None,
+    };
+    let (mode, uid, gid) = there.map_or((0o644, 0, 0), |file| (file.mode & 0o777, file.uid, file.gid));
+    root.replace_file(path, file.text_for(hostname).as_bytes(), mode, uid, gid)
 }
 
 /// The template's go, and one of the kind that is asked for first takes their place. Its making takes a moment; that of an RSA key would take seconds.

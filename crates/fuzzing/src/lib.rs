@@ -8,6 +8,7 @@
 
 mod accounts;
 mod images;
+mod incus;
 mod posix;
 mod records;
 
@@ -33,6 +34,7 @@ pub static TARGETS: &[Target] = &[
     ("operation", operation),
     ("tar", tar),
     ("images", images::read),
+    ("incus", incus::read),
     ("template", template),
     ("accounts", accounts::merge),
     ("keep", keep),

@@ -134,6 +134,7 @@ targets!(
     operation,
     tar,
     images,
+    incus,
     template,
     accounts,
     keep,

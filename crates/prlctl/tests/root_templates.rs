@@ -411,7 +411,7 @@ fn root_an_image_of_incus_is_a_template() {
         let path = host.path(name).display().to_string();
         let ran = vzpkg(&host, &["create", "cache", "mine", "--from", &path]);
         assert_eq!(ran.code, 0, "{ran}");
-        assert!(ran.stderr.contains("its `rootfs` is taken, and its templates of files are not"), "{ran}");
+        assert!(ran.stderr.contains("it is an image of Incus or LXD: its `rootfs` is taken"), "{ran}");
         is_packed(&host.path("vz/template/mine/latest/rootfs"));
         let json: serde_json::Value = serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap();
         let of = |source: &serde_json::Value| source.as_str().is_some_and(|source| source.starts_with(what));

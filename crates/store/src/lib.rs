@@ -21,6 +21,7 @@ pub mod journal;
 pub mod limits;
 pub mod lock;
 mod nearest;
+mod own_file;
 pub mod prefix;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.
@@ -47,6 +48,7 @@ pub use journal::Journal;
 pub use limits::{Limits, LimitsError, USUAL_IO_PRIORITY};
 pub use lock::{Lock, LockError, LockName};
 pub use nearest::nearest;
+pub use own_file::{NAME as OWN_NAME, OwnFile};
 pub use prefix::{Prefix, PrefixError, file_system_of};
 pub use registry::{FindError, RegistryError};
 pub use template::{Staging, Template, TemplateError, TemplateOrigin, TemplateRecord};

@@ -30,6 +30,7 @@ use crate::atomic::{self, AtomicError};
 use crate::conf::ConfError;
 use crate::identity::TemplateName;
 use crate::lock::{Lock, LockName};
+use crate::own_file::OwnFile;
 use crate::prefix::Prefix;
 use crate::record::{self, Record, RecordError};
 use crate::trash::{self, TrashError};
@@ -118,6 +119,9 @@ pub struct TemplateRecord {
     /// Process 1 is the small init, which runs this; `init` is where its program was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<Application>,
+    /// What each container gets of its own, beside what all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own_files: Vec<OwnFile>,
     /// What it can be made of again; `None`: an earlier program made it, which did not write it down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<TemplateOrigin>,

@@ -26,6 +26,7 @@ fn record(digest: &str) -> TemplateRecord {
         entries: 1,
         systemd: true,
         application: None,
+        own_files: Vec::new(),
         origin: Some(TemplateOrigin::Recipe),
     }
 }

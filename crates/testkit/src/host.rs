@@ -151,6 +151,7 @@ impl TestHost {
             entries: 1,
             systemd: is_systemd,
             application: None,
+            own_files: Vec::new(),
             origin: None,
             name,
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use linux::Exit;
-use store::{Base, GenerationNumber, Reason, template};
+use store::{Base, GenerationNumber, OwnFile, Reason, template};
 use tree::{LayeredRoot, Root as TreeRoot};
 
 use super::change::{ChangeWork, create_generation, keep_user_data};
@@ -60,12 +60,12 @@ pub fn build(work: &mut ChangeWork<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What every new root has, whoever made it: a place for the old one, and a machine-id of its own.
+/// What every new root has, whoever made it: a place for the old one, and a machine-id of its own; one from a template also that one's `own_files`.
 ///
 /// # Errors
 /// [`Code::ScriptFailed`] when it is of `vps.reinstall` and cannot have them.
-pub fn complete(work: &mut ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
-    let made = place_and_identity(work, root);
+pub fn complete(work: &mut ChangeWork<'_>, root: &LayeredRoot, own_files: &[OwnFile]) -> Result<()> {
+    let made = place_and_identity(work, root, own_files);
     let notes = made.map_err(|failure| {
         let is_by_script = work.plan.making.as_ref().is_some_and(|making| making.is_by_script);
         if is_by_script && failure.code == Code::System {
@@ -82,7 +82,11 @@ pub fn complete(work: &mut ChangeWork<'_>, root: &LayeredRoot) -> Result<()> {
     Ok(())
 }
 
-fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<Vec<String>> {
+fn place_and_identity(
+    work: &ChangeWork<'_>,
+    root: &LayeredRoot,
+    own_files: &[OwnFile],
+) -> Result<Vec<String>> {
     if root.kind(Path::new("/old"))?.is_none() {
         root.make_directory(Path::new("/old"), 0o755, 0, 0)?;
     }
@@ -98,7 +102,7 @@ fn place_and_identity(work: &ChangeWork<'_>, root: &LayeredRoot) -> Result<Vec<S
     let container = work.container;
     let plan = &work.plan;
     cloud_init::seed(root, container.id(), plan.to, &plan.hostname, plan.user_data.as_ref())?;
-    Ok(make_own(root, container.id(), making.has_machine_id)?.problems)
+    Ok(make_own(root, container.id(), making.has_machine_id, &plan.hostname, own_files)?.problems)
 }
 
 /// Where `vps.reinstall` is shown the present root.

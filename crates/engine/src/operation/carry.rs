@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use runtime::confined::Reach;
+use store::{Base, template};
 use tree::LayeredRoot;
 
 use super::build::{complete, layers_left, staged};
@@ -39,6 +40,12 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
     let Some(making) = &work.plan.making else { return Ok(()) };
     let container = work.container;
     let old_users = if making.carries_users { Some(old_root(container, work.plan.from)?) } else { None };
+    let own_files = match &making.base {
+        Base::Template { name, digest } if !making.is_by_script && !making.is_flattened => {
+            template::exact(&container.host.prefix, name, digest)?.record.own_files
+        }
+        Base::Template { .. } | Base::Empty => Vec::new(),
+    };
     let is_read = !making.keep.is_empty() || making.is_flattened;
     let old = if is_read { Some(layers_left(container, work.plan.from)?) } else { None };
     let roots = Roots { new: staged(work)?, old, old_users };
@@ -52,7 +59,7 @@ pub fn carry(work: &mut ChangeWork<'_>) -> Result<()> {
         if work.plan.making.as_ref().is_some_and(|making| making.is_flattened) {
             return flatten(work, &roots);
         }
-        complete(work, &roots.new)?;
+        complete(work, &roots.new, &own_files)?;
         carry_users(work, &roots)?;
         keep(work, &roots)
     })

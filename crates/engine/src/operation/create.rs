@@ -18,7 +18,7 @@ use super::reinstall::check_user_data;
 use super::set;
 use crate::addresses::AddressChange;
 use crate::cloud_init::{self, UserData};
-use crate::container::host_name;
+use crate::container::{check_host_name, host_name};
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
@@ -222,11 +222,12 @@ fn fill(
     }
     let delta = Root::open(&area.layers_dir(number).join("delta"))?;
     let root = LayeredRoot::new(delta, Some(Root::open(&template.rootfs())?));
+    let hostname = conf.get("HOSTNAME").filter(|name| check_host_name(name).is_ok());
+    let hostname = hostname.unwrap_or_else(|| host_name(options.name.as_str()));
     let reach = Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
     let own = host.confined(&reach, "cannot make the root the container's own", || {
-        let hostname = host_name(options.name.as_str());
         cloud_init::seed(&root, area.id(), number, &hostname, options.user_data.as_ref())?;
-        Ok(make_own(&root, area.id(), template.record.systemd)?)
+        Ok(make_own(&root, area.id(), template.record.systemd, &hostname, &template.record.own_files)?)
     })?;
     for news in own.news {
         host.note(&news);

@@ -214,6 +214,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         entries: digest.entries,
         systemd: built.systemd,
         application: built.application,
+        own_files: built.own_files,
         origin: remembered,
     };
     let there = standing(host, &record).map_err(within)?;
@@ -289,14 +290,20 @@ fn number_of(line: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// What a version is called: the digest of its tree, and, where the tree alone does not tell how it is run, 32 digits more. Else an image of the same
-/// files with another entry point would be taken for the version that is there.
+/// What a version is called: the digest of its tree, and, where the tree alone does not tell how it is run, or what each container gets of its own, 32
+/// digits more. Else an image of the same files with another entry point would be taken for the version that is there.
 fn version_of(tree: &str, built: &BuiltTemplate, wanted: &Wanted) -> String {
-    if built.application.is_none() && wanted.init.is_none() && wanted.stop_signal.is_none() {
+    let is_as_found = built.application.is_none() && wanted.init.is_none() && wanted.stop_signal.is_none();
+    if is_as_found && built.own_files.is_empty() {
         return tree.to_owned();
     }
     let how = (&built.init, &built.stop_signal, &built.application);
-    let digest = Sha256::digest(serde_json::to_vec(&how).unwrap_or_default());
+    let how = match &built.own_files[..] {
+        // As versions are called that there are already.
+        [] => serde_json::to_vec(&how),
+        own_files => serde_json::to_vec(&(how, own_files)),
+    };
+    let digest = Sha256::digest(how.unwrap_or_default());
     digest[..16].iter().fold(tree.to_owned(), |name, byte| format!("{name}{byte:02x}"))
 }
 

@@ -179,6 +179,7 @@ pub fn build_busybox(rootfs: &Path, busybox: &Path) -> Result<BuiltTemplate, Rec
         stop_signal: BUSYBOX_STOP_SIGNAL.to_owned(),
         systemd: false,
         application: None,
+        own_files: Vec::new(),
     })
 }
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use archive::ArchiveError;
 use runtime::confined::ConfinedError;
-use store::{Application, Base, Prefix};
+use store::{Application, Base, OwnFile, Prefix};
 use tree::{BuiltRootError, Root, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
@@ -85,6 +85,8 @@ pub struct BuiltTemplate {
     pub systemd: bool,
     /// Process 1 is the small init, which runs this.
     pub application: Option<Application>,
+    /// What each container gets of its own, beside what all do.
+    pub own_files: Vec<OwnFile>,
 }
 
 /// Why there is no new root.

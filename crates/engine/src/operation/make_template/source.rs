@@ -133,7 +133,8 @@ impl Making {
             let live = container.area.live().map_err(|error| damaged(error, &container.name))?;
             let said = format!("container {}", container.name);
             let root = layers(container, live)?;
-            let source = Source::Root { said, root, entry_point: container.entry_point(live)? };
+            let own_files = container.own_files(live)?;
+            let source = Source::Root { said, root, entry_point: container.entry_point(live)?, own_files };
             let path = golden_path(container.id());
             return Ok(Making::Import { path, source, wanted });
         }

@@ -7,11 +7,12 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use ::archive::{ArchiveError, Compression, Left, Lists, MOST_AFTER_THE_END, Place, Reader, Target};
+use ::archive::{ArchiveError, Compression, Entry, Left, Lists, MOST_AFTER_THE_END, Place, Reader, Target};
 use runtime::confined::{Reach, confined};
 use rustix::fs::{Mode, OFlags};
 use tree::{Root, Unpack, UnpackLimits};
 
+use super::described::{Beside, Described};
 use super::{Told, unified};
 use crate::template::RecipeError;
 
@@ -30,31 +31,41 @@ const TOO_LARGE: u8 = 2;
 /// Of what it says when it fails.
 const LONGEST_WORDS: u64 = 4096;
 
-/// Unpacks the archive into `rootfs`, or what is in `rootfs/` of one that `is_perhaps_unified`; returns what it was.
+/// Unpacks the archive into `rootfs`, or what is in `rootfs/` of one that `is_perhaps_unified`; returns what it was, and what that says of its root.
 pub fn fill(
     mut file: File,
     is_perhaps_unified: bool,
     rootfs: &Path,
     told: &mut Told<'_>,
-) -> Result<String, RecipeError> {
+) -> Result<(String, Option<Described>), RecipeError> {
     let compression = compression_of(&mut file)?;
     let is_unified = is_perhaps_unified && unified::is_unified(&file, compression, limits(rootfs)?, told)?;
     let mut stream = Stream::open(file, compression, 0, u64::MAX)?;
-    if is_unified {
-        unpack_root(&mut stream, rootfs, told, &mut unified::place)?;
-        (told.note)(
-            "it is an image of Incus or LXD: its `rootfs` is taken, and its templates of files are not",
-        );
+    let described = if is_unified {
+        let mut beside = Beside::default();
+        let mut take = |entry: &Entry, data: &mut dyn Read| beside.take(entry, data);
+        unpack_root(&mut stream, rootfs, told, &mut unified::place, &mut take)?;
+        Some(beside.read(told))
     } else {
-        unpack_root(&mut stream, rootfs, told, &mut |entry| Ok(Some(entry.path.clone())))?;
-    }
+        let mut tops = unified::Tops::default();
+        let mut place = |entry: &Entry| tops.see(entry).map(|()| Some(entry.path.clone()));
+        unpack_root(&mut stream, rootfs, told, &mut place, &mut |_, _| Ok(()))?;
+        if tops.has_only_metadata() {
+            return Err(ArchiveError::NoArchive {
+                is: "what is said of an image of Incus or LXD, whose root is in another file",
+                instead: "`--from` takes the root: its archive, or the directory that `unsquashfs -d DIR FILE` makes of it",
+            }
+            .into());
+        }
+        None
+    };
     let what = match compression {
         Compression::Plain => "tar",
         Compression::Gzip => "tar.gz",
         Compression::Xz => "tar.xz",
         Compression::Zstd => "tar.zst",
     };
-    Ok(if is_unified { format!("unified image {what}") } else { what.to_owned() })
+    Ok((if is_unified { format!("unified image {what}") } else { what.to_owned() }, described))
 }
 
 /// Told by what it begins with; the file is at its beginning then.
@@ -118,7 +129,7 @@ pub fn holds(file: &File, compression: Compression) -> Result<Holds, RecipeError
             break;
         }
     }
-    Ok(if has_rootfs { Holds::PerhapsUnified } else { Holds::Root })
+    Ok(if has_rootfs || has_metadata { Holds::PerhapsUnified } else { Holds::Root })
 }
 
 /// All entries of a stream into `rootfs`, by a thread that can reach nothing else.
@@ -127,6 +138,7 @@ fn unpack_root(
     rootfs: &Path,
     told: &mut Told<'_>,
     place: Place<'_>,
+    beside: ::archive::Beside<'_>,
 ) -> Result<(), RecipeError> {
     let held =
         |flags: OFlags| rustix::fs::open(rootfs, flags | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
@@ -142,7 +154,7 @@ fn unpack_root(
         let mut target =
             Target { tree: &mut tree, lists: &mut lists, left: &mut left, goes_on: &mut *told.goes_on };
         let read = BufReader::with_capacity(READ, &mut *stream);
-        ::archive::unpack(&mut Reader::new(read, limits.bytes), &mut target, place)?;
+        ::archive::unpack_and_read(&mut Reader::new(read, limits.bytes), &mut target, place, beside)?;
         lists.give(&mut tree, &root)?;
         tree.finish().map_err(|source| ArchiveError::Unpack { path: b".".to_vec(), source })?;
         Ok(())

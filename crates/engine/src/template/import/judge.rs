@@ -20,6 +20,8 @@ const INITS: [&str; 6] = [
     "/init",
 ];
 const SYSTEMD: [&str; 2] = ["/lib/systemd/systemd", "/usr/lib/systemd/systemd"];
+/// The distribution of a root that does not say which it is of.
+pub const UNKNOWN: &str = "linux";
 /// Files that tell what a system is are a few hundred bytes.
 const SMALL: u64 = 64 * 1024;
 
@@ -85,7 +87,7 @@ pub fn judge(
     let root = LayeredRoot::new(Root::open(rootfs)?, None);
     let (init, application) = process_one(&root, entry_point, wanted, told)?;
     let machine = machine_of(&root, &init.path)?.unwrap_or_else(|| architecture().to_owned());
-    if machine != architecture() && !(machine == "i386" && architecture() == "amd64") {
+    if !is_run_here(&machine) {
         return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
     }
     let (distribution, release) = system_of(&root)?;
@@ -104,7 +106,13 @@ pub fn judge(
         stop_signal: wanted.stop_signal.clone().unwrap_or(init.stop_signal),
         systemd: init.is_systemd,
         application,
+        own_files: Vec::new(),
     })
+}
+
+/// Programs for that machine, as Debian names it, run on this one.
+pub fn is_run_here(machine: &str) -> bool {
+    machine == architecture() || machine == "i386" && architecture() == "amd64"
 }
 
 /// What is started in a container: the init that somebody has named, or that is there, or the entry point under the small init.
@@ -205,5 +213,5 @@ fn system_of(root: &LayeredRoot) -> Result<(String, Option<String>), TreeError> 
         let name = if text.starts_with("CentOS") { "centos" } else { "redhat" };
         return Ok((name.to_owned(), number(&text)));
     }
-    Ok(("linux".to_owned(), None))
+    Ok((UNKNOWN.to_owned(), None))
 }

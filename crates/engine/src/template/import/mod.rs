@@ -3,6 +3,7 @@
 //! Whatever it is, it becomes a tree in the staging, is looked over once, and judged: what system it is, for which machine, and what starts and stops it.
 
 mod archive;
+mod described;
 mod directory;
 mod entry_point;
 mod image;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use ::archive::image::Blobs;
 use rustix::fs::{FileType, Mode, OFlags};
+use store::OwnFile;
 use tree::{LayeredRoot, Root, Unpacked};
 
-use super::{BuiltTemplate, RecipeError};
+use super::{BuiltTemplate, RecipeError, architecture};
 
 pub use archive::undo_compression;
 pub use entry_point::EntryPoint;
@@ -58,6 +60,8 @@ pub enum Source {
         root: LayeredRoot,
         /// What the container runs, where that is not an init.
         entry_point: Option<EntryPoint>,
+        /// What the container was given of its own: so are those that are made of it.
+        own_files: Vec<OwnFile>,
     },
 }
 
@@ -124,6 +128,7 @@ impl Source {
                     said: format!("directory {}", tree::escaped_path(&path)),
                     root: LayeredRoot::new(Root::from_handle(opened), None),
                     entry_point: None,
+                    own_files: Vec::new(),
                 }
             });
         }
@@ -170,10 +175,19 @@ impl Source {
         wanted: &Wanted,
         told: &mut Told<'_>,
     ) -> Result<BuiltTemplate, RecipeError> {
+        let mut own_files = Vec::new();
         let (source, entry_point) = match self {
             Source::Archive { path, file, is_perhaps_unified } => {
-                let what = archive::fill(file, is_perhaps_unified, rootfs, told)?;
-                (format!("{what} {}", tree::escaped_path(&path)), None)
+                let (what, described) = archive::fill(file, is_perhaps_unified, rootfs, told)?;
+                let source = format!("{what} {}", tree::escaped_path(&path));
+                let Some(described) = described else { return judge(rootfs, source, None, wanted, told) };
+                if let Some(machine) = described.other_machine() {
+                    return Err(RecipeError::OtherMachine { is: machine.to_owned(), here: architecture() });
+                }
+                let mut built = judge(rootfs, source, None, wanted, told)?;
+                described.tell(told);
+                described.add_to(&mut built);
+                return Ok(built);
             }
             Source::ImageArchive { path, mut file } => {
                 let compression = archive::compression_of(&mut file)?;
@@ -187,12 +201,13 @@ impl Source {
                 let (name, entry_point) = image::fill(&blobs, wanted, rootfs, told)?;
                 (format!("image {name} {}", tree::escaped_path(&path)), entry_point)
             }
-            Source::Root { said, root, entry_point } => {
+            Source::Root { said, root, entry_point, own_files: own } => {
                 directory::fill(&root, rootfs, told)?;
+                own_files = own;
                 (said, entry_point)
             }
         };
-        judge(rootfs, source, entry_point, wanted, told)
+        Ok(BuiltTemplate { own_files, ..judge(rootfs, source, entry_point, wanted, told)? })
     }
 }
 

@@ -1,7 +1,6 @@
 //! A unified image of Incus or LXD: an archive with `metadata.yaml`, templates of files, and the root in `rootfs/`.
 //!
-//! Only the root is taken. For which machine it is its init tells; what the templates write, a host name and `/etc/hosts`, is written here at every start of
-//! a container.
+//! The root is taken; what stands beside it says more of it: see [`super::described`].
 //!
 //! Those that Incus writes begin with `metadata.yaml`; where somebody else has packed them it may come last, after all of the root. So an archive that begins
 //! with `rootfs/` is read until it is known, once more than others.
@@ -65,14 +64,44 @@ pub fn place(entry: &Entry) -> Result<Option<Vec<u8>>, ArchiveError> {
     let mut names = names(&entry.path);
     match names.next() {
         Some(top) if top == ROOT => Ok(Some(names.collect::<Vec<_>>().join(&b'/'))),
-        Some(top) if OF_A_ROOT.contains(&top) => Err(ArchiveError::Entry {
-            path: entry.path.clone(),
-            because: "it is of a root, and there is another one in `rootfs/`, with `metadata.yaml` beside it"
-                .to_owned(),
-        }),
+        Some(top) if OF_A_ROOT.contains(&top) => Err(two_roots()),
         // Upwards: refused as anywhere.
         Some(b"..") => Ok(Some(entry.path.clone())),
         Some(_) | None => Ok(None),
+    }
+}
+
+/// What an archive that is taken for a root has at its top: whichever of them comes first, one that has an image there, too, is refused.
+#[derive(Debug, Default)]
+pub struct Tops {
+    is_of_a_root: bool,
+    has_rootfs: bool,
+    has_metadata: bool,
+}
+
+impl Tops {
+    /// Sees an entry.
+    ///
+    /// # Errors
+    /// When it is the last of what makes two roots of it.
+    pub fn see(&mut self, entry: &Entry) -> Result<(), ArchiveError> {
+        let Some(top) = names(&entry.path).next() else { return Ok(()) };
+        self.is_of_a_root |= OF_A_ROOT.contains(&top);
+        self.has_rootfs |= top == ROOT;
+        self.has_metadata |= top == METADATA;
+        if self.is_of_a_root && self.has_rootfs && self.has_metadata { Err(two_roots()) } else { Ok(()) }
+    }
+
+    /// There is no root in it, but what is said of one in another file.
+    pub fn has_only_metadata(&self) -> bool {
+        self.has_metadata && !self.has_rootfs && !self.is_of_a_root
+    }
+}
+
+fn two_roots() -> ArchiveError {
+    ArchiveError::Unfit {
+        because: "there are two roots in it: one at its top, and another one in `rootfs/`, with `metadata.yaml` beside that".to_owned(),
+        instead: "unpack it, and name the directory of the root that is meant with `--from`",
     }
 }
 
@@ -121,6 +150,6 @@ mod tests {
         {
             assert_eq!(at(other), None, "{other}");
         }
-        assert!(placed("etc/passwd").unwrap_err().to_string().contains("there is another one in `rootfs/`"));
+        assert!(placed("etc/passwd").unwrap_err().to_string().contains("another one in `rootfs/`"));
     }
 }
