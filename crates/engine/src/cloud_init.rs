@@ -2,6 +2,12 @@
 //!
 //! What the user has given is kept beside the root, in its generation, so that it comes and goes with it: a reinstall hands it on, an undo brings the one before
 //! back. Source: "NoCloud" of cloud-init's documentation.
+//!
+//! Of the network it is told that it is none of its business (`config: disabled`, "Disabling network configuration" there). The addresses of `ve.conf` are on
+//! `venet0`, with its route, before process 1 begins, and they, `NAMESERVER` and `SEARCHDOMAIN` follow `prlctl set` and every start, while cloud-init would
+//! write down those of its first start and never look again. Had it the same addresses, whatever it writes them for (ifupdown, networkd) would set them once
+//! more: a unit that fails (`File exists`), or a route that goes with its restart. An empty list of interfaces is not nothing either: it is a file that takes
+//! the place of one that the image has. Without any word cloud-init would ask for addresses by DHCP, for which nobody answers.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -17,6 +23,8 @@ const FILE: &str = "user-data";
 pub const LONGEST: usize = 1024 * 1024;
 
 const PROGRAM: &str = "/usr/bin/cloud-init";
+/// What is on `venet0` was set from outside, and nothing of it is to be done a second time.
+const NETWORK: &[u8] = b"config: disabled\n";
 /// Its directories, the outermost first.
 const DIRECTORIES: [&str; 3] = ["/var/lib/cloud", "/var/lib/cloud/seed", "/var/lib/cloud/seed/nocloud"];
 
@@ -103,7 +111,7 @@ pub fn seed(
     let files: [(&str, &[u8]); 3] = [
         ("meta-data", about.as_bytes()),
         ("user-data", &data.unwrap_or(&nothing).0),
-        ("network-config", b"version: 2\nethernets: {}\n"),
+        ("network-config", NETWORK),
     ];
     for (name, bytes) in files {
         root.replace_file(&Path::new(DIRECTORIES[2]).join(name), bytes, 0o600, 0, 0)?;

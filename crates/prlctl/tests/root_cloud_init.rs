@@ -46,7 +46,7 @@ fn root_a_new_root_has_a_seed_and_each_reinstall_another_instance() {
         first.contains("-1\nlocal-hostname: web-01\n") && first.starts_with("instance-id: iid-"),
         "{first}"
     );
-    assert_eq!(seed(&host, "network-config"), "version: 2\nethernets: {}\n");
+    assert_eq!(seed(&host, "network-config"), "config: disabled\n");
     use std::os::unix::fs::PermissionsExt;
     for below in ["generations/1/user-data", "live/delta/var/lib/cloud/seed/nocloud/user-data"] {
         let mode = host.area("web 01").join(below).metadata().expect("it is there").permissions().mode();
@@ -102,6 +102,36 @@ fn root_user_data_that_nobody_would_read_is_refused() {
     host.ok(["create", "web 01", "--ostemplate", "cloudy"]);
     host.run(["reinstall", "web 01", "--ostemplate", "plain", "--user-data", &path(&host)])
         .failed(21, &["has no cloud-init"]);
+}
+
+/// Debian's own, with its systemd: what it was told is done, once for each root, and nothing is done to the network.
+#[test]
+fn root_a_real_cloud_init_does_what_it_is_told() {
+    let Some(host) = RealHost::with_cloud_init(PROGRAM) else { return };
+    let data = "#cloud-config\nlocale: C.UTF-8\nwrite_files: [{path: /root/written, content: done}]\nruncmd: [[sh, -c, 'echo ran >>/root/ran']]\n";
+    std::fs::write(host.path("user-data"), data).expect("write user data");
+    let create = ["create", "web 01", "--ostemplate", RealHost::CLOUDY, "--user-data", &path(&host)];
+    host.ok([&create[..], &["--hostname", "shop", "--nameserver", "192.0.2.53"]].concat());
+    host.ok(["start", "web 01", "--wait"]);
+    let has_done_it = |name: &str| {
+        let status = host.run(["exec", "web 01", "timeout 100 cloud-init status --wait --long"]);
+        assert!(status.code == 0 && status.stdout.contains("status: done"), "{status}");
+        let look = "hostname; cat /etc/hostname /root/written; echo; cat /root/ran; cat /etc/resolv.conf; systemctl is-system-running";
+        let wanted = format!("{name}\n{name}\ndone\nran\nnameserver 192.0.2.53\nrunning");
+        assert_eq!(host.exec("web 01", look), wanted);
+        let network = "grep -rl cloud-init /etc/network /etc/systemd/network /etc/netplan 2>/dev/null; :";
+        assert_eq!(host.exec("web 01", network), "", "it has written nothing of the network");
+    };
+    has_done_it("shop");
+    host.ok(["reinstall", "web 01"]);
+    has_done_it("shop");
+    // A name that was given later is not taken back by what it was told before, nor is anything done twice.
+    host.ok(["set", "web 01", "--hostname", "other"]);
+    host.ok(["restart", "web 01"]);
+    host.wait_until("it is up", || {
+        host.run(["exec", "web 01", "systemctl is-system-running --wait"]).code == 0
+    });
+    has_done_it("other");
 }
 
 /// A template that has put something else where the seed belongs leads it nowhere.
