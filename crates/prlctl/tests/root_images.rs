@@ -627,23 +627,103 @@ fn root_whiteouts_below_a_link_that_becomes_a_directory_leave_what_it_led_to() {
         .link(b'2', "var/lock", "../run")
         .link(b'2', "var/stays", "../run")
         .file("run/removed", b"low");
+    type Part = fn(TarMaker) -> TarMaker;
+    let directories: Part = |maker| maker.directory("var/run/").directory("var/lock");
+    let marks: Part = |maker| {
+        maker
+            .file("var/run/.wh..wh..opq", b"")
+            .file("var/run/new", b"up")
+            .file("var/lock/.wh.keep", b"")
+            // It leads there still.
+            .file("var/stays/.wh.removed", b"")
+    };
+    let lower = lower.finish();
+    // As tools write them, and the other way round.
+    for (name, order) in [("first", [directories, marks]), ("last", [marks, directories])] {
+        let upper = order.iter().fold(TarMaker::new(), |maker, part| part(maker)).finish();
+        let layout = host.path(name);
+        ImageMaker::new().layer(&lower, None).layer(&upper, None).named("x").layout(&layout);
+        let ran = import(&host, &layout, &[]);
+        assert_eq!(ran.code, 0, "{name}: {ran}");
+        let root = rootfs(&host);
+        assert_eq!(
+            (read(root.join("run/keep")), read(root.join("var/run/new"))),
+            ("low".into(), "up".into())
+        );
+        assert!(!root.join("run/new").exists() && !root.join("run/removed").exists(), "{name}");
+        for directory in ["var/run", "var/lock"] {
+            assert!(root.join(directory).symlink_metadata().unwrap().is_dir(), "{name}: {directory}");
+        }
+    }
+}
+
+/// Directories, too, in the place of links, whose own directory comes last, or only leads elsewhere.
+#[test]
+fn root_directories_of_a_layer_are_where_they_are_last_said_to_be() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    let lower = TarMaker::root()
+        .directory("usr")
+        .directory("usr/lib")
+        .directory("usr/lib/x")
+        .file("usr/lib/x/keep", b"low")
+        .link(b'2', "usr/lib/y", "x")
+        .link(b'2', "lib", "usr/lib")
+        .link(b'2', "lib64", "usr/lib")
+        .finish();
     let upper = TarMaker::new()
-        .directory("var/run/")
-        .file("var/run/.wh..wh..opq", b"")
-        .file("var/run/new", b"up")
-        .directory("var/lock")
-        .file("var/lock/.wh.keep", b"")
-        // It leads there still.
-        .file("var/stays/.wh.removed", b"");
+        // Of the directory `lib` that comes last: `usr/lib/y` is none of them.
+        .file("lib/y/.wh.keep", b"")
+        .directory("lib/y")
+        .directory("lib")
+        // And this leads there.
+        .directory("lib64/z")
+        .file("lib64/z/new", b"up")
+        .finish();
     let layout = host.path("layout");
-    ImageMaker::new().layer(&lower.finish(), None).layer(&upper.finish(), None).named("x").layout(&layout);
+    ImageMaker::new().layer(&lower, None).layer(&upper, None).named("x").layout(&layout);
     let ran = import(&host, &layout, &[]);
     assert_eq!(ran.code, 0, "{ran}");
     let root = rootfs(&host);
-    assert_eq!((read(root.join("run/keep")), read(root.join("var/run/new"))), ("low".into(), "up".into()));
-    assert!(!root.join("run/new").exists() && !root.join("run/removed").exists());
-    for directory in ["var/run", "var/lock"] {
-        assert!(root.join(directory).symlink_metadata().unwrap().is_dir(), "{directory}");
+    assert_eq!(read(root.join("usr/lib/x/keep")), "low");
+    assert_eq!(std::fs::read_link(root.join("usr/lib/y")).unwrap(), std::path::Path::new("x"));
+    assert!(root.join("lib").symlink_metadata().unwrap().is_dir());
+    assert_eq!(read(root.join("usr/lib/z/new")), "up");
+}
+
+/// A layer that has tools' order of entries comes to the same as with umoci.
+#[test]
+fn root_marks_below_links_are_those_of_umoci() {
+    let Some(host) = RealHost::bare(PROGRAM) else { return };
+    if std::process::Command::new("umoci").arg("--version").output().is_err() {
+        eprintln!("not run: `apt-get install umoci`");
+        return;
+    }
+    let lower = TarMaker::root()
+        .directory("usr")
+        .directory("usr/lib")
+        .file("usr/lib/keep", b"low")
+        .file("usr/lib/gone", b"low")
+        .directory("opaque")
+        .file("opaque/gone", b"low")
+        .link(b'2', "lib", "usr/lib")
+        .link(b'2', "way", "opaque")
+        .finish();
+    let upper = TarMaker::new().file("lib/.wh.gone", b"").file("way/.wh..wh..opq", b"").finish();
+    let layout = host.path("layout");
+    ImageMaker::new().layer(&lower, None).layer(&upper, None).named("x").layout(&layout);
+    let ran = import(&host, &layout, &[]);
+    assert_eq!(ran.code, 0, "{ran}");
+    let bundle = host.path("bundle");
+    let unpacked = std::process::Command::new("umoci")
+        .args(["unpack", "--image", &format!("{}:x", layout.display())])
+        .arg(&bundle)
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
+    for root in [rootfs(&host), bundle.join("rootfs")] {
+        let is = |path: &str| root.join(path).symlink_metadata().is_ok();
+        let found = ["usr/lib/keep", "usr/lib/gone", "opaque", "opaque/gone", "lib", "way"].map(is);
+        assert_eq!(found, [true, false, true, false, true, true], "{}", root.display());
     }
 }
 

@@ -336,6 +336,24 @@ impl Unpack {
         }
     }
 
+    /// Whether a directory on the way to what has this path, which itself need not be there, is a symlink.
+    ///
+    /// # Errors
+    /// [`UnpackError`].
+    pub fn leads_through_link(&self, path: &[u8]) -> Result<bool, UnpackError> {
+        let names = names(path)?;
+        let Some((_, parents)) = names.split_last().filter(|(_, parents)| !parents.is_empty()) else {
+            return Ok(false);
+        };
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        // `HOLD` alone would not follow the last of them, and find it.
+        match fs::openat2(&self.root, parents.join(&b'/'), FOLLOWED, Mode::empty(), how) {
+            Err(Errno::LOOP) => Ok(true),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(failed("look at")(error)),
+        }
+    }
+
     /// Removes everything in the directory that has this path; where there is none, that is no error.
     ///
     /// # Errors

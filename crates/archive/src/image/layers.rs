@@ -1,13 +1,15 @@
 //! One layer over those below it: what it removes, then what it brings.
 //!
 //! A whiteout (`.wh.NAME`, and `.wh..wh..opq` for all that is in a directory) is of what lies below, wherever in the layer it stands. So a layer is read
-//! twice, and nothing has to be remembered of it, however large it is. A link of a lower layer is followed, but not where this layer has a directory in its
-//! place: what it led to is nothing that the layer has spoken of.
+//! twice, and hardly anything has to be remembered of it, however large it is. A link of a lower layer is followed, but not where this layer has a directory in
+//! its place: what it led to is nothing that the layer has spoken of. Tools write a directory before what is in it; where somebody has written it behind, it
+//! counts all the same, so what leads through a link waits until all directories of the layer are known. (umoci goes by the order of the entries, and
+//! removes what the link led to.)
 
 use std::io::{self, Read};
 
 use sha2::{Digest as _, Sha256};
-use tree::Unpacked;
+use tree::{UnpackError, Unpacked};
 
 use super::blobs::text_of;
 use crate::entry::{Entry, Kind};
@@ -17,8 +19,8 @@ use crate::unpack::{Target, unpack};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What aufs has kept for itself.
-const OF_AUFS: &[u8] = b".wh..wh.";
+/// After [`WHITEOUT`]: what aufs has kept for itself.
+const OF_AUFS: &[u8] = b".wh.";
 
 /// Bytes whose digest is taken as they pass.
 #[derive(Debug)]
@@ -68,6 +70,57 @@ fn reader<R: Read>(stream: R, target: &Target<'_>) -> Reader<R> {
     Reader::new(stream, target.tree.limits().bytes).that_may_just_end()
 }
 
+/// Of what waits, in bytes: paths through links are some hundred in a layer that has any.
+const MOST_WAITING: usize = 8 * 1024 * 1024;
+
+/// What an entry removes of the layers below.
+#[derive(Debug, PartialEq, Eq)]
+enum Removal {
+    /// A link, since a directory is made in its place: marks in that are of the directory, and not of the one that the link led to.
+    Link(Vec<u8>),
+    /// All that is in a directory.
+    Contents(Vec<u8>),
+    /// What has this path.
+    Path(Vec<u8>),
+}
+
+impl Removal {
+    fn of(entry: &Entry) -> Result<Option<Removal>, ArchiveError> {
+        let (directory, name) = split(&entry.path);
+        if name == OPAQUE {
+            return Ok(Some(Removal::Contents(directory.to_owned())));
+        }
+        let Some(hidden) = name.strip_prefix(WHITEOUT) else {
+            return Ok((entry.kind == Kind::Directory).then(|| Removal::Link(entry.path.clone())));
+        };
+        if hidden.starts_with(OF_AUFS) {
+            return Ok(None);
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(ArchiveError::entry(&entry.path, "it removes nothing that could have a name"));
+        }
+        Ok(Some(Removal::Path([directory, b"/", hidden].concat())))
+    }
+
+    fn carry_out(&self, target: &mut Target<'_>) -> Result<(), UnpackError> {
+        match self {
+            Removal::Link(path) => target.tree.remove_link(path),
+            Removal::Contents(path) => target.tree.empty(path),
+            Removal::Path(path) => target.tree.remove(path),
+        }
+    }
+
+    /// Links first, those at the top before those below them: what another of them leads through is gone by then.
+    fn rank(&self) -> usize {
+        match self {
+            Removal::Link(path) => {
+                path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").count()
+            }
+            Removal::Contents(_) | Removal::Path(_) => usize::MAX,
+        }
+    }
+}
+
 /// Removes what a layer removes.
 ///
 /// # Errors
@@ -76,32 +129,43 @@ pub fn whiteouts(stream: impl Read, target: &mut Target<'_>) -> Result<(), Archi
     let mut reader = reader(stream, target);
     // Of this pass alone: what is made of the entries is counted when it is made.
     let (limits, mut passed) = (target.tree.limits(), Unpacked::default());
+    let (mut waiting, mut bytes): (Vec<(Removal, Vec<u8>)>, usize) = (Vec::new(), 0);
     loop {
         let entry = match reader.next_entry() {
             Ok(Some(entry)) => entry,
-            Ok(None) | Err(ArchiveError::Empty) => return Ok(()),
+            Ok(None) | Err(ArchiveError::Empty) => break,
             Err(error) => return Err(error),
         };
-        let (directory, name) = split(&entry.path);
         let failed = |source| ArchiveError::unpack(&entry.path, source);
         passed.entries += 1;
         passed.bytes = passed.bytes.saturating_add(reader.unread());
         limits.check(passed).map_err(failed)?;
-        if name == OPAQUE {
-            target.tree.empty(directory).map_err(failed)?;
-        } else if let Some(name) = name.strip_prefix(WHITEOUT).filter(|_| !name.starts_with(OF_AUFS)) {
-            if matches!(name, b"" | b"." | b"..") {
-                return Err(ArchiveError::entry(&entry.path, "it removes nothing that could have a name"));
+        if let Some(removal) = Removal::of(&entry)? {
+            if target.tree.leads_through_link(&entry.path).map_err(failed)? {
+                bytes += 2 * (entry.path.len() + size_of::<(Removal, Vec<u8>)>());
+                if bytes > MOST_WAITING {
+                    return Err(ArchiveError::entry(
+                        &entry.path,
+                        "with it there are too many that lead through links of the layers below",
+                    ));
+                }
+                waiting.push((removal, entry.path));
+            } else {
+                removal.carry_out(target).map_err(failed)?;
             }
-            target.tree.remove(&[directory, b"/", name].concat()).map_err(failed)?;
-        } else if !name.starts_with(WHITEOUT) && entry.kind == Kind::Directory {
-            // It is made in the link's place: marks that follow are of that directory, and not of the one that the link led to.
-            target.tree.remove_link(&entry.path).map_err(failed)?;
         }
         if !(target.goes_on)(target.tree.unpacked()) {
             return Err(ArchiveError::Interrupted);
         }
     }
+    waiting.sort_by_key(|(removal, _)| removal.rank());
+    for (removal, path) in waiting {
+        removal.carry_out(target).map_err(|source| ArchiveError::unpack(&path, source))?;
+        if !(target.goes_on)(target.tree.unpacked()) {
+            return Err(ArchiveError::Interrupted);
+        }
+    }
+    Ok(())
 }
 
 /// Makes what a layer brings. One that breaks off after an entry is taken for whole: whoever calls compares its digest.
