@@ -44,19 +44,30 @@ impl Compression {
                 instead: "unpack it with `unsquashfs -d DIR FILE`, and name what it makes with `--from DIR`",
             });
         }
-        let known: [(&[u8], Result<Compression, &'static str>); 7] = [
-            (b"\x1f\x8b", Ok(Compression::Gzip)),
-            (b"\xfd7zXZ\0", Ok(Compression::Xz)),
-            (b"\x28\xb5\x2f\xfd", Ok(Compression::Zstd)),
-            (b"BZh", Err("compressed with bzip2: recompress it with zstd, xz or gzip")),
-            (b"\x04\x22\x4d\x18", Err("compressed with lz4: recompress it with zstd, xz or gzip")),
-            (b"PK\x03\x04", Err("a zip archive: make a tar archive of what is in it")),
-            (b"QFI\xfb", Err("a disk image: mount it, and name the directory")),
+        let known: [(&[u8], Compression); 3] = [
+            (b"\x1f\x8b", Compression::Gzip),
+            (b"\xfd7zXZ\0", Compression::Xz),
+            (b"\x28\xb5\x2f\xfd", Compression::Zstd),
         ];
-        for (sign, what) in known {
-            if bytes.starts_with(sign) {
-                return what.map_err(ArchiveError::Unknown);
-            }
+        if let Some((_, compression)) = known.into_iter().find(|(sign, _)| bytes.starts_with(sign)) {
+            return Ok(compression);
+        }
+        let refused: [(&[u8], &'static str, &'static str); 4] = [
+            (b"BZh", "compressed with bzip2", "compress it anew: `bzcat FILE | zstd >FILE.zst`"),
+            (b"\x04\x22\x4d\x18", "compressed with lz4", "compress it anew: `lz4 -dc FILE | zstd >FILE.zst`"),
+            (
+                b"PK\x03\x04",
+                "a zip archive",
+                "it has neither owners nor modes: unpack it with `unzip -d DIR FILE`, put those right, and name it with `--from DIR`",
+            ),
+            (
+                b"QFI\xfb",
+                "a disk image",
+                "mount it (`qemu-nbd --read-only --connect=/dev/nbd0 FILE`), and name the directory with `--from`",
+            ),
+        ];
+        if let Some((_, is, instead)) = refused.into_iter().find(|(sign, ..)| bytes.starts_with(sign)) {
+            return Err(ArchiveError::NoArchive { is, instead });
         }
         // A frame that is to be skipped comes first where zstd works in parallel.
         if bytes.len() > 4 && bytes[1..4] == [0x2a, 0x4d, 0x18] && bytes[0] >> 4 == 5 {

@@ -389,6 +389,13 @@ impl From<TemplateError> for Failure {
                     .unchanged()
                     .hint(format!("`vzpkg list` shows the versions; `{name}` without one is the latest"))
             }
+            TemplateError::NoLatest { name, available } => {
+                let version: String = available.first().map_or("VERSION", String::as_str).chars().take(12).collect();
+                Failure::new(Code::UnknownTemplate, "the template cannot be used")
+                    .caused_by(&error)
+                    .unchanged()
+                    .hint(format!("name the version that is meant, as in `{name}@{version}`; `vzpkg create cache {name}`, with `--from SOURCE` where it was made of something else than its recipe, makes the latest one"))
+            }
             TemplateError::NotOnlyVersions { .. } => {
                 Failure::new(Code::BadValue, "the template cannot be removed").caused_by(&error).unchanged().hint("move that elsewhere first")
             }

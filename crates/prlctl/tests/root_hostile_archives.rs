@@ -140,7 +140,7 @@ fn sparse(map: &[u8], size: &[u8], data: &[u8]) -> Vec<u8> {
 }
 
 refused! {
-    root_tar_path_upwards: |_| TarMaker::root().file("../evil", b"x").finish(), 21, ["`../evil` in the archive", "leads upwards"];
+    root_tar_path_upwards: |_| TarMaker::root().file("../evil", b"x").finish(), 21, ["`../evil` in the archive", "leads upwards", "hint: no tool writes such an archive of a root"];
     root_tar_path_upwards_from_below: |_| TarMaker::root().file("sbin/../../evil", b"x").finish(), 21, ["`sbin/../../evil`", "leads upwards"];
     root_tar_path_upwards_and_back: |_| TarMaker::root().file("sbin/../etc/x", b"x").finish(), 21, ["leads upwards"];
     root_tar_path_that_is_two_dots: |_| TarMaker::root().directory("..").finish(), 21, ["`..` in the archive", "leads upwards"];
@@ -255,7 +255,7 @@ refused! {
     root_gzip_that_goes_on_as_nonsense: |_| [gzip(&TarMaker::root().finish()), vec![b'x'; 600]].concat(), 21, ["the archive cannot be read"];
     root_gzip_that_goes_on_after_zeros: |_| [gzip(&TarMaker::root().finish()), vec![0; 600], b"x".to_vec()].concat(), 21, ["the archive cannot be read", "something else after zeros"];
     root_no_archive_at_all: |_| b"#!/bin/sh\n".repeat(100), 21, ["it is no tar archive"];
-    root_empty_file: |_| Vec::new(), 21, ["it is an empty file"];
+    root_empty_file: |_| Vec::new(), 21, ["it is an empty file", "hint: `--from` takes a tar archive"];
     root_squashfs: |_| b"hsqs".repeat(200), 21, ["it is a squashfs image", "hint: unpack it with `unsquashfs -d DIR FILE`, and name what it makes with `--from DIR`"];
     root_unified_path_upwards: |_| unified().file("rootfs/../evil", b"x").finish(), 21, ["`rootfs/../evil`", "leads upwards"];
     root_unified_path_upwards_beside_its_root: |_| unified().file("../evil", b"x").finish(), 21, ["`../evil`", "leads upwards"];
@@ -270,7 +270,8 @@ refused! {
     }, 21, ["its programs are for mips, and this host is"];
     root_incus_backup: |_| TarMaker::new().directory("backup").file("backup/index.yaml", b"name: web01\n").executable("backup/container/rootfs/sbin/init", b"#!/bin/sh\n").finish(), 21, ["it is a backup of Incus or LXD", "hint: make an image", "incus publish"];
     root_rootfs_without_metadata: |_| TarMaker::new().executable("rootfs/sbin/init", b"#!/bin/sh\n").finish(), 21, ["it has no init"];
-    root_zip: |_| b"PK\x03\x04".repeat(200), 21, ["it is a zip archive"];
+    root_zip: |_| b"PK\x03\x04".repeat(200), 21, ["it is a zip archive", "hint: it has neither owners nor modes: unpack it with `unzip"];
+    root_bzip2: |_| b"BZh9".repeat(200), 21, ["it is compressed with bzip2", "hint: compress it anew: `bzcat"];
 }
 
 contained! {
@@ -325,7 +326,7 @@ contained! {
     }, |attacked, root| {
         assert_eq!(names(&root), ["sbin"]);
         let ran = attacked.import(&TarMaker::root().header(TarHeader::new(b'4', b"dev/sda").number(329, 8, 8)).finish());
-        assert!(ran.stderr.contains("1 device nodes are left out (`dev/sda`)"), "{ran}");
+        assert!(ran.stderr.contains("1 device node is left out (`dev/sda`)"), "{ran}");
     };
     root_tar_attributes_of_another_system: |_| {
         let raw = "SCHILY.xattr.\x1b[2J";

@@ -424,6 +424,147 @@ fn root_a_start_without_an_init_leads_to_the_template() {
     host.ok(["start", "web01"]);
 }
 
+/// Whoever makes an old version again, damaged or not, need not think of it that new roots get it from then on.
+#[test]
+fn root_an_old_version_that_is_made_again_is_told_to_be_the_latest() {
+    let Some(host) = new_host() else { return };
+    let (one, two) = (version(&host, "one"), version(&host, "two"));
+    let create = |word: &str| {
+        let from = write_root(&host, word);
+        vzpkg(&host, &["create", "cache", "mine", "--from", &from])
+    };
+    let told = |from: &str, to: &str| {
+        format!(
+            "version {} was there already, and is the latest now, which new roots get; until now that was {}",
+            &to[..12],
+            &from[..12]
+        )
+    };
+    host.write(&format!("vz/template/mine/{one}/rootfs/version"), "bad", 0o644);
+    let ran = create("one");
+    assert!(ran.stderr.contains("it is whole again") && ran.stderr.contains(&told(&two, &one)), "{ran}");
+    let ran = create("two");
+    assert!(ran.code == 0 && ran.stderr.contains(&told(&one, &two)), "{ran}");
+    let ran = create("two");
+    assert!(ran.code == 0 && !ran.stderr.contains("is the latest now"), "{ran}");
+}
+
+#[test]
+fn root_a_source_that_is_gone_leads_to_another_one() {
+    let Some(host) = new_host() else { return };
+    version(&host, "one");
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    assert_eq!(vzpkg(&host, &["create", "cache", "golden", "--from", "container:web01"]).code, 0);
+    host.ok(["delete", "web01"]);
+    let hint = "hint: `vzpkg update cache golden --from SOURCE`";
+    vzpkg(&host, &["update", "cache", "golden"])
+        .failed(14, &["unknown container", "it was made of `container:", hint]);
+    rustix::fs::rename(host.path("roots/mine"), host.path("roots/gone")).expect("move it");
+    vzpkg(&host, &["update", "cache", "mine"]).failed(
+        21,
+        &["cannot be read", "it was made of `/", "hint: `vzpkg update cache mine --from SOURCE`"],
+    );
+    // What somebody has typed he knows.
+    let ran = vzpkg(&host, &["update", "cache", "mine", "--from", "/nowhere"]);
+    assert!(ran.code == 21 && !ran.stderr.contains("it was made of"), "{ran}");
+    let ran = vzpkg(&host, &["update", "web01", "--from", "root"]);
+    assert!(ran.code != 0 && ran.stderr.contains("hint: `vzpkg update cache NAME --from SOURCE`"), "{ran}");
+}
+
+#[test]
+fn root_versions_without_a_latest_one_are_named() {
+    let Some(host) = new_host() else { return };
+    let (one, two) = (version(&host, "one"), version(&host, "two"));
+    std::fs::remove_file(host.path("vz/template/mine/latest")).expect("remove the link");
+    assert!(vzpkg(&host, &["list"]).stdout.contains(&one[..12]));
+    let told = [
+        "template `mine` has no latest version",
+        &one[..12],
+        &two[..12],
+        "hint: name the version that is meant, as in `mine@",
+    ];
+    host.run(["create", "web01", "--ostemplate", "mine"]).failed(91, &told);
+    assert_eq!(vzpkg(&host, &["gc"]).code, 0);
+    assert_eq!(vzpkg(&host, &["verify", "mine"]).code, 0);
+    host.ok(["create", "web01", "--ostemplate", &format!("mine@{}", &one[..12])]);
+    assert_eq!(version(&host, "two"), two);
+    host.ok(["create", "web02", "--ostemplate", "mine"]);
+}
+
+/// What has holes takes no more than what is in it.
+#[test]
+fn root_the_size_in_the_list_is_that_on_the_disk() {
+    let Some(host) = new_host() else { return };
+    let root = write_root(&host, "one");
+    let holes = std::fs::File::create(std::path::Path::new(&root).join("holes")).expect("make a file");
+    holes.set_len(3 << 30).expect("make a hole");
+    assert_eq!(vzpkg(&host, &["create", "cache", "mine", "--from", &root]).code, 0);
+    let list = vzpkg_json(&host, &["list", "-j"]);
+    let size = |key: &str| list[0][key].as_u64().expect("a number");
+    assert!(size("size_bytes") > 3 << 30 && size("disk_bytes") < 100 << 20, "{list}");
+    let shown = vzpkg(&host, &["list", "-H"]).stdout;
+    assert!(shown.contains(&format!(" {}M ", size("disk_bytes") / 1_000_000)), "{shown}");
+}
+
+#[test]
+fn root_a_plan_promises_no_more_of_a_damaged_root_than_there_is() {
+    let Some(host) = new_host() else { return };
+    let one = version(&host, "one");
+    host.ok(["create", "web01", "--ostemplate", "mine"]);
+    version(&host, "two");
+    let plan = || host.ok(["reinstall", "web01", "--dry-run"]);
+    assert!(plan().contains("generation 1 stays at /old, whole"), "{}", plan());
+    rustix::fs::rename(host.path(&format!("vz/template/mine/{one}")), host.path("gone")).expect("move it");
+    let plan = plan();
+    assert!(
+        plan.contains("what generation 1 has made itself stays at /old") && !plan.contains("whole"),
+        "{plan}"
+    );
+}
+
+/// Nothing has begun where there is nobody to do it, and the same again would not help.
+#[test]
+fn root_packages_without_a_package_manager_are_not_promised() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.started("web01");
+    let ran = vzpkg(&host, &["install", "web01", "nginx"]);
+    ran.failed(
+        70,
+        &["there is none of apt-get, apk, dnf", "state: nothing was changed", "hint: `prlctl enter web01`"],
+    );
+    assert!(!ran.stderr.contains("goes on where it was"), "{ran}");
+}
+
+/// They are marks of a layer, which is no root.
+#[test]
+fn root_a_directory_with_marks_of_overlayfs_is_refused_by_name() {
+    let Some(host) = new_host() else { return };
+    let root = write_root(&host, "one");
+    for (below, name) in [
+        ("version", "trusted.overlay.metacopy"),
+        ("tmp", "trusted.overlay.opaque"),
+        ("", "trusted.overlay.origin"),
+    ] {
+        let path = std::path::Path::new(&root).join(below);
+        let set = |value: Option<&[u8]>| match value {
+            Some(value) => rustix::fs::setxattr(&path, name, value, rustix::fs::XattrFlags::empty()),
+            None => rustix::fs::removexattr(&path, name),
+        };
+        set(Some(b"y")).expect("set it");
+        let ran = vzpkg(&host, &["create", "cache", "mine", "--from", &root]);
+        ran.failed(
+            21,
+            &[
+                &format!("has the attribute `{name}`"),
+                "nothing was changed",
+                &format!("hint: `setfattr -x {name} PATH`"),
+            ],
+        );
+        set(None).expect("remove it");
+    }
+    assert_eq!(vzpkg(&host, &["create", "cache", "mine", "--from", &root]).code, 0);
+}
+
 /// Another process that has the lock of `mine`; until its input ends.
 fn holder(host: &RealHost) -> std::process::Child {
     holder_of(host, "mine")

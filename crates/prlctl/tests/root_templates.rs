@@ -274,7 +274,10 @@ fn root_versions_that_nobody_uses_are_collected_and_others_stay() {
     let left = host.path("vz/template/.staging-1-00000000000000000000000000000000");
     std::fs::create_dir_all(left.join("rootfs/etc")).unwrap();
     let ran = vzpkg(&host, &["gc"]);
-    assert!(ran.stderr.contains("1 half made templates that killed commands had left"), "{ran}");
+    assert!(
+        ran.stderr.contains("1 half made template that killed commands had left has been removed"),
+        "{ran}"
+    );
     assert!(!left.exists() && ran.code == 0 && ran.stdout.starts_with("There is no version"), "{ran}");
     std::fs::create_dir_all(left.join("rootfs")).unwrap();
     let ran = vzpkg(&host, &["gc", "-j"]);
@@ -318,7 +321,7 @@ fn root_a_cache_of_openvz_is_a_template() {
     let path = host.path("centos-7-x86_64.tar.gz").display().to_string();
     let ran = vzpkg(&host, &["create", "cache", "centos-7-x86_64", "--from", &path]);
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.stderr.contains("1 device nodes are left out (`./dev/null`)"), "{ran}");
+    assert!(ran.stderr.contains("1 device node is left out (`./dev/null`)"), "{ran}");
     is_packed(&host.path("vz/template/centos-7-x86_64/latest/rootfs"));
     let json: serde_json::Value = serde_json::from_str(&vzpkg(&host, &["list", "-j"]).stdout).unwrap();
     assert!(json[0]["source"].as_str().unwrap().starts_with("tar.gz "), "{json}");

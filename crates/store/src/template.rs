@@ -51,6 +51,8 @@ const STAGING: &str = ".staging-";
 pub enum TemplateError {
     #[error("unknown template `{name}`")]
     Unknown { name: TemplateName, available: Vec<TemplateName> },
+    #[error("template `{name}` has no latest version: nothing says which of them it is; there are: {}", show_versions(.available, None))]
+    NoLatest { name: TemplateName, available: Vec<String> },
     #[error("template `{name}` has no version {digest}")]
     Missing { name: TemplateName, digest: String },
     #[error("template `{name}` has no version {version}; there are: {}", show_versions(.available, .latest.as_deref()))]
@@ -114,6 +116,9 @@ pub struct TemplateRecord {
     pub init: String,
     pub stop_signal: String,
     pub size_bytes: u64,
+    /// What the tree took on the disk when it was made; `None`: an earlier program made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
     pub entries: u64,
     pub systemd: bool,
     /// Process 1 is the small init, which runs this; `init` is where its program was found.
@@ -153,6 +158,11 @@ pub enum TemplateOrigin {
 }
 
 impl TemplateRecord {
+    /// What it costs on the disk, as far as that was written down: else the sizes of its files, holes and all.
+    pub fn cost(&self) -> u64 {
+        self.disk_bytes.unwrap_or(self.size_bytes)
+    }
+
     pub const FORMAT: u32 = 1;
 }
 
@@ -229,7 +239,13 @@ pub fn versions(prefix: &Prefix, name: &TemplateName) -> Result<Versions, Templa
 pub fn latest(prefix: &Prefix, name: &TemplateName) -> Result<Template, TemplateError> {
     match latest_digest(prefix, name)? {
         Some(digest) => exact(prefix, name, &digest),
-        None => Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? }),
+        // Its link is gone; or a death has come between the two names of its first version.
+        None => match digests(prefix, name) {
+            Ok(available) if !available.is_empty() => {
+                Err(TemplateError::NoLatest { name: name.clone(), available })
+            }
+            Ok(_) | Err(_) => Err(TemplateError::Unknown { name: name.clone(), available: names(prefix)? }),
+        },
     }
 }
 
@@ -272,7 +288,11 @@ fn digests(prefix: &Prefix, name: &TemplateName) -> Result<Vec<String>, Template
         .collect())
 }
 
-fn latest_digest(prefix: &Prefix, name: &TemplateName) -> Result<Option<String>, TemplateError> {
+/// The digest of the version that new roots are made from, whole or not; `None`: there is none.
+///
+/// # Errors
+/// When its link leads nowhere that a version could be.
+pub fn latest_digest(prefix: &Prefix, name: &TemplateName) -> Result<Option<String>, TemplateError> {
     let path = name_dir(prefix, name).join(LATEST);
     match rustix::fs::readlink(&path, Vec::new()) {
         Ok(target) => match target.into_string() {
@@ -435,7 +455,14 @@ impl Staging {
             }
             Err(error) => return Err(error.into()),
         }
-        self.point_latest(named.as_fd(), &record)
+        self.point_latest(named.as_fd(), &record).inspect_err(|_| {
+            // Whoever is told that it has failed must not find half of it done: a version that takes room, and that nobody gets.
+            if self.is_published
+                && atomic::move_at(named.as_fd(), &record.digest, top.as_fd(), &self.directory).is_ok()
+            {
+                self.is_published = false;
+            }
+        })
     }
 
     /// The same where a version of that name is there and is damaged: this one takes its place, and what was there is what is thrown away with the
@@ -450,8 +477,16 @@ impl Staging {
             self.is_published = true;
             return Err(error.into());
         }
-        // From here on what was damaged is what goes with this staging.
-        self.point_latest(named.as_fd(), &record).map(|template| (template, self))
+        match self.point_latest(named.as_fd(), &record) {
+            // From here on what was damaged is what goes with this staging.
+            Ok(template) => Ok((template, self)),
+            Err(error) => {
+                // Whoever is told that it has failed must not find half of it done. Where the disk refuses that, too, both stay until the next sweep.
+                self.is_published =
+                    atomic::exchange_at(top.as_fd(), &self.directory, named.as_fd(), &record.digest).is_err();
+                Err(error)
+            }
+        }
     }
 
     /// All but its name: the directory of the staging, and that of the template.
@@ -478,11 +513,11 @@ impl Staging {
         record: &TemplateRecord,
     ) -> Result<Template, TemplateError> {
         let before = rustix::fs::readlinkat(named, LATEST, Vec::new()).ok();
-        atomic::replace_symlink_at(named, LATEST, &record.digest)?;
-        // Of the version as of the link to it: both are names in there.
-        if !linux::mutated!("latest-unsynced")
-            && let Err(error) = atomic::fsync_dir(named)
-        {
+        self.try_point_latest(named, record).inspect_err(|_| {
+            let now = rustix::fs::readlinkat(named, LATEST, Vec::new()).ok();
+            if now == before {
+                return;
+            }
             // Whoever is told that it has failed must not find it done; as good as can be, on a disk that has just refused to write.
             let _ = match before {
                 Some(digest) => {
@@ -491,7 +526,18 @@ impl Staging {
                 None => atomic::remove_file_at(named, LATEST),
             };
             let _ = atomic::fsync_dir(named);
-            return Err(error.into());
+        })
+    }
+
+    fn try_point_latest(
+        &self,
+        named: BorrowedFd<'_>,
+        record: &TemplateRecord,
+    ) -> Result<Template, TemplateError> {
+        atomic::replace_symlink_at(named, LATEST, &record.digest)?;
+        // Of the version as of the link to it: both are names in there.
+        if !linux::mutated!("latest-unsynced") {
+            atomic::fsync_dir(named)?;
         }
         let (is_late, _) = taken_away();
         if is_late {

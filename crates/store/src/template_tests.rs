@@ -23,6 +23,7 @@ fn record(digest: &str) -> TemplateRecord {
         init: "/sbin/init".into(),
         stop_signal: "SIGRTMIN+3".into(),
         size_bytes: 1,
+        disk_bytes: None,
         entries: 1,
         systemd: true,
         application: None,

@@ -148,6 +148,7 @@ impl TestHost {
             init: "/sbin/init".to_owned(),
             stop_signal: "SIGTERM".to_owned(),
             size_bytes: 1,
+            disk_bytes: None,
             entries: 1,
             systemd: is_systemd,
             application: None,

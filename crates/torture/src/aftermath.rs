@@ -13,7 +13,7 @@ use testkit::judge::{
 use crate::golden;
 use crate::scenario::{Kind, Scenario, Scripts};
 use crate::trace::Run;
-use crate::world::VERSION;
+use crate::world::{self, VERSION};
 
 /// Longer than that no recovery takes.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -228,9 +228,12 @@ impl Scene<'_> {
             Kind::Start | Kind::Stop => self.verdict_of_running(came),
             Kind::Create => self.verdict_of_creation(),
             Kind::Delete => self.verdict_of_deletion(),
-            Kind::MakeTemplate | Kind::RemoveTemplate | Kind::UpdateTemplate | Kind::RemoveVersion => {
-                self.verdict_of_template()
-            }
+            Kind::MakeTemplate
+            | Kind::RemoveTemplate
+            | Kind::UpdateTemplate
+            | Kind::RemoveVersion
+            | Kind::RepairTemplate
+            | Kind::RepairVersion => self.verdict_of_template(),
         }
     }
 
@@ -313,7 +316,7 @@ impl Scene<'_> {
         leftovers(self.prefix)?;
         let damaged = |what: String| Violation::new("a template is whole, or not there", what);
         let name: TemplateName = self.name.parse().map_err(|error| damaged(format!("{error}")))?;
-        let mut versions = Vec::new();
+        let (mut versions, mut is_as_damaged) = (Vec::new(), false);
         for template in store::template::templates(self.prefix).map_err(|error| damaged(error.to_string()))? {
             let template = template.map_err(|error| damaged(error.to_string()))?;
             if template.record.name != name {
@@ -323,14 +326,17 @@ impl Scene<'_> {
                 std::fs::File::open(template.rootfs()).map_err(|error| damaged(error.to_string()))?;
             let digest = tree::digest(std::os::fd::AsFd::as_fd(&rootfs))
                 .map_err(|error| damaged(error.to_string()))?;
-            if digest.hex != template.record.digest {
+            let is_repaired = matches!(self.scenario.kind, Kind::RepairTemplate | Kind::RepairVersion);
+            if is_repaired && world::is_as_damaged(&template.rootfs()) {
+                is_as_damaged = true;
+            } else if digest.hex != template.record.digest {
                 return Err(damaged(format!("{} has another digest", template.rootfs().display())));
             }
             versions.push(template);
         }
         let latest = match store::template::latest(self.prefix, &name) {
             Ok(template) => Some(template),
-            Err(store::TemplateError::Unknown { .. }) => None,
+            Err(store::TemplateError::Unknown { .. } | store::TemplateError::NoLatest { .. }) => None,
             Err(error) => return Err(damaged(error.to_string())),
         };
         let version = latest.as_ref().map(|latest| {
@@ -344,6 +350,11 @@ impl Scene<'_> {
             (Kind::UpdateTemplate, Some("2"), 2) => true,
             (Kind::RemoveVersion, Some("2"), 2) => false,
             (Kind::RemoveVersion, Some("2"), 1) => true,
+            // Under its name there is one of the two trees, whole as it was.
+            (Kind::RepairTemplate, Some("1"), 1) => !is_as_damaged,
+            // Killed in between, it is whole and not yet the latest.
+            (Kind::RepairVersion, Some("2"), 2) => false,
+            (Kind::RepairVersion, Some("1"), 2) if !is_as_damaged => true,
             (_, version, count) => {
                 return Err(damaged(format!("{count} versions, and the latest says it is {version:?}")));
             }

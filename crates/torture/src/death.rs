@@ -55,7 +55,9 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
         | Kind::MakeTemplate
         | Kind::RemoveTemplate
         | Kind::UpdateTemplate
-        | Kind::RemoveVersion => &[],
+        | Kind::RemoveVersion
+        | Kind::RepairTemplate
+        | Kind::RepairVersion => &[],
     }
 }
 

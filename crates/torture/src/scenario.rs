@@ -36,6 +36,10 @@ pub enum Kind {
     UpdateTemplate,
     /// The older of two versions is gone.
     RemoveVersion,
+    /// The only version, which was damaged, is whole.
+    RepairTemplate,
+    /// The older of two versions, which was damaged, is whole, and the latest.
+    RepairVersion,
 }
 
 /// See the module.
@@ -201,6 +205,20 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::RemoveVersion,
         ..REINSTALL
     },
+    Scenario {
+        name: "vzpkg update cache, damaged",
+        words: &["update", "cache", "CT"],
+        roots: 0,
+        kind: Kind::RepairTemplate,
+        ..REINSTALL
+    },
+    Scenario {
+        name: "vzpkg update cache, an older version damaged",
+        words: &["update", "cache", "CT"],
+        roots: 0,
+        kind: Kind::RepairVersion,
+        ..REINSTALL
+    },
 ];
 
 /// Stands for the template's version that is not its latest.
@@ -223,7 +241,12 @@ impl Scenario {
     /// It is about a template, in a host without containers.
     pub fn is_of_templates(&self) -> bool {
         match self.kind {
-            Kind::MakeTemplate | Kind::RemoveTemplate | Kind::UpdateTemplate | Kind::RemoveVersion => true,
+            Kind::MakeTemplate
+            | Kind::RemoveTemplate
+            | Kind::UpdateTemplate
+            | Kind::RemoveVersion
+            | Kind::RepairTemplate
+            | Kind::RepairVersion => true,
             Kind::Change(_) | Kind::Start | Kind::Stop | Kind::Create | Kind::Delete => false,
         }
     }

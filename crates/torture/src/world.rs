@@ -25,6 +25,24 @@ const VERSIONED: &str = "versioned";
 /// What says in each which one it is: `1` or `2`.
 pub const VERSION: &str = "etc/version";
 
+/// Its other files, in `srv`.
+const FILES: u32 = 40;
+/// What has become of the first of them, where it is damaged.
+const DAMAGE: &[u8] = b"damaged";
+
+fn contents(number: u32) -> String {
+    format!("{number}").repeat(1000)
+}
+
+/// A version has the damage that it began with, and no other.
+pub fn is_as_damaged(rootfs: &Path) -> bool {
+    let is = |path: &str, bytes: &[u8]| std::fs::read(rootfs.join(path)).is_ok_and(|found| found == bytes);
+    is("srv/0", DAMAGE)
+        && is(VERSION, b"1")
+        && is("sbin/init", b"#!/bin/sh\n")
+        && (1..FILES).all(|number| is(&format!("srv/{number}"), contents(number).as_bytes()))
+}
+
 /// It leaves something running, which ends with it, or with whoever recovers.
 const BUILD: &str = "#!/bin/sh\n(sleep 90 >/dev/null 2>&1 &)\nmkdir -p \"$VE_PRIVATE_TMP\" && cp -a \"$OSTEMPLATE_ROOT/.\" \"$VE_PRIVATE_TMP/\" && \
                      echo yes >\"$VE_PRIVATE_TMP/built\"\n";
@@ -107,8 +125,8 @@ impl World {
         must(ended(self.host.vzpkg().args(["create", "cache", "busybox"]))).map(drop)
     }
 
-    /// Makes the template that has versions anew, with one of them, or two, and what the next one is to be made of.
-    fn make_versions(&self, are_two: bool) -> Result<(), Unusable> {
+    /// Makes the template that has versions anew, with one of them, or two, and what the next one is to be made of; or with one that is damaged then.
+    fn make_versions(&self, kind: Kind) -> Result<(), Unusable> {
         let vzpkg = |words: &[&str]| must(ended(self.host.vzpkg().args(words)));
         if self.prefix.template_dir().join(VERSIONED).join("latest").exists() {
             vzpkg(&["remove", "cache", VERSIONED])?;
@@ -121,15 +139,22 @@ impl World {
             options.write(true).create(true).truncate(true).mode(0o755).open(&path)?.write_all(bytes)
         };
         write("sbin/init", b"#!/bin/sh\n")?;
-        for number in 0..40 {
-            write(&format!("srv/{number}"), format!("{number}").repeat(1000).as_bytes())?;
+        for number in 0..FILES {
+            write(&format!("srv/{number}"), contents(number).as_bytes())?;
         }
         write(VERSION, b"1")?;
         let from = source.to_string_lossy().into_owned();
         vzpkg(&["create", "cache", VERSIONED, "--from", &from])?;
-        write(VERSION, b"2")?;
-        if are_two {
+        let first = self.prefix.template_dir().join(VERSIONED).join("latest/rootfs").canonicalize()?;
+        if kind != Kind::RepairTemplate {
+            write(VERSION, b"2")?;
+        }
+        if matches!(kind, Kind::RemoveVersion | Kind::RepairVersion) {
             vzpkg(&["update", "cache", VERSIONED])?;
+        }
+        if matches!(kind, Kind::RepairTemplate | Kind::RepairVersion) {
+            write(VERSION, b"1")?;
+            File::create(first.join("srv/0"))?.write_all(DAMAGE)?;
         }
         Ok(())
     }
@@ -154,8 +179,12 @@ impl World {
     pub fn prepare(&mut self, scenario: &'static Scenario) -> Result<(String, Option<Before>), Unusable> {
         if scenario.is_of_templates() {
             self.forget_container()?;
-            if matches!(scenario.kind, Kind::UpdateTemplate | Kind::RemoveVersion) {
-                self.make_versions(scenario.kind == Kind::RemoveVersion)?;
+            let has_versions = matches!(
+                scenario.kind,
+                Kind::UpdateTemplate | Kind::RemoveVersion | Kind::RepairTemplate | Kind::RepairVersion
+            );
+            if has_versions {
+                self.make_versions(scenario.kind)?;
                 return Ok((VERSIONED.to_owned(), None));
             }
             let is_there = self.prefix.template_dir().join("busybox/latest").exists();

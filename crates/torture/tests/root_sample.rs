@@ -80,6 +80,28 @@ fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
     }
 }
 
+/// Under the name of a damaged version there is it, or the whole one, whatever call of the exchange is the last, or fails.
+#[test]
+fn crash_a_damaged_template_that_is_made_whole_is_one_of_the_two() {
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    for name in ["vzpkg update cache, damaged", "vzpkg update cache, an older version damaged"] {
+        let scenario = fault::scenario(name).unwrap();
+        let calls = syscalls::measure(&mut world, scenario, Victim::Command, None).unwrap();
+        // Most of them make the tree; the last ones exchange it, point to it, and remove the other.
+        let last = calls.saturating_sub(100);
+        for call in (1..last).step_by(20).chain(last..=calls) {
+            let fault = if call % 2 == 0 { Fault::KillAfter } else { Fault::Error(libc::EIO) };
+            let point = Point { scenario, victim: Victim::Command, recovers: None, call, fault };
+            if let Survived::Lost(text) = syscalls::survive(&mut world, &point, SEED, call).unwrap() {
+                panic!("{text}");
+            }
+        }
+    }
+}
+
 /// Once a recovery found a container running that had just been told to stop, took it for one that runs, and let it go down.
 #[test]
 fn crash_a_reinstall_killed_while_the_container_stops_brings_it_back() {

@@ -69,6 +69,7 @@ pub struct Copier<'a> {
     /// Of a file with several names: where in the new root its first one is, and which file that was.
     links: HashMap<Identity, (Vec<u8>, Identity)>,
     copied: Copied,
+    refuses_marks: bool,
 }
 
 impl std::fmt::Debug for Copier<'_> {
@@ -127,7 +128,28 @@ impl<'a> Copier<'a> {
     /// From one root into another.
     pub fn new(from: &'a LayeredRoot, to: &'a LayeredRoot, except: Except<'a>, told: Told<'a>) -> Copier<'a> {
         let (links, copied) = (HashMap::new(), Copied::default());
-        Copier { from, to, except, told, transfer: Transfer::default(), links, copied }
+        let transfer = Transfer::default();
+        Copier { from, to, except, told, transfer, links, copied, refuses_marks: false }
+    }
+
+    /// Refuses a tree with attributes of overlayfs in it. Those of a container's layers are overlayfs' own, and say nothing of the file; of anything else
+    /// they are somebody's, who means that they do.
+    #[must_use]
+    pub fn refusing_marks(mut self) -> Copier<'a> {
+        self.refuses_marks = true;
+        self
+    }
+
+    fn check_marks(&self, handle: impl AsFd, path: &[u8]) -> Result<(), TreeError> {
+        if !self.refuses_marks {
+            return Ok(());
+        }
+        let attributes =
+            node::attributes(handle).map_err(|error| TreeError::io("look at", as_path(path), error))?;
+        match attributes.into_iter().find(|(name, _)| name.to_bytes().starts_with(transfer::OVERLAY)) {
+            Some((name, _)) => Err(TreeError::OverlayAttribute { path: as_path(path).to_owned(), name }),
+            None => Ok(()),
+        }
     }
 
     /// What was copied so far.
@@ -158,6 +180,7 @@ impl<'a> Copier<'a> {
             return Ok(());
         };
         let Some(from) = from.shown() else { return Ok(()) };
+        self.check_marks(from, b".")?;
         self.transfer
             .give_directory(to.as_fd(), from, &facts)
             .and_then(|()| transfer::give_times(to.as_fd(), &facts))
@@ -292,6 +315,7 @@ impl<'a> Copier<'a> {
             Found::Missing => make_target(target, name).map_err(failed)?,
         };
         if let Some(source) = source {
+            self.check_marks(source, path)?;
             self.transfer.give_directory(made.upper(), source, facts).map_err(failed)?;
         }
         self.count(path, facts, 0)?;
@@ -315,6 +339,7 @@ impl<'a> Copier<'a> {
             self.copied.left.push((path, "a device node: /dev is made at every start"));
             return Ok(());
         }
+        self.check_marks(handle, path)?;
         let failed = |error: Errno| TreeError::io("copy", as_path(path), error);
         match self.existing(target, name, path)? {
             Found::Missing => {}

@@ -31,6 +31,8 @@ pub struct TreeDigest {
     pub hex: String,
     /// Of regular files, hard links once.
     pub bytes: u64,
+    /// What all of it takes on the disk, hard links once: holes cost nothing, and what is shared with another tree is counted.
+    pub allocated: u64,
     /// Without the top directory.
     pub entries: u64,
 }
@@ -46,8 +48,14 @@ pub fn digest(dir: BorrowedFd<'_>) -> Result<TreeDigest, TreeError> {
 
 /// The same, and that of each node.
 pub fn digest_of_nodes(dir: BorrowedFd<'_>, nodes: Nodes<'_>) -> Result<TreeDigest, TreeError> {
-    let mut state =
-        State { hash: Sha256::new(), node: Sha256::new(), bytes: 0, entries: 0, links: HashMap::new() };
+    let mut state = State {
+        hash: Sha256::new(),
+        node: Sha256::new(),
+        bytes: 0,
+        allocated: 0,
+        entries: 0,
+        links: HashMap::new(),
+    };
     state.field(FORMAT);
     let failed = |error| TreeError::io("read", Path::new("."), error);
     let top = node::facts(dir).map_err(failed)?;
@@ -69,7 +77,7 @@ pub fn digest_of_nodes(dir: BorrowedFd<'_>, nodes: Nodes<'_>) -> Result<TreeDige
         Ok::<(), TreeError>(())
     })?;
     let hex = contents::hex(&state.hash.finalize());
-    Ok(TreeDigest { hex, bytes: state.bytes, entries: state.entries })
+    Ok(TreeDigest { hex, bytes: state.bytes, allocated: state.allocated, entries: state.entries })
 }
 
 struct State {
@@ -77,6 +85,7 @@ struct State {
     /// Of the present node alone.
     node: Sha256,
     bytes: u64,
+    allocated: u64,
     entries: u64,
     /// Files with several links: the number of the entry where each was met first.
     links: HashMap<Identity, u64>,
@@ -95,6 +104,7 @@ impl State {
             }
         }
         self.common(handle, facts)?;
+        self.allocated = self.allocated.saturating_add(facts.allocated);
         match facts.file_type {
             FileType::RegularFile => {
                 let (size, digest) = contents::digest(handle)?;

@@ -1,6 +1,7 @@
 //! What can go wrong in a tree, each with the path inside it.
 
 use crate::escape::escaped_path as shown;
+use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,9 @@ pub enum TreeError {
     #[error("`{}` is not there, and was not in the template", shown(.path))]
     Missing { path: PathBuf },
 
+    #[error("`{}` has the attribute `{}`, which only overlayfs may set", shown(.path), crate::escape::escaped(.name.to_bytes()))]
+    OverlayAttribute { path: PathBuf, name: CString },
+
     #[error("`{}` was moved while it was being walked", shown(.path))]
     Moved { path: PathBuf },
 }
@@ -52,6 +56,7 @@ impl TreeError {
             | TreeError::Redirected { .. }
             | TreeError::BadPath { .. }
             | TreeError::Missing { .. }
+            | TreeError::OverlayAttribute { .. }
             | TreeError::Moved { .. } => None,
         }
     }

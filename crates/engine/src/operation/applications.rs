@@ -32,6 +32,7 @@ const MANAGERS: [&str; 8] = [
 ];
 /// What the script exits with where there is none: EX_UNAVAILABLE of sysexits.h.
 const NO_MANAGER: i32 = 69;
+const NONE_KNOWN: &str = "there is none of apt-get, apk, dnf, microdnf, yum, tdnf and zypper in it";
 /// What its lines are called.
 const SOURCE: &str = "packages";
 /// The key in `ve.conf`.
@@ -122,6 +123,13 @@ pub fn change(
         Ended::Done => None,
         Ended::Failed(how) => {
             Some(output.explain(Failure::new(Code::PackageManager, &what).because(format!("it {how}"))))
+        }
+        // Nothing has begun, and nothing would if it was tried again.
+        Ended::NoManager => {
+            return Err(Failure::new(Code::PackageManager, &what).because(NONE_KNOWN).unchanged().hint(format!(
+                "`prlctl enter {0}`, and put there by hand what is to be in it; or `prlctl reinstall {0} --ostemplate OTHER`, of a system that has one",
+                container.name
+            )));
         }
         Ended::NotRun(because) => Some(Failure::new(Code::ExecFailed, &what).because(because)),
         Ended::Interrupted => Some(
@@ -224,6 +232,9 @@ pub fn install(work: &mut ChangeWork<'_>) -> Result<()> {
                 Failure::new(Code::ReinstallFailed, what).because(format!("its package manager {how}"));
             return Err(output.explain(failure).hint(without()));
         }
+        Ended::NoManager => {
+            return Err(Failure::new(Code::ReinstallFailed, what).because(NONE_KNOWN).hint(without()));
+        }
         Ended::NotRun(because) => {
             return Err(Failure::new(Code::ReinstallFailed, what).because(because).hint(without()));
         }
@@ -245,6 +256,8 @@ pub fn install(work: &mut ChangeWork<'_>) -> Result<()> {
 enum Ended {
     Done,
     Failed(String),
+    /// There is none.
+    NoManager,
     NotRun(String),
     Interrupted,
 }
@@ -266,7 +279,7 @@ fn run<'h>(
             let how = output.ended(exit, timeout);
             match exit {
                 Some(Exit::Code(0)) => Ended::Done,
-                Some(Exit::Code(NO_MANAGER)) => Ended::Failed("is none that is known".to_owned()),
+                Some(Exit::Code(NO_MANAGER)) => Ended::NoManager,
                 Some(Exit::Code(_) | Exit::Signal(_)) | None => Ended::Failed(how),
             }
         }

@@ -258,7 +258,12 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
         },
     ));
     steps.push(("commit", format!("generation {} instead of {} is the root", change.to, change.from)));
-    let settle = if change.discards {
+    let settle = if let (false, Some(problem)) = (change.discards, problem_of(container, change)) {
+        format!(
+            "what generation {} has made itself stays at /old; `prlctl reinstall {} --undo` goes back to no more than that: {problem}",
+            change.from, container.name
+        )
+    } else if change.discards {
         let size = delta_size(container, change.from);
         format!("delete generation {} ({size}); what was at /old/old is at /old", change.from)
     } else {
@@ -269,6 +274,12 @@ fn steps(container: &Container<'_>, change: &Change) -> Vec<ExplainedStep> {
     };
     steps.push(("settle", settle));
     steps.into_iter().map(|(step, text)| ExplainedStep { step, text }).collect()
+}
+
+/// Why the old root is not whole; `None`: it is, as far as a look at it tells.
+fn problem_of(container: &Container<'_>, change: &Change) -> Option<String> {
+    let record = container.area.generation(change.from).ok()?;
+    crate::template::problem_of(&container.host.prefix, &record.base)
 }
 
 /// What is asked of a root that is tried out. Of one that a script is yet to build nobody knows whether it has a systemd.

@@ -25,7 +25,7 @@ use crate::operation::template_store;
 use crate::space;
 use crate::template::recipe;
 use crate::template::{BuiltTemplate, RecipeError, Source, Told, Wanted, adopt, build, build_busybox};
-use crate::words::in_words;
+use crate::words::{count_of, in_words};
 use in_place::{Standing, nobody_on, standing};
 use source::{Making, Resolved, golden, hint_of, refuse_the_store};
 
@@ -60,7 +60,18 @@ pub fn create(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Templ
     if has_waited && let Some(template) = made_meanwhile(host, name, origin, began) {
         return Ok(template);
     }
-    Ok(make(host, name, origin, what)?.template)
+    let Made { template, was_there, former, .. } = make(host, name, origin, what)?;
+    let digest = &template.record.digest;
+    // Nobody who makes an old one whole need think of that.
+    if let Some(former) = former.filter(|former| was_there && former != digest) {
+        let short = |digest: &str| digest.chars().take(12).collect::<String>();
+        host.note(&format!(
+            "version {0} was there already, and is the latest now, which new roots get; until now that was {1}, of which `vzpkg list` tells: `prlctl reinstall NAME --ostemplate {name}@{1}` takes it",
+            short(digest),
+            short(&former)
+        ));
+    }
+    Ok(template)
 }
 
 /// What another command has made by the recipe while this one waited for it to end: two at once are one. What is made of a file, a directory or a
@@ -113,14 +124,34 @@ pub fn update(host: &Host, name: &TemplateName, origin: &Origin) -> Result<Updat
                 .hint(format!("`vzpkg update cache {name} --from SOURCE`, or `vzpkg create cache {name}` by its recipe")));
         }
     };
-    let Made { template, is_repaired } = make(host, name, &recorded, what)?;
+    let Made { template, is_repaired, .. } = make(host, name, &recorded, what).map_err(|failure| {
+        let is_gone = |from: &Path| {
+            failure.code == Code::UnknownContainer
+                || failure.code == Code::BadValue && std::fs::symlink_metadata(from).is_err()
+        };
+        match &recorded.from {
+            Some(from) if origin.from.is_none() && is_gone(from) => with_other_source(failure, name, from),
+            Some(_) | None => failure,
+        }
+    })?;
     Ok(Updated { template, before: before.record.digest, is_repaired })
+}
+
+/// Of a source that nobody has typed, and that is not there any more: which it is, and how to name another one.
+fn with_other_source(failure: Failure, name: &TemplateName, from: &Path) -> Failure {
+    failure
+        .because(format!("it was made of `{}`, as is written down", tree::escaped_path(from)))
+        .hint(format!("`vzpkg update cache {name} --from SOURCE` makes it of something else, from then on"))
 }
 
 struct Made {
     template: Template,
     /// It was there, damaged.
     is_repaired: bool,
+    /// It was there, damaged or not.
+    was_there: bool,
+    /// The digest of the version that was the latest.
+    former: Option<String>,
 }
 
 /// The whole of it, under the template's lock.
@@ -211,6 +242,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         init: built.init,
         stop_signal: built.stop_signal,
         size_bytes: digest.bytes,
+        disk_bytes: Some(digest.allocated),
         entries: digest.entries,
         systemd: built.systemd,
         application: built.application,
@@ -218,6 +250,8 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         origin: remembered,
     };
     let there = standing(host, &record).map_err(within)?;
+    let was_there = !matches!(there, Standing::Free);
+    let former = template::latest_digest(&host.prefix, name).ok().flatten();
     unless_interrupted()?;
     let published = match there {
         Standing::Free | Standing::Whole => staging.publish(record).map(|template| (template, false)),
@@ -241,7 +275,7 @@ fn make(host: &Host, name: &TemplateName, origin: &Origin, what: String) -> Resu
         host.note("this version was there already, and damaged: it is whole again, also for the roots that lie on it");
     }
     drop(golden);
-    Ok(Made { template, is_repaired })
+    Ok(Made { template, is_repaired, was_there, former })
 }
 
 /// The latest version so far: what a new one has in common with it takes no room twice where the filesystem can share blocks.
@@ -276,8 +310,10 @@ impl Before {
         let shared = self.sharing.so_far();
         if shared.files > 0 {
             host.note(&format!(
-                "{} files are the same as in the version before, and take no room of their own: {}",
-                shared.files,
+                "{} the same as in the version before, and {} of {} own: {}",
+                count_of(shared.files, "file is", "files are"),
+                if shared.files == 1 { "takes no room" } else { "take no room" },
+                if shared.files == 1 { "its" } else { "their" },
                 in_words(shared.bytes)
             ));
         }

@@ -204,7 +204,11 @@ pub fn collect(host: &Host) -> Result<Collected> {
         match template::prune(&host.prefix, &name) {
             Ok(unused) => gone.extend(unused.into_iter().map(|digest| (name.clone(), digest))),
             // Nothing of that name is whole: `vzpkg list` tells.
-            Err(store::TemplateError::Unknown { .. } | store::TemplateError::Damaged { .. }) => {}
+            Err(
+                store::TemplateError::Unknown { .. }
+                | store::TemplateError::NoLatest { .. }
+                | store::TemplateError::Damaged { .. },
+            ) => {}
             Err(error) => return Err(Failure::from(error).within(what.to_owned())),
         }
     }

@@ -6,6 +6,7 @@ use engine::operation::applications::Action;
 use engine::operation::make_template::{self, Origin};
 use engine::operation::template_store;
 use engine::template::{Wanted, recipe};
+use engine::words::count_of;
 use engine::{Code, Failure, Host, Result};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -35,8 +36,8 @@ pub fn create(arguments: &CreateTemplate) -> Result<u8> {
     let record = &template.record;
     Ok(done(
         arguments.common.json,
-        &format!("The template {name} has been successfully created ({} MB).", record.size_bytes / 1_000_000),
-        json!({ "result": "created", "name": name.as_str(), "digest": record.digest, "bytes": record.size_bytes }),
+        &format!("The template {name} has been successfully created ({} MB).", record.cost() / 1_000_000),
+        json!({ "result": "created", "name": name.as_str(), "digest": record.digest, "bytes": record.size_bytes, "disk_bytes": record.disk_bytes }),
     ))
 }
 
@@ -73,8 +74,9 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
                 Code::BadOption,
                 format!("cannot update packages in `{}`", tree::escaped(of.as_bytes())),
             )
-            .because("--from is for templates: `vzpkg update cache NAME --from SOURCE`")
-            .unchanged());
+            .because("`--from` is for templates")
+            .unchanged()
+            .hint("`vzpkg update cache NAME --from SOURCE` makes a template of something else"));
         }
         return packages::change(Action::Update, of, names, *timeout, common);
     }
@@ -84,14 +86,14 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
     let record = &updated.template.record;
     let is_new = record.digest != updated.before;
     let said = if updated.is_repaired {
-        format!("The template {name} has been successfully repaired ({} MB).", record.size_bytes / 1_000_000)
+        format!("The template {name} has been successfully repaired ({} MB).", record.cost() / 1_000_000)
     } else if is_new {
         host.note(&format!(
             "roots that lie on version {} stay there; the next reinstall takes {}; `vzpkg gc` removes versions that no root lies on",
             short(&updated.before),
             short(&record.digest)
         ));
-        format!("The template {name} has been successfully updated ({} MB).", record.size_bytes / 1_000_000)
+        format!("The template {name} has been successfully updated ({} MB).", record.cost() / 1_000_000)
     } else if arguments.source.from.is_some() {
         format!(
             "The template {name} is up to date: that source gives the same version, and is the one that it is made of from now on."
@@ -114,7 +116,7 @@ pub fn update(arguments: &UpdateTemplate) -> Result<u8> {
             "name": name.as_str(),
             "digest": record.digest,
             "before": updated.before,
-            "bytes": record.size_bytes,
+            "bytes": record.size_bytes, "disk_bytes": record.disk_bytes,
         }),
     ))
 }
@@ -164,7 +166,7 @@ pub fn list(arguments: &ListTemplates) -> Result<u8> {
                     record.name.to_string(),
                     record.created.strftime("%Y-%m-%d %H:%M:%S").to_string(),
                     age(record.created, now),
-                    format!("{}M", record.size_bytes / 1_000_000),
+                    format!("{}M", record.cost() / 1_000_000),
                     roots.len().to_string(),
                     format!("{}{}", short(&record.digest), if template.is_latest { " *" } else { "" }),
                 ]);
@@ -252,7 +254,7 @@ pub fn verify(arguments: &VerifyTemplates) -> Result<u8> {
     for choice in &choices {
         match template::digest_of(&host.prefix, choice) {
             // Its latest version is damaged, which is told below.
-            Ok(_) | Err(TemplateError::Damaged { .. }) => {}
+            Ok(_) | Err(TemplateError::Damaged { .. } | TemplateError::NoLatest { .. }) => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -320,10 +322,13 @@ pub fn collect(arguments: &CollectTemplates) -> Result<u8> {
     let list: Vec<Value> =
         gone.iter().map(|(name, digest)| json!({ "name": name.as_str(), "digest": digest })).collect();
     if swept > 0 {
-        host.note(&format!("{swept} half made templates that killed commands had left have been removed"));
+        let half_made = count_of(swept as u64, "half made template", "half made templates");
+        let have = if swept == 1 { "has" } else { "have" };
+        host.note(&format!("{half_made} that killed commands had left {have} been removed"));
     }
     let said = match gone.len() {
         0 => "There is no version of a template that nobody uses.".to_owned(),
+        1 => "1 version of a template that nobody uses has been removed.".to_owned(),
         count => format!("{count} versions of templates that nobody uses have been removed."),
     };
     Ok(done(arguments.common.json, &said, json!({ "result": "collected", "removed": list, "swept": swept })))

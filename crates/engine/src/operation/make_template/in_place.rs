@@ -36,6 +36,7 @@ pub(super) fn standing(host: &Host, record: &TemplateRecord) -> Result<Standing>
         Err(
             error @ (TemplateError::NewerFormat { .. }
             | TemplateError::Unknown { .. }
+            | TemplateError::NoLatest { .. }
             | TemplateError::NoVersion { .. }
             | TemplateError::AmbiguousVersion { .. }
             | TemplateError::InUse { .. }

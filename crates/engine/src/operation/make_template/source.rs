@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use archive::ArchiveError;
 use store::{ContainerId, TemplateName, TemplateOrigin};
+use tree::{TreeError, UnpackError};
 
 use super::Origin;
 use crate::error::{Code, Failure, Result};
@@ -134,7 +135,8 @@ impl Making {
             let said = format!("container {}", container.name);
             let root = layers(container, live)?;
             let own_files = container.own_files(live)?;
-            let source = Source::Root { said, root, entry_point: container.entry_point(live)?, own_files };
+            let entry_point = container.entry_point(live)?;
+            let source = Source::Root { said, root, of_the_host: false, entry_point, own_files };
             let path = golden_path(container.id());
             return Ok(Making::Import { path, source, wanted });
         }
@@ -213,9 +215,19 @@ pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
         RecipeError::Archive(ArchiveError::Image(_)) => {
             "copy it once more: `skopeo copy` writes all that belongs to an image, and so does `docker save`".to_owned()
         }
-        RecipeError::Archive(_) => {
-            "`tar -tvf FILE` lists what is in an archive, or in a layer of an image; one that is damaged has to be fetched again".to_owned()
+        RecipeError::Archive(ArchiveError::Unpack {
+            source: UnpackError::Upwards | UnpackError::OverlayAttribute(_),
+            ..
+        }) => "no tool writes such an archive of a root: make it anew, with `tar -C ROOT -cf FILE .`, or unpack it by hand and look at what it is".to_owned(),
+        RecipeError::Archive(ArchiveError::Unknown(_)) => {
+            "`--from` takes a tar archive, as it is or compressed with gzip, xz or zstd, or a directory, with a root or an image".to_owned()
         }
+        RecipeError::Archive(ArchiveError::Read(_) | ArchiveError::Damaged { .. } | ArchiveError::Empty) => {
+            "compare its checksum: one that is damaged has to be fetched again".to_owned()
+        }
+        RecipeError::Archive(
+            ArchiveError::Entry { .. } | ArchiveError::Unpack { .. } | ArchiveError::Interrupted,
+        ) => "`tar -tvf FILE` lists what is in an archive, or in a layer of an image".to_owned(),
         RecipeError::MissingKeyring { package: Some(package), .. } => {
             let in_ubuntu = package.replace("archive-keyring", "keyring");
             match package.starts_with("ubuntu") {
@@ -233,6 +245,10 @@ pub(super) fn hint_of(error: &RecipeError, recipe: &Path) -> Option<String> {
                 recipe.display()
             )
         }
+        RecipeError::Tree(TreeError::OverlayAttribute { name, .. }) => format!(
+            "`setfattr -x {} PATH` takes it away; it was written there by hand, or it is a layer of an overlay, of which not the layer but what is mounted is a root",
+            tree::escaped(name.to_bytes())
+        ),
         RecipeError::MissingProgram { .. }
         | RecipeError::Write { .. }
         | RecipeError::Run { .. }

@@ -15,6 +15,7 @@ use tree::{Root, Unpack, UnpackLimits};
 use super::described::{Beside, Described};
 use super::{Told, unified};
 use crate::template::RecipeError;
+use crate::words::count_of;
 
 /// The command, which nobody types.
 const COMMAND: &str = "undo-compression";
@@ -184,13 +185,13 @@ pub fn tell_left(left: &Left, told: &mut Told<'_>) {
     let count = left.devices.len() as u64 + left.more_devices;
     if count > 0 {
         let names = some_of(left.devices.iter());
-        (told.note)(&format!("{count} device nodes are left out ({names}): a container gets its own"));
+        let nodes = count_of(count, "device node is", "device nodes are");
+        (told.note)(&format!("{nodes} left out ({names}): a container gets its own"));
     }
     if left.with_attributes > 0 {
-        let (count, names) = (left.with_attributes, some_of(left.attributes.iter()));
-        (told.note)(&format!(
-            "attributes of {count} entries are left out ({names}): Linux has none of such names"
-        ));
+        let entries = count_of(left.with_attributes, "entry", "entries");
+        let names = some_of(left.attributes.iter());
+        (told.note)(&format!("attributes of {entries} are left out ({names}): Linux has none of such names"));
     }
 }
 

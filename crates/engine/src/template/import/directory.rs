@@ -9,9 +9,17 @@ use tree::{Copied, Copier, Except, LayeredRoot, Root, TreeError, Unpacked};
 
 use super::Told;
 use crate::template::RecipeError;
+use crate::words::count_of;
 
 /// Copies what is in `from` into `rootfs`, by a thread that can reach nothing else; blocks are shared where the filesystem can.
-pub fn fill(from: &LayeredRoot, rootfs: &Path, told: &mut Told<'_>) -> Result<(), RecipeError> {
+///
+/// A container's layers have marks of overlayfs, which stay behind; in a directory `of_the_host` they are refused, as in an archive.
+pub fn fill(
+    from: &LayeredRoot,
+    of_the_host: bool,
+    rootfs: &Path,
+    told: &mut Told<'_>,
+) -> Result<(), RecipeError> {
     let held = rustix::fs::open(rootfs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|error| RecipeError::write("open", rootfs, error.into()))?;
     let to = LayeredRoot::new(Root::open(rootfs)?, None);
@@ -21,7 +29,8 @@ pub fn fill(from: &LayeredRoot, rootfs: &Path, told: &mut Told<'_>) -> Result<()
     let copied = confined(&reach, || -> Result<Copied, TreeError> {
         let mut goes_on =
             |copied: &Copied| goes_on(Unpacked { bytes: copied.bytes, entries: copied.entries });
-        let mut copier = Copier::new(from, &to, Except::default(), &mut goes_on);
+        let copier = Copier::new(from, &to, Except::default(), &mut goes_on);
+        let mut copier = if of_the_host { copier.refusing_marks() } else { copier };
         copier.copy_all()?;
         Ok(copier.copied().clone())
     })??;
@@ -33,7 +42,8 @@ pub fn fill(from: &LayeredRoot, rootfs: &Path, told: &mut Told<'_>) -> Result<()
         .collect();
     if !left.is_empty() {
         let more = if copied.left.len() > left.len() { "; and others" } else { "" };
-        (told.note)(&format!("{} are left out ({}{more})", copied.left.len(), left.join("; ")));
+        let count = count_of(copied.left.len() as u64, "is", "are");
+        (told.note)(&format!("{count} left out ({}{more})", left.join("; ")));
     }
     Ok(())
 }

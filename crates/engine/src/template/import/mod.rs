@@ -58,6 +58,8 @@ pub enum Source {
         said: String,
         /// Its layers.
         root: LayeredRoot,
+        /// It is a directory, and no container's.
+        of_the_host: bool,
         /// What the container runs, where that is not an init.
         entry_point: Option<EntryPoint>,
         /// What the container was given of its own: so are those that are made of it.
@@ -127,6 +129,7 @@ impl Source {
                 Source::Root {
                     said: format!("directory {}", tree::escaped_path(&path)),
                     root: LayeredRoot::new(Root::from_handle(opened), None),
+                    of_the_host: true,
                     entry_point: None,
                     own_files: Vec::new(),
                 }
@@ -201,8 +204,8 @@ impl Source {
                 let (name, entry_point) = image::fill(&blobs, wanted, rootfs, told)?;
                 (format!("image {name} {}", tree::escaped_path(&path)), entry_point)
             }
-            Source::Root { said, root, entry_point, own_files: own } => {
-                directory::fill(&root, rootfs, told)?;
+            Source::Root { said, root, of_the_host, entry_point, own_files: own } => {
+                directory::fill(&root, of_the_host, rootfs, told)?;
                 own_files = own;
                 (said, entry_point)
             }
