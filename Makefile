@@ -10,6 +10,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROGRAM := $(TARGET)/release/prlctl
+# It is told apart by its name.
+OTHER_NAMES := vzpkg vzctl vzlist
 # Tests that could not run write themselves down here.
 NOT_RUN := $(TARGET)/test-hosts/tests-not-run.txt
 
@@ -36,7 +38,7 @@ demo: ## build it and see it work: a container breaks and gets a new root
 
 test: setup ## run every test that can run here
 	@$(CARGO) build --workspace --locked
-	@ln -sfn prlctl $(TARGET)/debug/vzpkg
+	@for name in $(OTHER_NAMES); do ln -sfn prlctl $(TARGET)/debug/$$name; done
 	@rm -f $(NOT_RUN)
 	@if [ "$$(id -u)" -ne 0 ]; then \
 		mkdir -p $(dir $(NOT_RUN)); \
@@ -62,11 +64,11 @@ vm-test: setup ## run a stock Debian in an emulator: cgroup v2, power cuts (CUTS
 
 build: setup ## build the program for development
 	$(CARGO) build --workspace --locked
-	@ln -sfn prlctl $(TARGET)/debug/vzpkg
+	@for name in $(OTHER_NAMES); do ln -sfn prlctl $(TARGET)/debug/$$name; done
 
 release: setup ## build the program for use
 	$(CARGO) build --release --locked --package prlctl
-	@ln -sfn prlctl $(TARGET)/release/vzpkg
+	@for name in $(OTHER_NAMES); do ln -sfn prlctl $(TARGET)/release/$$name; done
 
 # Not rebuilt here: `make release` as yourself, `sudo make install` as root.
 $(PROGRAM):
@@ -91,7 +93,7 @@ install: $(PROGRAM) ## install programs, man pages, completions, samples and the
 	@[ -d '$(CONF)' ] || $(INSTALL) -d -m 700 '$(CONF)'
 	@$(INSTALL) -d '$(BASH_COMPLETIONS)' '$(ZSH_COMPLETIONS)' '$(FISH_COMPLETIONS)'
 	@$(INSTALL) -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/sbin/prlctl'
-	@ln -sfn prlctl '$(DESTDIR)$(PREFIX)/sbin/vzpkg'
+	@for name in $(OTHER_NAMES); do ln -sfn prlctl '$(DESTDIR)$(PREFIX)/sbin'/$$name; done
 	@$(PROGRAM) generate man '$(MAN)'
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
 		$(PROGRAM) generate completions "$$made" && \
@@ -128,9 +130,8 @@ uninstall: ## remove what install made, but no configuration and no container
 		fi
 	@rm -f '$(UNITS)/nftables.service.d/reroot.conf'
 	@rmdir '$(UNITS)/nftables.service.d' 2>/dev/null || :
-	@rm -f '$(DESTDIR)$(PREFIX)/sbin/prlctl' '$(DESTDIR)$(PREFIX)/sbin/vzpkg'
-	@rm -f '$(MAN)'/prlctl.8 '$(MAN)'/prlctl-*.8 '$(MAN)'/vzpkg.8 '$(MAN)'/vzpkg-*.8
-	@for name in prlctl vzpkg; do \
+	@for name in prlctl $(OTHER_NAMES); do \
+		rm -f "$(DESTDIR)$(PREFIX)/sbin/$$name" '$(MAN)'/$$name.8 '$(MAN)'/$$name-*.8; \
 		rm -f "$(BASH_COMPLETIONS)/$$name" "$(ZSH_COMPLETIONS)/_$$name" "$(FISH_COMPLETIONS)/$$name.fish"; \
 	done
 	@echo 'kept $(DESTDIR)/etc/vz and $(DESTDIR)/vz: the configuration and the containers are yours'
@@ -178,7 +179,7 @@ ifeq ($(PLAIN),)
 	$(TARGET)/debug/torture attacks $(ATTACKS) || code=1; exit $$code
 else
 	@$(CARGO) build --quiet --locked --package prlctl --features mutations --target-dir $(TARGET)/mutations
-	@ln -sfn prlctl $(TARGET)/mutations/debug/vzpkg
+	@for name in $(OTHER_NAMES); do ln -sfn prlctl $(TARGET)/mutations/debug/$$name; done
 	@rm -f $(TARGET)/mutations/test-hosts/attacks.jsonl
 	@REROOT_HOSTILE_PROGRAM=$(abspath $(TARGET))/mutations/debug/prlctl REROOT_MUTATION=plain-path \
 		$(CARGO) nextest run --locked --no-fail-fast --package prlctl --test root_hostile >/dev/null 2>&1 || true

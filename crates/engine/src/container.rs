@@ -45,6 +45,11 @@ impl Container<'_> {
         self.area.id()
     }
 
+    /// What scripts are told that it is: its number where it has one, as they expect it, else its UUID.
+    pub fn veid(&self) -> String {
+        self.area.numeric_id().map_or_else(|| self.id().to_string(), |number| number.to_string())
+    }
+
     /// Whatever runs it.
     pub fn runtime(&self) -> &dyn Runtime {
         self.host.runtime.as_ref()

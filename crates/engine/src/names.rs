@@ -3,7 +3,7 @@
 //! `NAME` is the truth, a link only finds it fast. The new name is linked before the old link goes, and a name without a link is found by a look at
 //! every `ve.conf`: at no moment is a container without a name that leads to it.
 
-use store::{Area, AreaError, ContainerName, RegistryError, registry};
+use store::{Area, AreaError, ContainerName, NumericId, Prefix, RegistryError, registry};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
@@ -13,6 +13,7 @@ use crate::host::Container;
 /// # Errors
 /// [`Code::BadName`] when another container is called the same.
 pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
+    put_number_right(container, is_thorough)?;
     // A damaged configuration tells no name, and keeps the links that it has.
     let Ok(Some(name)) = container.area.name() else { return Ok(()) };
     let (prefix, id) = (&container.host.prefix, container.id());
@@ -30,6 +31,30 @@ pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same of its number, should somebody have edited `VEID`. One that another container has, too, is left to that one: both have a name and a UUID.
+fn put_number_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
+    let (prefix, id) = (&container.host.prefix, container.id());
+    let number = container.area.numeric_id();
+    let is_linked = match number {
+        Some(number) => registry::numbered(prefix, number)? == Some(*id) && is_conf_link(prefix, number),
+        None => true,
+    };
+    if is_linked && !is_thorough {
+        return Ok(());
+    }
+    let _lock = container.host.lock_host()?;
+    if let Some(number) = number
+        && registry::numbered(prefix, number)? == Some(*id)
+    {
+        registry::link_number(prefix, number, id)?;
+    }
+    Ok(registry::unlink_numbers_of(prefix, id, number)?)
+}
+
+fn is_conf_link(prefix: &Prefix, number: NumericId) -> bool {
+    std::fs::symlink_metadata(prefix.conf_dir().join(format!("{number}.conf"))).is_ok()
 }
 
 /// Tells of a `NAME` that is none: what somebody has edited would else be ignored without a word.

@@ -1,8 +1,9 @@
-//! `prlctl` and `vzpkg`: one program, told apart by the name it is run under. Run as `reroot-monitor` it is the monitor of one container.
+//! `prlctl`, `vzpkg`, `vzctl` and `vzlist`: one program, told apart by the name it is run under. Run as `reroot-monitor` it is the monitor of one container.
 //!
 //! This crate parses command lines and prints; nothing else in the house does either. One file a command, in `command/`.
 
 mod arguments;
+mod called;
 mod command;
 mod crew;
 mod drawing;
@@ -34,5 +35,5 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    ExitCode::from(command::run(name == "vzpkg"))
+    ExitCode::from(command::run(called::Called::by(&name)))
 }

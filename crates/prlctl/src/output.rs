@@ -3,7 +3,7 @@
 //! Data and the closing success line go to stdout, progress and errors to stderr; with `--json` stdout has one JSON document and stderr JSON lines.
 //! Nothing that comes from a container reaches a terminal raw: whoever has it escapes it, and what somebody forgot is escaped here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::Write;
 
 use engine::Failure;
@@ -14,10 +14,34 @@ use crate::drawing::Drawing;
 thread_local! {
     /// While it is there the terminal is its.
     static DRAWING: RefCell<Option<Drawing>> = const { RefCell::new(None) };
+    /// Closing lines are another program's, and are said by it.
+    static IS_VZCTL: Cell<bool> = const { Cell::new(false) };
+    /// What is being done is not told.
+    static IS_BRIEF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on there are no closing lines but those of [`vzctl_line`], and steps are told only if `is_verbose`.
+pub fn speak_as_vzctl(is_verbose: bool) {
+    IS_VZCTL.set(true);
+    IS_BRIEF.set(!is_verbose);
+}
+
+/// A line of `vzctl` on stdout. What has been done is done, whether or not anybody reads it.
+pub fn vzctl_line(text: &str) {
+    rest();
+    let _ = writeln!(std::io::stdout().lock(), "{}", tree::printable(text));
+}
+
+/// A warning of the command line itself, which no operation knows of.
+pub fn warning(text: &str) {
+    note(&format!("WARNING: {text}"));
 }
 
 /// A step begins: a line on stderr, or what is drawn there.
 pub fn step(text: &str) {
+    if IS_BRIEF.get() {
+        return;
+    }
     let text = &tree::printable(text);
     DRAWING.with_borrow_mut(|drawing| {
         if drawing.is_none() {
@@ -31,6 +55,9 @@ pub fn step(text: &str) {
 
 /// How far the step is.
 pub fn progress(text: &str) {
+    if IS_BRIEF.get() {
+        return;
+    }
     let text = &tree::printable(text);
     DRAWING.with_borrow_mut(|drawing| {
         if !drawing.as_mut().is_some_and(|drawing| drawing.more(text)) {
@@ -63,6 +90,9 @@ fn write_line(text: &str) {
 
 /// The closing line of what has been done: that nobody reads it changes nothing.
 pub fn closing(text: &str) {
+    if IS_VZCTL.get() && !text.starts_with('{') {
+        return;
+    }
     rest();
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -107,7 +107,7 @@ fn info_names_what_is_missing_feature_by_feature() {
 
 #[test]
 fn the_help_of_every_command_has_an_example() {
-    for name in ["prlctl", "vzpkg"] {
+    for name in ["prlctl", "vzpkg", "vzctl"] {
         let commands = commands(name);
         assert!(commands.len() >= 3, "{commands:?}");
         for command in &commands {
@@ -147,7 +147,9 @@ fn the_help_of_every_command_has_an_example() {
 
 #[test]
 fn it_tells_its_version() {
-    for (name, version) in [("prlctl", "prlctl"), ("vzpkg", "vzpkg")] {
+    for (name, version) in
+        [("prlctl", "prlctl"), ("vzpkg", "vzpkg"), ("vzctl", "vzctl"), ("vzlist", "vzlist")]
+    {
         let ran = run(name, &["--version"]);
         assert_eq!((ran.code, ran.stdout), (0, format!("{version} {}\n", env!("CARGO_PKG_VERSION"))));
     }
@@ -177,6 +179,11 @@ fn an_error_in_the_command_line_has_the_code_of_the_original() {
         assert_eq!(ran.stderr.matches("error:").count(), 1, "{ran}");
         assert_eq!(ran.stdout, "", "{words:?}");
     }
+    // Before the root of the host is asked for, and never under the name of another program.
+    run("vzctl", &["sart", "101"]).failed(20, &["did you mean `vzctl start`?"]);
+    run("vzctl", &["create", "99"]).failed(21, &["up to 100 are reserved"]);
+    run("vzlist", &["--al"]).failed(20, &["did you mean `--all`? `vzlist --help`"]);
+    run("vzctl", &["--quiet", "reinstall", "101", "--password", "root:secret"]).failed(21, &["--password"]);
     run("vzpkg", &["create", "nonsense", "busybox"]).failed(21, &["nonsense"]);
     run("vzpkg", &["create", "cache", "../etc"]).failed(21, &["is no name of a template"]);
 }
@@ -226,7 +233,7 @@ fn man_pages_and_completions_are_made_for_every_command() {
     let read = |name: &str| {
         std::fs::read_to_string(directory.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     };
-    for name in ["prlctl", "vzpkg"] {
+    for name in ["prlctl", "vzpkg", "vzctl"] {
         let page = read(&format!("{name}.8"));
         assert!(page.contains(".TH"));
         // From the manual's table, whole.
@@ -252,6 +259,7 @@ fn man_pages_and_completions_are_made_for_every_command() {
             }
         }
     }
+    assert!(read("vzlist.8").contains("\\-\\-only\\-ctid") && read("bash/vzlist").contains("--only-ctid"));
     for (page, alias) in [
         ("prlctl-reinstall", "\\-\\-no\\-backup"),
         ("prlctl-reinstall", "\\-\\-no\\-scripts"),

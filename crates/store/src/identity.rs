@@ -19,7 +19,7 @@ pub struct NameError {
     pub rule: &'static str,
 }
 
-fn refuse<T>(name: &str, what: &'static str, rule: &'static str) -> Result<T, NameError> {
+pub(crate) fn refuse<T>(name: &str, what: &'static str, rule: &'static str) -> Result<T, NameError> {
     Err(NameError { name: tree::escaped(name.as_bytes()), what, rule })
 }
 

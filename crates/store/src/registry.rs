@@ -15,6 +15,7 @@ use crate::id_range::{self, From, IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName};
 use crate::lock::{Lock, LockName};
 use crate::nearest::nearest;
+use crate::numeric_id::NumericId;
 use crate::prefix::Prefix;
 
 /// Nothing, or too much, is meant by what somebody typed.
@@ -101,21 +102,49 @@ fn is_called(prefix: &Prefix, id: &ContainerId, name: &ContainerName) -> bool {
     Area::open_unchecked(prefix, id).and_then(|area| area.name()).is_ok_and(|own| own.as_ref() == Some(name))
 }
 
-/// The container that somebody means: by its exact name, its UUID with or without braces, or a start of either
-/// that fits only one.
+/// The existing container that has this number.
+pub fn numbered(prefix: &Prefix, number: NumericId) -> Result<Option<ContainerId>, AtomicError> {
+    let has = |id: &ContainerId| {
+        Area::open_unchecked(prefix, id).is_ok_and(|area| area.numeric_id() == Some(number))
+    };
+    let directory = atomic::open_directory(&prefix.conf_dir())?;
+    if let Target::Container(id) = link_target(directory.as_fd(), &number_link(number))
+        && has(&id)
+    {
+        return Ok(Some(id));
+    }
+    // A link that is missing, or leads to what has another number by now.
+    Ok(list(prefix)?.into_iter().find(has))
+}
+
+/// The container that somebody means: by its exact name, its number, its UUID with or without braces, or a start of
+/// a name or a UUID that fits only one.
 pub fn find(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
+    match find_whole(prefix, words)? {
+        Some(id) => Ok(id),
+        None => find_start(prefix, words),
+    }
+}
+
+/// As [`find`], of whole words alone; `None`: nothing has that name, number or UUID.
+pub fn find_whole(prefix: &Prefix, words: &str) -> Result<Option<ContainerId>, FindError> {
     let name = words.parse::<ContainerName>().ok();
     let linked = name.as_ref().map(|name| linked(prefix, name)).transpose()?.flatten();
     if let (Some(id), Some(name)) = (linked, &name)
         && is_called(prefix, &id, name)
     {
-        return Ok(id);
+        return Ok(Some(id));
+    }
+    if let Ok(number) = words.parse::<NumericId>()
+        && let Some(id) = numbered(prefix, number)?
+    {
+        return Ok(Some(id));
     }
     // A link that is missing, or leads to what has another name by now.
     if let Some(name) = name {
         let mut holders = named(prefix, &name);
         match (holders.pop(), holders.is_empty(), linked) {
-            (Some(id), true, _) | (None, _, Some(id)) => return Ok(id),
+            (Some(id), true, _) | (None, _, Some(id)) => return Ok(Some(id)),
             (Some(last), false, _) => {
                 holders.push(last);
                 return Err(FindError::Claimed { name, holders });
@@ -126,16 +155,18 @@ pub fn find(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
     if let Ok(id) = words.parse::<ContainerId>()
         && exists(prefix, &id)
     {
-        return Ok(id);
+        return Ok(Some(id));
     }
-    find_start(prefix, words)
+    Ok(None)
 }
 
 fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
     let names = own_names(prefix)?;
     let start = words.trim_matches(['{', '}']).to_ascii_lowercase();
     let mut found: Vec<(ContainerId, Option<&ContainerName>)> = Vec::new();
-    if !start.is_empty() {
+    // A number that is nobody's is no start of anything: `stop 101` must not stop 1015, nor what has a UUID that begins so.
+    let is_number = words.len() < 8 && words.bytes().all(|byte| byte.is_ascii_digit());
+    if !start.is_empty() && !is_number {
         for id in list(prefix)? {
             let mut own = names.iter().filter(|(_, holder)| *holder == id).map(|(name, _)| name);
             let by_name = own.clone().find(|name| name.as_str().starts_with(words));
@@ -222,6 +253,41 @@ pub fn link_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError>
     })
 }
 
+/// Makes `/etc/vz/conf/<number>.conf`, durably. What another container has there that has that number no more is
+/// replaced; whether it has it is the caller's to know.
+pub fn link_number(prefix: &Prefix, number: NumericId, id: &ContainerId) -> Result<(), RegistryError> {
+    let (directory, name) = (prefix.conf_dir(), number_link(number));
+    let link = || link(prefix, &directory, &name, id);
+    let made = match link() {
+        Err(LinkError::Taken(holder)) => {
+            unlink(&directory, &name, &holder)?;
+            link()
+        }
+        other => other,
+    };
+    made.map_err(|error| match error {
+        LinkError::Taken(_) => RegistryError::NotALink { path: directory.join(&name) },
+        LinkError::Registry(error) => error,
+    })
+}
+
+/// Removes every link of a number to `id`, but that of the one that it has.
+pub fn unlink_numbers_of(
+    prefix: &Prefix,
+    id: &ContainerId,
+    but: Option<NumericId>,
+) -> Result<(), RegistryError> {
+    let directory = prefix.conf_dir();
+    let handle = atomic::open_directory(&directory)?;
+    for name in atomic::names_in(handle.as_fd())? {
+        let number = name.to_str().and_then(|name| name.strip_suffix(".conf")?.parse::<NumericId>().ok());
+        if let Some(number) = number.filter(|number| Some(*number) != but) {
+            unlink(&directory, &number_link(number), id)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes it, if it is a link of ours.
 pub fn unlink_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryError> {
     unlink(&prefix.conf_dir(), &conf_link(id), id)
@@ -249,6 +315,10 @@ pub fn sweep_links(prefix: &Prefix) -> Result<usize, RegistryError> {
 
 fn conf_link(id: &ContainerId) -> String {
     format!("{id}.conf")
+}
+
+fn number_link(number: NumericId) -> String {
+    format!("{number}.conf")
 }
 
 enum LinkError {

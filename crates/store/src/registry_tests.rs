@@ -149,3 +149,55 @@ fn a_container_whose_range_cannot_be_read_does_not_get_a_second_owner() {
     let range = allocate_id_range(&prefix, &host(&prefix)).unwrap();
     assert!(!range.overlaps(&own), "{range:?}");
 }
+
+/// A container with that `VEID`.
+fn numbered_container(prefix: &Prefix, name: &str, number: &str) -> ContainerId {
+    let id = linked(prefix, name);
+    let area = Area::open(prefix, &id).unwrap();
+    let conf = format!("NAME=\"{name}\"\nVEID=\"{number}\"\n");
+    area.store_conf(&crate::conf::Conf::parse(conf.as_bytes())).unwrap();
+    id
+}
+
+#[test]
+fn finds_by_number_with_a_link_and_without() {
+    let (_directory, prefix) = prefix();
+    let shop = numbered_container(&prefix, "shop", "101");
+    let long = numbered_container(&prefix, "1015", "1015");
+    assert_eq!(find(&prefix, "101").unwrap(), shop);
+    link_number(&prefix, "101".parse().unwrap(), &shop).unwrap();
+    assert_eq!(find(&prefix, "101").unwrap(), shop);
+    assert_eq!(find(&prefix, "1015").unwrap(), long);
+    assert_eq!(find(&prefix, "shop").unwrap(), shop);
+    // Neither the start of another's, nor of a UUID.
+    for words in ["10", "1", "102", "0101"] {
+        assert!(matches!(find(&prefix, words), Err(FindError::Unknown { .. })), "{words}");
+    }
+    // A link that lies.
+    link_number(&prefix, "101".parse().unwrap(), &long).unwrap();
+    assert_eq!(find(&prefix, "101").unwrap(), shop);
+    unlink_numbers_of(&prefix, &long, Some("1015".parse().unwrap())).unwrap();
+    assert!(std::fs::symlink_metadata(prefix.conf_dir().join("101.conf")).is_err());
+}
+
+#[test]
+fn a_number_link_never_takes_the_place_of_a_file() {
+    let (_directory, prefix) = prefix();
+    let id = numbered_container(&prefix, "shop", "101");
+    put(&prefix.conf_dir().join("101.conf"), b"PHYSPAGES=\"1\"\n");
+    let number = "101".parse().unwrap();
+    assert!(matches!(link_number(&prefix, number, &id), Err(RegistryError::NotALink { .. })));
+    unlink_numbers_of(&prefix, &id, None).unwrap();
+    assert!(prefix.conf_dir().join("101.conf").is_file());
+    assert_eq!(find(&prefix, "101").unwrap(), id);
+}
+
+#[test]
+fn a_dangling_number_is_swept() {
+    let (_directory, prefix) = prefix();
+    let id = numbered_container(&prefix, "shop", "101");
+    link_number(&prefix, "101".parse().unwrap(), &id).unwrap();
+    std::fs::remove_dir_all(prefix.area_dir(&id)).unwrap();
+    assert_eq!(sweep_links(&prefix).unwrap(), 3);
+    assert!(matches!(find(&prefix, "101"), Err(FindError::Unknown { .. })));
+}

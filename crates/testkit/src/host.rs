@@ -287,6 +287,7 @@ pub fn create_options(name: &str) -> create::Options {
     create::Options {
         name: name.parse().expect("a container's name"),
         id: None,
+        number: None,
         user_data: None,
         template: Some("mini".parse().expect("a template's name")),
         sample: None,

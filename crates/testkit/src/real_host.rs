@@ -148,6 +148,16 @@ impl RealHost {
         self.command("vzpkg")
     }
 
+    /// `vzctl` with the prefix set.
+    pub fn vzctl(&self) -> Command {
+        self.command("vzctl")
+    }
+
+    /// `vzlist` with the prefix set.
+    pub fn vzlist(&self) -> Command {
+        self.command("vzlist")
+    }
+
     /// As [`RealHost::new`], in a network of its own with a neighbour.
     pub fn on_wire(program: &str) -> Option<RealHost> {
         let wire = Wire::new(program)?;

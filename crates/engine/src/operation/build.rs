@@ -142,7 +142,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
     let pair = |key: &str, value: &Path| (key.to_owned(), value.as_os_str().to_owned());
     let id = container.id().to_string();
     let environment: Vec<(String, OsString)> = vec![
-        ("VEID".to_owned(), id.clone().into()),
+        ("VEID".to_owned(), container.veid().into()),
         pair("VE_CONFFILE", &container.host.prefix.conf_dir().join(format!("{id}.conf"))),
         pair("VE_ROOT", &container.host.prefix.root_dir(container.id())),
         pair("VE_PRIVATE", &private),

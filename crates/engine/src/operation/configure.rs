@@ -110,7 +110,7 @@ fn run_inside(work: &mut ChangeWork<'_>, script: &Inside<'_>) -> Result<()> {
     container.host.step("configure", &format!("Running {}...", script.name));
     work.plan.last_script = Some(script.name.clone());
     let mut environment = runtime::exec::environment();
-    environment.push(("VEID".to_owned(), container.id().to_string()));
+    environment.push(("VEID".to_owned(), container.veid()));
     environment.push(("REINSTALL_DATA_ROOT".to_owned(), "/old".to_owned()));
     let inner = InnerScript { text: script.text, environment, limit: Duration::from_secs(work.plan.timeout) };
     let mut output = ScriptOutput::new(container.host, script.name);

@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Reason,
-    TemplateChoice, Volume, template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, NumericId,
+    Reason, TemplateChoice, Volume, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -34,6 +34,8 @@ pub struct Options {
     pub name: ContainerName,
     /// Its id, or a new one.
     pub id: Option<ContainerId>,
+    /// Its number, for those who know it by one.
+    pub number: Option<NumericId>,
     /// What its cloud-init is told.
     pub user_data: Option<UserData>,
     /// From which template; else `DEF_OSTEMPLATE`.
@@ -119,12 +121,8 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
 
     let lock = host.lock_host()?;
     let taken = |failure: Failure| failure.unchanged();
-    // Also one that is not linked yet: somebody has edited NAME.
-    let linked = registry::linked(&host.prefix, &options.name)?;
-    if let Some(holder) = linked.or_else(|| registry::named(&host.prefix, &options.name).into_iter().next()) {
-        return Err(name_is_taken(&options.name, &holder));
-    }
     let id = options.id.unwrap_or_else(ContainerId::random);
+    check_free(host, &options.name, options.number)?;
     if host.prefix.area_dir(&id).exists() {
         let holder = Area::open_unchecked(&host.prefix, &id)
             .map_or_else(|_| id.to_string(), |area| area.display_name());
@@ -155,6 +153,9 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         // A name that points at nothing is nobody's yet, and is replaced; a container without its name would be somebody's lost one.
         registry::link_name(&host.prefix, &options.name, &id)?;
         registry::link_conf(&host.prefix, &id)?;
+        if let Some(number) = options.number {
+            registry::link_number(&host.prefix, number, &id)?;
+        }
         Ok(())
     });
     let result = result
@@ -163,6 +164,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     if let Err(failure) = result {
         let _ = registry::unlink_name(&host.prefix, &options.name, &id);
         let _ = registry::unlink_conf(&host.prefix, &id);
+        let _ = registry::unlink_numbers_of(&host.prefix, &id, None);
         drop(area);
         discard_staged(host, &id)?;
         return Err(failure);
@@ -185,13 +187,20 @@ fn fill(
     let id = area.id().to_string();
     let base = Base::Template { name: template.record.name.clone(), digest: template.record.digest.clone() };
     let ostemplate = ostemplate(&base, is_pinned);
+    let veid = options.number.map_or_else(|| id.clone(), |number| number.to_string());
+    // A shell that sources it finds the directories, which are named after the UUID.
+    let of = |what: &str| match options.number {
+        Some(_) => format!("/vz/{what}/{id}"),
+        None => format!("/vz/{what}/$VEID"),
+    };
+    let (root, private) = (of("root"), of("private"));
     let pairs = [
         ("VERSION", "2"),
-        ("VEID", &id),
+        (store::NUMERIC_ID, &veid),
         ("UUID", &id),
         ("NAME", options.name.as_str()),
-        ("VE_ROOT", "/vz/root/$VEID"),
-        ("VE_PRIVATE", "/vz/private/$VEID"),
+        ("VE_ROOT", &root),
+        ("VE_PRIVATE", &private),
         ("OSTEMPLATE", ostemplate.as_deref().unwrap_or_default()),
         ("DISTRIBUTION", &template.record.distribution),
     ];
@@ -247,6 +256,45 @@ fn fill(
         area.sync()?;
     }
     Ok(())
+}
+
+/// Refuses a name or a number that is another container's name or number: one word means one container. Under the host's lock.
+///
+/// # Errors
+/// [`Code::BadName`], [`Code::Exists`].
+pub fn check_free(host: &Host, name: &ContainerName, number: Option<NumericId>) -> Result<()> {
+    let prefix = &host.prefix;
+    // Also one that is not linked yet: somebody has edited NAME.
+    let holder_of = |name: &ContainerName| -> Result<Option<ContainerId>> {
+        let linked = registry::linked(prefix, name)?;
+        Ok(linked.or_else(|| registry::named(prefix, name).into_iter().next()))
+    };
+    if let Some(holder) = holder_of(name)? {
+        return Err(name_is_taken(name, &holder));
+    }
+    if let Ok(own) = name.as_str().parse::<NumericId>()
+        && let Some(holder) = registry::numbered(prefix, own)?
+    {
+        return Err(number_is_taken(own, &holder));
+    }
+    let Some(number) = number else { return Ok(()) };
+    let mut holder = registry::numbered(prefix, number)?;
+    if holder.is_none()
+        && let Ok(name) = number.to_string().parse()
+    {
+        holder = holder_of(&name)?;
+    }
+    match holder {
+        Some(holder) => Err(number_is_taken(number, &holder)),
+        None => Ok(()),
+    }
+}
+
+fn number_is_taken(number: NumericId, holder: &ContainerId) -> Failure {
+    Failure::new(Code::Exists, format!("the CTID {number} is taken"))
+        .because(format!("container {} has it, as its number or as its name", holder.braced()))
+        .unchanged()
+        .hint("choose another one; `vzlist -a` lists those that there are")
 }
 
 /// A name that somebody has.

@@ -56,7 +56,10 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     store::trash::discard(&host.prefix, private.as_fd(), id.to_string())?;
     // By what they point to, not by NAME: an editor may have made that another one, or none that can be used.
     let unlinked = registry::unlink_names_of(&host.prefix, &id);
-    if let Err(error) = unlinked.and_then(|()| registry::unlink_conf(&host.prefix, &id)) {
+    if let Err(error) = unlinked
+        .and_then(|()| registry::unlink_conf(&host.prefix, &id))
+        .and_then(|()| registry::unlink_numbers_of(&host.prefix, &id, None))
+    {
         // It has happened, and an error would say that it has not.
         host.warning(&format!("it is deleted, and `prlctl recover` removes its links: {}", describe(&error)));
     }

@@ -138,7 +138,7 @@ pub fn explain(container: &Container<'_>, change: &Change) -> Result<Explained> 
 }
 
 fn scripts(container: &Container<'_>, change: &Change) -> Vec<ExplainedScript> {
-    let id = container.id().to_string();
+    let id = container.veid();
     let mut scripts = Vec::new();
     if let Some(script) = &change.scripts.reinstall {
         let arguments = arguments_of_script(container, change.to);

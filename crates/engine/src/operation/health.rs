@@ -75,7 +75,7 @@ pub fn check_health(work: &mut ChangeWork<'_>) -> Result<()> {
         tries += 1;
         let rest = limit.saturating_sub(began.elapsed().max(paused));
         let mut environment = runtime::exec::environment();
-        environment.push(("VEID".to_owned(), container.id().to_string()));
+        environment.push(("VEID".to_owned(), container.veid()));
         let inner = InnerScript { text: text.as_bytes(), environment, limit: rest };
         let mut output = ScriptOutput::quiet(container.host, SOURCE);
         let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));

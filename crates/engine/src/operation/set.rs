@@ -25,6 +25,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Which addresses come and go.
     pub addresses: AddressChange,
+    /// Written to `ve.conf`; else it is gone with the next start.
+    pub is_kept: bool,
 }
 
 /// What has come of it.
@@ -61,6 +63,9 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     apply(&mut new, &options.changes)?;
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
     let wanted = container.check(&new)?;
+    if !options.is_kept {
+        check_unkept(container, &difference(&old, &new), options)?;
+    }
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
@@ -74,7 +79,11 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         volume::resize(container, resize)?;
     }
     let name = claim(container, &old, &options.changes)?;
-    let told = tell_and_write(container, (&old, &new), &wanted, what);
+    let told = if options.is_kept {
+        tell_and_write(container, (&old, &new), &wanted, what)
+    } else {
+        tell(container, &wanted, what)
+    };
     if let Some(name) = &name {
         if told.is_err() {
             // One that stays is removed by `recover`.
@@ -89,6 +98,55 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     Ok(Report { changed: difference(&old, &new), warnings })
 }
 
+/// What is not written down can only be what the kernel holds for a container that runs: all else is read from `ve.conf` when it is wanted, or, as
+/// addresses, has to be known to others.
+fn check_unkept(container: &Container<'_>, changed: &[(String, String)], options: &Options) -> Result<()> {
+    let refused = |code, because: String| {
+        Failure::new(code, format!("cannot set `{}` without saving it", container.name))
+            .because(because)
+            .unchanged()
+            .hint("`--save` writes it to its ve.conf, and has it hold at once where it can")
+    };
+    if !container.is_running() {
+        return Err(refused(
+            Code::NotRunning,
+            "it does not run, so there is nothing that it could hold for".into(),
+        ));
+    }
+    let said = options.changes.iter().map(|change| change.key.to_owned());
+    let keys = changed.iter().map(|(key, _)| key.clone()).chain(said);
+    match keys.into_iter().find(|key| !LIMITS.contains(&key.as_str())) {
+        Some(key) => Err(refused(Code::BadOption, format!("{key} holds only by being in its ve.conf"))),
+        None => Ok(()),
+    }
+}
+
+/// Keys whose values the kernel holds.
+const LIMITS: [&str; 13] = [
+    "PHYSPAGES",
+    "SWAPPAGES",
+    "MEMGUARANTEE",
+    "MEMGUARANTEE_BYTES",
+    "NUMPROC",
+    "CPUS",
+    "CPULIMIT",
+    "CPUUNITS",
+    "CPUMASK",
+    "NODEMASK",
+    "IOPRIO",
+    "IOLIMIT",
+    "IOPSLIMIT",
+];
+
+/// Tells the kernel; returns what is not as it should be.
+fn tell(container: &Container<'_>, wanted: &Settings, what: &str) -> Result<Vec<String>> {
+    container.runtime().change(container.id(), wanted).map_err(|error| {
+        Failure::new(Code::BadValue, what)
+            .because(error.because)
+            .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
+    })
+}
+
 /// The kernel first, then the file; returns what is not as it should be.
 fn tell_and_write(
     container: &Container<'_>,
@@ -99,11 +157,7 @@ fn tell_and_write(
     let mut warnings = Vec::new();
     let is_running = container.is_running();
     if is_running {
-        warnings = container.runtime().change(container.id(), wanted).map_err(|error| {
-            Failure::new(Code::BadValue, what)
-                .because(error.because)
-                .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
-        })?;
+        warnings = tell(container, wanted, what)?;
     }
     if let Err(error) = container.area.store_conf(new) {
         if is_running && let Ok(settings) = container.check(old) {
@@ -172,6 +226,11 @@ fn claim(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<Op
     let prefix = &container.host.prefix;
     let holders = registry::linked(prefix, &name)?.into_iter().chain(registry::named(prefix, &name));
     if let Some(holder) = holders.into_iter().find(|holder| holder != container.id()) {
+        return Err(name_is_taken(&name, &holder));
+    }
+    if let Ok(number) = name.as_str().parse()
+        && let Some(holder) = registry::numbered(prefix, number)?.filter(|holder| holder != container.id())
+    {
         return Err(name_is_taken(&name, &holder));
     }
     registry::link_name(prefix, &name, container.id())?;

@@ -21,6 +21,9 @@ pub struct Create {
     /// Its UUID; without it a new one
     #[arg(long)]
     pub uuid: Option<String>,
+    /// A number as OpenVZ had it, from 101 up, by which it can be named, too
+    #[arg(long, value_name = "NUMBER")]
+    pub ctid: Option<String>,
     /// For the cloud-init of the template: its user data, in this file; `-` is standard input. Reinstalls hand it on
     #[arg(long, value_name = "FILE")]
     pub user_data: Option<PathBuf>,

@@ -6,6 +6,7 @@ mod log;
 mod reinstall;
 mod settings;
 mod template;
+mod vzctl;
 
 use std::path::PathBuf;
 
@@ -23,6 +24,11 @@ pub use settings::{Set, Settings};
 pub use template::{
     CollectTemplates, CreateTemplate, InstallPackages, ListTemplates, RemoveTemplate, SourceOptions,
     UpdateTemplate, VerifyTemplates, VzpkgCommand,
+};
+
+pub use vzctl::{
+    OfContainer, Vzctl, VzctlCommand, VzctlCreate, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart,
+    VzctlStop, Vzlist,
 };
 
 /// Linux system containers whose broken root can be replaced without losing a file

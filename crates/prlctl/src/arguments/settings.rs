@@ -166,6 +166,9 @@ pub struct Set {
     /// Accepted: it is always written to ve.conf
     #[arg(long)]
     pub save: bool,
+    /// Only until its next start: limits of a container that runs
+    #[arg(long, conflicts_with_all = ["save", "applyconfig", "name", "ipadd", "ipdel"])]
+    pub no_save: bool,
     /// An address that it has no more, or all; may be repeated
     #[arg(long, value_name = "ADDRESS|all", help_heading = SETTINGS)]
     pub ipdel: Vec<String>,

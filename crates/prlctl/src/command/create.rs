@@ -9,7 +9,7 @@ use engine::event::Ended;
 use engine::operation::create::{Options, create};
 use engine::{Code, Failure, Result};
 use serde_json::json;
-use store::{ContainerId, ContainerName, NameError, TemplateChoice, TemplateName, Volume};
+use store::{ContainerId, ContainerName, NameError, NumericId, TemplateChoice, TemplateName, Volume};
 
 use super::set::understood;
 use super::{done, host};
@@ -28,6 +28,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     }
     let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
+    let number = arguments.ctid.as_deref().map(parse_number).transpose()?;
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
     let addresses = AddressChange::read(&arguments.settings.ipadd, &[])?;
@@ -38,6 +39,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let options = Options {
         name: name.clone(),
         id,
+        number,
         user_data,
         template,
         sample: arguments.config.clone(),
@@ -100,6 +102,15 @@ fn parse_id(text: &str) -> Result<ContainerId> {
             .hint(
                 "leave --uuid out for a new one, or write 8-4-4-4-12 hexadecimal digits: `uuidgen` makes one",
             )
+    })
+}
+
+fn parse_number(text: &str) -> Result<NumericId> {
+    text.parse().map_err(|error: NameError| {
+        Failure::new(Code::BadValue, format!("`{}` is no CTID", tree::escaped(text.as_bytes())))
+            .caused_by(&error)
+            .unchanged()
+            .hint("leave --ctid out, or give it a number from 101 to 2147483644")
     })
 }
 

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use engine::error::system;
 use engine::{Code, Failure, Result};
 
-use crate::arguments::{Generate, Prlctl, Vzpkg};
+use crate::arguments::Generate;
+use crate::called::Called;
 use crate::output;
 
 /// Makes what is wanted.
@@ -46,7 +47,7 @@ pub fn run(arguments: &Generate) -> Result<u8> {
 
 fn man(directory: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
-    for command in [Prlctl::command(), Vzpkg::command()] {
+    for command in Called::ALL.map(Called::command) {
         page(&command, command.get_name(), directory)?;
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             page(sub, &format!("{}-{}", command.get_name(), sub.get_name()), directory)?;
@@ -72,30 +73,40 @@ fn page(command: &clap::Command, name: &str, directory: &Path) -> std::io::Resul
     writeln!(file, "{}", others.join(", "))
 }
 
-/// The pages that one leads to: of a program those of its commands, and the other program.
+/// The pages that one leads to: of a program those of its commands, and the other programs.
 fn others(name: &str, command: &Command) -> Vec<String> {
-    let is_program = ["prlctl", "vzpkg"].contains(&name);
+    let is_program = is_program(name);
     let subs = command.get_subcommands().filter(|sub| is_program && !sub.is_hide_set());
     let mut others: Vec<String> = subs.map(|sub| format!("{name}-{}", sub.get_name())).collect();
-    others.extend(["prlctl", "vzpkg"].into_iter().filter(|other| *other != name).map(str::to_owned));
     others
+        .extend(Called::ALL.map(Called::name).into_iter().filter(|other| *other != name).map(str::to_owned));
+    others
+}
+
+fn is_program(name: &str) -> bool {
+    Called::ALL.iter().any(|called| called.name() == name)
 }
 
 /// All codes on the pages of the programs; on those of the commands what is theirs, and where the others are.
 fn exit_status(name: &str, out: &mut File) -> std::io::Result<()> {
     writeln!(out, ".SH \"EXIT STATUS\"")?;
-    if ["prlctl", "vzpkg"].contains(&name) {
+    if is_program(name) {
         for (code, meaning) in exit_codes(MANUAL) {
             writeln!(out, ".TP\n{}\n{}", roff(code), roff(meaning))?;
         }
         return Ok(());
     }
     let own = match name {
-        "prlctl-exec" | "prlctl-enter" => {
+        "vzctl-exec" => {
+            "0 when the command ended with 0, 8 when it did not. 3 when the container could not be joined, 9 when it is locked, 14 when it is unknown, \
+             31 when it does not run."
+        }
+        "vzctl-status" => "0, also for a container that is not there.",
+        "prlctl-exec" | "prlctl-enter" | "vzctl-exec2" | "vzctl-exec3" | "vzctl-enter" => {
             "The command's own, 128 and the signal's number when it was killed. 8 when neither the program nor a shell could be executed, 3 when \
              the container could not be joined, 9 when it is locked, 14 when it is unknown, 31 when it does not run."
         }
-        "prlctl-reinstall" => {
+        "prlctl-reinstall" | "vzctl-reinstall" => {
             "0 when it is done. 94 when it was undone, and the container is on the root that it had; 128 when vps.reinstall failed, and nothing \
              changed. 129, 130 and 143 when a signal came before the commit. 9 when another command holds the lock."
         }
@@ -149,11 +160,13 @@ fn visible(command: &Command) -> Command {
         .args(command.get_arguments().filter(|argument| !argument.is_hide_set()).cloned())
         .subcommands(command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(visible))
         .disable_help_subcommand(true)
+        // One that has an `-h` of its own.
+        .disable_help_flag(command.is_disable_help_flag_set())
 }
 
 fn completions(directory: &Path) -> std::io::Result<()> {
     use clap_complete::Shell;
-    for command in [Prlctl::command(), Vzpkg::command()] {
+    for command in Called::ALL.map(Called::command) {
         let mut command = visible(&command);
         let name = command.get_name().to_owned();
         for (shell, file) in [

@@ -197,7 +197,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn load(host: &Host, id: ContainerId) -> Row {
+    pub fn load(host: &Host, id: ContainerId) -> Row {
         let home = host.prefix.area_dir(&id).display().to_string();
         let loaded = Area::open(&host.prefix, &id).and_then(|area| {
             let conf = area.conf()?;
@@ -256,7 +256,10 @@ impl Row {
     pub fn value(&self, column: &str) -> String {
         match column {
             "uuid" => self.id.braced(),
-            "envid" => self.id.to_string().chars().take(8).collect(),
+            "envid" => match self.number() {
+                Some(number) => number.to_string(),
+                None => self.id.to_string().chars().take(8).collect(),
+            },
             "home" => self.home.clone(),
             "type" => "CT".to_owned(),
             "name" => self.name.clone(),

@@ -26,17 +26,20 @@ mod status;
 mod stop;
 mod template;
 mod together;
+mod vzctl;
+mod vzlist;
 
 use std::cell::RefCell;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser};
 use engine::{Code, Container, Failure, Host, RealRuntime, Result};
 use store::{ContainerId, Prefix};
 
-use crate::arguments::{Prlctl, PrlctlCommand, Vzpkg, VzpkgCommand};
+use crate::arguments::{Prlctl, PrlctlCommand, Vzctl, Vzlist, Vzpkg, VzpkgCommand};
+use crate::called::Called;
 use crate::drawing;
 use crate::output;
 use crate::password;
@@ -49,23 +52,24 @@ pub const PREFIX_VARIABLE: &str = "REROOT_PREFIX";
 const USELESS: &str = "the command line cannot be used";
 
 /// Runs the command line of this process; returns its exit code.
-pub fn run(is_vzpkg: bool) -> u8 {
+pub fn run(called: Called) -> u8 {
     // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
     let wants_json = wants_json();
-    if !is_vzpkg && let Some(failure) = password::on_the_command_line(std::env::args_os().skip(1)) {
+    if called != Called::Vzpkg
+        && let Some(failure) = password::on_the_command_line(own_words())
+    {
         output::failure(&failure, wants_json);
         return failure.code.exit();
     }
-    let result = if is_vzpkg {
-        match Vzpkg::try_parse() {
-            Ok(arguments) => vzpkg(arguments.command),
-            Err(error) => return refuse(&error, is_vzpkg, wants_json),
-        }
-    } else {
-        match Prlctl::try_parse() {
-            Ok(arguments) => prlctl(arguments.command),
-            Err(error) => return refuse(&error, is_vzpkg, wants_json),
-        }
+    let result = match called {
+        Called::Prlctl => Prlctl::try_parse().map(|arguments| prlctl(arguments.command)),
+        Called::Vzpkg => Vzpkg::try_parse().map(|arguments| vzpkg(arguments.command)),
+        Called::Vzctl => Vzctl::try_parse().map(vzctl::run),
+        Called::Vzlist => Vzlist::try_parse().map(|arguments| vzlist::run(&arguments)),
+    };
+    let result = match result {
+        Ok(result) => result,
+        Err(error) => return refuse(&error, called, wants_json),
     };
     let code = match result {
         Ok(code) => code,
@@ -78,10 +82,15 @@ pub fn run(is_vzpkg: bool) -> u8 {
     code
 }
 
+/// The words from the command on: `vzctl` takes two options before it.
+fn own_words() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::args_os().skip(1).skip_while(|word| word == "--quiet" || word == "--verbose")
+}
+
 /// The words after `exec` are the container's, and so are their options.
 fn wants_json() -> bool {
-    let mut words = std::env::args_os().skip(1).peekable();
-    words.peek().is_some_and(|command| command != "exec")
+    let mut words = own_words().peekable();
+    words.peek().is_some_and(|command| !["exec", "exec2", "exec3"].iter().any(|exec| command == exec))
         && words.any(|word| word == "-j" || word == "--json")
 }
 
@@ -136,7 +145,7 @@ fn vzpkg(command: VzpkgCommand) -> Result<u8> {
 }
 
 /// An error in the command line is the original's 20, *bad option*, or 21, *bad value*; help and version are none.
-fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
+fn refuse(error: &clap::Error, called: Called, is_json: bool) -> u8 {
     #[expect(clippy::wildcard_enum_match_arm, reason = "there are many ways of writing an option wrong")]
     let code = match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
@@ -155,7 +164,7 @@ fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
         _ => Code::BadOption,
     };
     let text = error.to_string();
-    let tip = tip(error, is_vzpkg);
+    let tip = tip(error, called);
     let text = text.trim_start_matches("error: ").trim_end();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut paragraphs = text.split("\n\n");
@@ -168,7 +177,7 @@ fn refuse(error: &clap::Error, is_vzpkg: bool, is_json: bool) -> u8 {
     let hint = match (tip, usage) {
         (Some(tip), _) => tip,
         (None, Some(usage)) if error.kind() != ErrorKind::UnknownArgument => usage,
-        (None, _) => format!("`{} --help` tells what can be written there", command_of(is_vzpkg)),
+        (None, _) => format!("`{} --help` tells what can be written there", command_of(called)),
     };
     let failure = Failure::new(code, USELESS).because(because).unchanged().hint(hint);
     output::failure(&failure, is_json);
@@ -182,14 +191,14 @@ fn is_word_too_many(error: &clap::Error) -> bool {
 }
 
 /// The program, and the command of it that was meant, as far as there is one.
-fn command_of(is_vzpkg: bool) -> String {
-    let (name, command) = if is_vzpkg { ("vzpkg", Vzpkg::command()) } else { ("prlctl", Prlctl::command()) };
+fn command_of(called: Called) -> String {
+    let (name, command) = (called.name(), called.command());
     let word = std::env::args().nth(1).filter(|word| command.find_subcommand(word).is_some());
     word.map_or_else(|| name.to_owned(), |word| format!("{name} {word}"))
 }
 
 /// What was probably meant.
-fn tip(error: &clap::Error, is_vzpkg: bool) -> Option<String> {
+fn tip(error: &clap::Error, called: Called) -> Option<String> {
     let nearest = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.clone()),
         // The nearest is the last.
@@ -197,10 +206,10 @@ fn tip(error: &clap::Error, is_vzpkg: bool) -> Option<String> {
         _ => None,
     };
     if let Some(word) = nearest(ContextKind::SuggestedSubcommand) {
-        return Some(format!("did you mean `{} {word}`?", if is_vzpkg { "vzpkg" } else { "prlctl" }));
+        return Some(format!("did you mean `{} {word}`?", called.name()));
     }
     let word = nearest(ContextKind::SuggestedArg).or_else(|| nearest(ContextKind::SuggestedValue))?;
-    Some(format!("did you mean `{word}`? `{} --help` tells what there is", command_of(is_vzpkg)))
+    Some(format!("did you mean `{word}`? `{} --help` tells what there is", command_of(called)))
 }
 
 /// Where this host lies.
@@ -257,6 +266,9 @@ pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
 /// # Errors
 /// [`Code::BadName`].
 pub fn named_in_full(container: &Container<'_>, words: &str) -> Result<()> {
+    if container.area.numeric_id().is_some_and(|number| number.to_string() == words) {
+        return Ok(());
+    }
     is_named_in_full(&container.name, container.id(), words)?;
     if container.name == words { engine::names::is_its_alone(container) } else { Ok(()) }
 }

@@ -107,7 +107,10 @@ fn targets(host: &Host, arguments: &Reinstall) -> Result<Vec<Target>> {
             let id = host.find(words)?;
             if targets.iter().all(|target| target.id != id) {
                 let target = Target::look(host, id)?;
-                if arguments.skipbackup {
+                let is_number = words.parse().is_ok_and(|number| {
+                    store::registry::numbered(&host.prefix, number).is_ok_and(|holder| holder == Some(id))
+                });
+                if arguments.skipbackup && !is_number {
                     super::is_named_in_full(&target.name, &target.id, words)?;
                 }
                 targets.push(target);

@@ -19,7 +19,8 @@ pub fn run(arguments: &Set) -> Result<u8> {
         changes.push(settings::read("--name", name).map_err(Failure::unchanged)?);
     }
     let addresses = AddressChange::read(&arguments.settings.ipadd, &arguments.ipdel)?;
-    let options = Options { sample: arguments.applyconfig.clone(), changes, addresses };
+    let is_kept = !arguments.no_save;
+    let options = Options { sample: arguments.applyconfig.clone(), changes, addresses, is_kept };
     if options.sample.is_none() && options.changes.is_empty() && options.addresses.is_empty() {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")
             .because("there is no option that sets anything")
