@@ -45,6 +45,8 @@ pub enum Code {
     Exists,
     /// 46: not enough space.
     NoSpace,
+    /// 47: a root that has no init.
+    NoInit,
     /// 50: a mount failed.
     MountFailed,
     /// 70: the package manager of a container failed.
@@ -67,6 +69,8 @@ pub enum Code {
     ScriptFailed,
     /// 137: a name that cannot be, or is taken.
     BadName,
+    /// 141: it says of itself that another host has it.
+    Owned,
     /// 128 and its number: a signal asked the command to end, and what it was doing was undone.
     Interrupted(i32),
 }
@@ -90,6 +94,7 @@ impl Code {
             Code::Mounted => 41,
             Code::Exists => 44,
             Code::NoSpace => 46,
+            Code::NoInit => 47,
             Code::MountFailed => 50,
             Code::PackageManager => 70,
             Code::BadAddress => 71,
@@ -101,6 +106,7 @@ impl Code {
             Code::ReinstallFailed => 94,
             Code::ScriptFailed => 128,
             Code::BadName => 137,
+            Code::Owned => 141,
             Code::Interrupted(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
         }
     }
@@ -123,6 +129,7 @@ impl Code {
             Code::Mounted => "mounted",
             Code::Exists => "exists",
             Code::NoSpace => "no-space",
+            Code::NoInit => "no-init",
             Code::MountFailed => "mount-failed",
             Code::PackageManager => "package-manager",
             Code::BadAddress => "bad-address",
@@ -134,6 +141,7 @@ impl Code {
             Code::ReinstallFailed => "reinstall-failed",
             Code::ScriptFailed => "script-failed",
             Code::BadName => "bad-name",
+            Code::Owned => "owned",
             Code::Interrupted(_) => "interrupted",
         }
     }

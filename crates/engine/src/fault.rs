@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::error::{Code, Failure};
 use crate::operation::OPERATIONS;
 
-/// What the variable says: `<point>:` and `kill`, `error`, `interrupt`, `hang` or `twice`; several with commas between them.
+/// What the variable says: `<point>:` and `kill`, `error`, `interrupt`, `stop` (until SIGCONT), `hang` or `twice`; several with commas between them.
 #[cfg(debug_assertions)]
 const VARIABLE: &str = "REROOT_FAULT";
 
@@ -75,6 +75,7 @@ pub fn here(operation: &str, step: &str, place: Place) -> Result<()> {
     match wanted.split(',').find_map(|one| one.strip_prefix(&here)) {
         Some(":kill") => signal(rustix::process::Signal::KILL),
         Some(":interrupt") => signal(rustix::process::Signal::INT),
+        Some(":stop") => signal(rustix::process::Signal::STOP),
         Some(":error") => Err(Failure::new(Code::System, format!("a test wants a failure at `{here}`"))),
         _ => Ok(()),
     }

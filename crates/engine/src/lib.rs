@@ -10,6 +10,7 @@
 //! cloud_init  what a cloud-init in a root is told
 //! interrupt   signals, for commands without a journal
 //! keep        what of an old root is kept in a new one
+//! openvz      what a private area of OpenVZ has, and what of it means something here
 //! packages    what was installed by hand in an old root
 //! difference  what a root has changed of its template, and which of it is configuration of packages
 //! scripts     the host's scripts, checked before they are trusted with root
@@ -37,6 +38,7 @@ pub mod keep;
 pub mod log;
 pub mod names;
 pub mod old_scripts;
+pub mod openvz;
 pub mod operation;
 pub mod packages;
 pub mod real;

@@ -48,7 +48,11 @@ fn put_number_right(container: &Container<'_>, is_thorough: bool) -> Result<()> 
     if let Some(number) = number
         && registry::numbered(prefix, number)? == Some(*id)
     {
-        registry::link_number(prefix, number, id)?;
+        match registry::link_number(prefix, number, id) {
+            // A file of its own: the number leads to it all the same.
+            Err(RegistryError::NotALink { .. }) => {}
+            other => other?,
+        }
     }
     Ok(registry::unlink_numbers_of(prefix, id, number)?)
 }

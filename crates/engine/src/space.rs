@@ -118,6 +118,14 @@ pub fn check_template(host: &Host, need: Need) -> Result<()> {
     check_at(&host.prefix.template_dir(), need, MAKE_ROOM)
 }
 
+/// Refuses with figures when the filesystem of the private areas has not room enough.
+///
+/// # Errors
+/// [`Code::NoSpace`].
+pub fn check_private(host: &Host, need: Need) -> Result<()> {
+    check_at(&host.prefix.private_dir(), need, MAKE_ROOM)
+}
+
 fn check_at(path: &Path, need: Need, hint: &str) -> Result<()> {
     let found = rustix::fs::statvfs(path).map_err(|error| {
         system(format!("cannot ask for the free space of {}", path.display()), &std::io::Error::from(error))

@@ -42,6 +42,10 @@ impl MountAttributes<'_> {
     pub const NO_EXEC: u64 = 0x8;
     /// `MOUNT_ATTR_NOSYMFOLLOW`
     pub const NO_SYMLINKS: u64 = 0x0020_0000;
+    /// `MOUNT_ATTR_NOATIME`; set together with [`MountAttributes::ACCESS_TIMES`] cleared.
+    pub const NO_ACCESS_TIMES: u64 = 0x10;
+    /// `MOUNT_ATTR__ATIME`: all that is said of times of access.
+    pub const ACCESS_TIMES: u64 = 0x70;
     const ID_MAP: u64 = 0x0010_0000;
 }
 

@@ -25,6 +25,7 @@ pub mod cgroup;
 pub mod confined;
 pub mod defaults;
 pub mod exec;
+pub mod foreign;
 pub mod going_down;
 pub mod keeper;
 pub mod kernel;

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 pub struct Entry {
     /// Device number of its superblock, `major:minor`.
     pub superblock: String,
+    /// What of that filesystem is mounted there.
+    pub root: PathBuf,
     /// Where it is mounted, seen from the process's root.
     pub point: PathBuf,
     /// Type of its filesystem.
@@ -22,6 +24,7 @@ impl Entry {
         let fields: Vec<&str> = left.split(' ').collect();
         Some(Entry {
             superblock: (*fields.get(2)?).to_owned(),
+            root: PathBuf::from(unescape(fields.get(3)?)),
             point: PathBuf::from(unescape(fields.get(4)?)),
             file_system: right.split(' ').next()?.to_owned(),
         })

@@ -152,6 +152,18 @@ impl Conf {
         self.lines.len() < before
     }
 
+    /// Makes a comment of every line of the key, which loses nothing; whether there was one.
+    pub fn comment_out(&mut self, key: &str) -> bool {
+        let mut found = false;
+        for line in &mut self.lines {
+            if assignment(line).is_some_and(|a| a.key == key) {
+                line.splice(0..0, *b"# ");
+                found = true;
+            }
+        }
+        found
+    }
+
     /// The first line that cannot be read for certain: NUL bytes, an open quote. Odd lines are no damage.
     pub fn damage(&self) -> Option<Damage> {
         self.lines.iter().enumerate().find_map(|(index, line)| {

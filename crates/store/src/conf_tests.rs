@@ -156,3 +156,12 @@ fn waits_for_no_writer_of_what_is_no_file() {
     assert!(matches!(Conf::load(&path), Err(ConfError::Unreadable { .. })));
     assert!(matches!(Conf::load(directory.path()), Err(ConfError::Unreadable { .. })));
 }
+
+#[test]
+fn a_key_that_is_commented_out_says_nothing_and_loses_nothing() {
+    let mut conf = Conf::parse(b"A=1\n  export B=\"2\" # two\r\nB=3");
+    assert!(conf.comment_out("B"));
+    assert_eq!(conf.to_bytes(), b"A=1\n#   export B=\"2\" # two\r\n# B=3");
+    assert_eq!((conf.get("A").as_deref(), conf.get("B")), (Some("1"), None));
+    assert!(!conf.comment_out("B"));
+}

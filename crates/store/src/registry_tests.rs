@@ -197,7 +197,8 @@ fn a_dangling_number_is_swept() {
     let (_directory, prefix) = prefix();
     let id = numbered_container(&prefix, "shop", "101");
     link_number(&prefix, "101".parse().unwrap(), &id).unwrap();
-    std::fs::remove_dir_all(prefix.area_dir(&id)).unwrap();
+    let private = atomic::open_directory(&prefix.private_dir()).unwrap();
+    crate::trash::discard(&prefix, private.as_fd(), id.to_string()).unwrap();
     assert_eq!(sweep_links(&prefix).unwrap(), 3);
     assert!(matches!(find(&prefix, "101"), Err(FindError::Unknown { .. })));
 }

@@ -12,6 +12,7 @@
 //! tar_maker      archives that are put together by hand, and can be put together wrong
 //! image_maker    images likewise
 //! attack         what was tried on us, for a table
+//! old_area       private areas of OpenVZ, to be registered
 //! terminal       a terminal for a command under test, and somebody who types at it
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod hostile;
 pub mod image_maker;
 pub mod judge;
 pub mod machine;
+pub mod old_area;
 pub mod ran;
 pub mod real_host;
 pub mod tar_maker;

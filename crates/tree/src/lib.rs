@@ -32,6 +32,7 @@ mod remove;
 mod restore;
 mod root;
 mod share;
+mod stamp;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use remove::{Removed, empty_directory, remove_entry};
 pub use restore::{Restore, RestoreError, Restored, restore};
 pub use root::{FileBytes, Kind, Root};
 pub use share::{Shared, Sharing};
+pub use stamp::{Stamp, stamp};
 pub use sync::{sync_filesystem, sync_small_tree};
 pub use transfer::can_clone;
 pub use unpack::{Moment, NewNode, Properties, Unpack, UnpackError, UnpackLimits, Unpacked};

@@ -33,6 +33,8 @@ pub(crate) struct Facts {
     pub device: (u32, u32),
     pub modified: (i64, u32),
     pub accessed: (i64, u32),
+    /// When the kernel last changed anything of it.
+    pub changed: (i64, u32),
     pub immutable_or_append: bool,
 }
 
@@ -101,6 +103,7 @@ pub(crate) fn facts(handle: impl AsFd) -> Result<Facts, Errno> {
         device: (found.stx_rdev_major, found.stx_rdev_minor),
         modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
         accessed: (found.stx_atime.tv_sec, found.stx_atime.tv_nsec),
+        changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
         immutable_or_append: found.stx_attributes.intersects(held),
     })
 }

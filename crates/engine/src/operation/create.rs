@@ -4,16 +4,18 @@
 //! which nobody takes for a container. No journal: what a death leaves is a `.staging-…` directory and such links, and [`sweep`] removes them.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, NumericId,
-    Reason, TemplateChoice, Volume, template,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Lock,
+    LockName, NumericId, Reason, TemplateChoice, Volume, template,
 };
 use tree::{LayeredRoot, Root};
 
 use super::change::ostemplate;
+use super::register::Paths;
 use super::reinstall::check_user_data;
 use super::set;
 use crate::addresses::AddressChange;
@@ -120,20 +122,10 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     }
 
     let lock = host.lock_host()?;
-    let taken = |failure: Failure| failure.unchanged();
     let id = options.id.unwrap_or_else(ContainerId::random);
     check_free(host, &options.name, options.number)?;
-    if host.prefix.area_dir(&id).exists() {
-        let holder = Area::open_unchecked(&host.prefix, &id)
-            .map_or_else(|_| id.to_string(), |area| area.display_name());
-        return Err(taken(
-            Failure::new(Code::Exists, format!("the UUID {} is taken", id.braced()))
-                .because(format!("container `{holder}` has it"))
-                .hint("leave --uuid out for a new one"),
-        ));
-    }
+    refuse_taken_id(host, &id)?;
     crate::space::check_create(host)?;
-    discard_staged(host, &id)?;
     registry::unlink_names_of(&host.prefix, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)
         .map_err(|error| system("no ids are left", &error))?;
@@ -147,32 +139,69 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
     host.heed_signals(what)?;
     let area = Area::stage(&host.prefix, &record)?;
-    let result = volume::make(host, &area, &disk)
+    let filled = volume::make(host, &area, &disk)
         .and_then(|()| fill(host, &area, options, (&template, is_pinned), &sample, number));
-    let result = result.and_then(|()| {
+    publish(host, "create", area, (&options.name, options.number), what, filled)?;
+    let _ = store::reserve::keep(&host.prefix);
+    Ok(id)
+}
+
+/// Gives a staged area that has been `filled` its links and its place, or takes back all that was made of it. Under the host's lock.
+pub(super) fn publish(
+    host: &Host,
+    operation: &str,
+    area: Area,
+    (name, number): (&ContainerName, Option<NumericId>),
+    what: &str,
+    filled: Result<()>,
+) -> Result<()> {
+    let id = *area.id();
+    let result = filled.and_then(|()| {
         // A name that points at nothing is nobody's yet, and is replaced; a container without its name would be somebody's lost one.
-        registry::link_name(&host.prefix, &options.name, &id)?;
+        registry::link_name(&host.prefix, name, &id)?;
         registry::link_conf(&host.prefix, &id)?;
-        if let Some(number) = options.number {
-            registry::link_number(&host.prefix, number, &id)?;
+        if let Some(number) = number {
+            match registry::link_number(&host.prefix, number, &id) {
+                // What an old host has left there, or an editor: it may be the only copy of what somebody wrote.
+                Err(registry::RegistryError::NotALink { path }) => host.warning(&format!(
+                    "{} is a file of its own, so that no link to this container can be there; the number leads to it all the same",
+                    path.display()
+                )),
+                other => other?,
+            }
         }
         Ok(())
     });
     let result = result
-        .and_then(|()| fault::here("create", "publish", Place::Before))
+        .and_then(|()| fault::here(operation, "publish", Place::Before))
         .and_then(|()| host.unless_interrupted(what, "nothing of it is left", Second::HalfMade));
     if let Err(failure) = result {
-        let _ = registry::unlink_name(&host.prefix, &options.name, &id);
+        let _ = registry::unlink_name(&host.prefix, name, &id);
         let _ = registry::unlink_conf(&host.prefix, &id);
         let _ = registry::unlink_numbers_of(&host.prefix, &id, None);
         drop(area);
-        discard_staged(host, &id)?;
+        discard(host, &id)?;
         return Err(failure);
     }
     // Until here nothing of the container is there, and from here on all of it.
     area.publish(&host.prefix)?;
-    let _ = store::reserve::keep(&host.prefix);
-    Ok(id)
+    Ok(())
+}
+
+/// Refuses a UUID that a container has, or that somebody is making one with; what a death has left of one is taken away. Under the host's lock.
+///
+/// # Errors
+/// [`Code::Exists`], [`Code::Locked`].
+pub(super) fn refuse_taken_id(host: &Host, id: &ContainerId) -> Result<()> {
+    if host.prefix.area_dir(id).exists() {
+        let holder = Area::open_unchecked(&host.prefix, id)
+            .map_or_else(|_| id.to_string(), |area| area.display_name());
+        return Err(Failure::new(Code::Exists, format!("the UUID {} is taken", id.braced()))
+            .because(format!("container `{holder}` has it"))
+            .unchanged()
+            .hint("leave --uuid out for a new one"));
+    }
+    discard_staged(host, id)
 }
 
 fn fill(
@@ -184,23 +213,16 @@ fn fill(
     number: store::GenerationNumber,
 ) -> Result<()> {
     let mut conf = sample.clone();
-    let id = area.id().to_string();
     let base = Base::Template { name: template.record.name.clone(), digest: template.record.digest.clone() };
     let ostemplate = ostemplate(&base, is_pinned);
-    let veid = options.number.map_or_else(|| id.clone(), |number| number.to_string());
-    // A shell that sources it finds the directories, which are named after the UUID.
-    let of = |what: &str| match options.number {
-        Some(_) => format!("/vz/{what}/{id}"),
-        None => format!("/vz/{what}/$VEID"),
-    };
-    let (root, private) = (of("root"), of("private"));
+    let paths = Paths::of(area.id(), options.number);
     let pairs = [
         ("VERSION", "2"),
-        (store::NUMERIC_ID, &veid),
-        ("UUID", &id),
+        (store::NUMERIC_ID, &paths.veid),
+        ("UUID", &paths.id),
         ("NAME", options.name.as_str()),
-        ("VE_ROOT", &root),
-        ("VE_PRIVATE", &private),
+        ("VE_ROOT", &paths.root),
+        ("VE_PRIVATE", &paths.private),
         ("OSTEMPLATE", ostemplate.as_deref().unwrap_or_default()),
         ("DISTRIBUTION", &template.record.distribution),
     ];
@@ -341,10 +363,17 @@ pub fn load_sample(host: &Host, named: Option<&String>, configuration: &Conf) ->
     }
 }
 
+/// Takes away what a death has left of a container that was being made. `register` is at work for long without the host's lock: then it has the
+/// container's.
 fn discard_staged(host: &Host, id: &ContainerId) -> Result<()> {
     if !registry::staged(&host.prefix)?.contains(id) {
         return Ok(());
     }
+    let _lock = Lock::exclusive(&host.prefix, LockName::Container(*id), Duration::ZERO, &host.command)?;
+    discard(host, id)
+}
+
+fn discard(host: &Host, id: &ContainerId) -> Result<()> {
     // Only of one that was being made: whoever is called by that id has no area that is called so.
     host.runtime.let_volume_go(id);
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
@@ -390,7 +419,11 @@ pub fn sweep(host: &Host) -> Vec<Failure> {
     let mut note = |result: Result<()>| failures.extend(result.err());
     if !linux::mutated!("staging-stays") {
         match registry::staged(&host.prefix) {
-            Ok(staged) => staged.iter().for_each(|id| note(discard_staged(host, id))),
+            Ok(staged) => staged.iter().for_each(|id| match discard_staged(host, id) {
+                // Somebody is making it.
+                Err(failure) if failure.code == Code::Locked => {}
+                other => note(other),
+            }),
             Err(error) => note(Err(error.into())),
         }
     }

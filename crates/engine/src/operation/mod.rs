@@ -30,6 +30,7 @@ pub mod move_volume;
 mod pace;
 mod password;
 mod probation;
+pub mod register;
 pub mod reinstall;
 pub mod report;
 pub mod restore;

@@ -23,7 +23,7 @@ use store::{Application, Base, OwnFile, Prefix};
 use tree::{BuiltRootError, Root, TreeError, UnpackError};
 
 pub use busybox::{BUSYBOX_STOP_SIGNAL, build_busybox, is_busybox_init};
-pub use import::{EntryPoint, Init, Source, Told, Wanted, init_of, undo_compression};
+pub use import::{EntryPoint, Init, Source, System, Told, Wanted, init_of, system, undo_compression};
 pub use mmdebstrap::{Prepared, adopt, build};
 
 /// Whether a text can be the path of an init; why not.

@@ -3,6 +3,7 @@
 mod container;
 mod generation;
 mod log;
+mod register;
 mod reinstall;
 mod settings;
 mod template;
@@ -19,6 +20,7 @@ pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };
 pub use log::{Events, Log, ReinstallReport};
+pub use register::Register;
 pub use reinstall::{ProbationNetwork, Reinstall, ScriptRun};
 pub use settings::{Set, Settings};
 pub use template::{
@@ -140,6 +142,14 @@ pub enum PrlctlCommand {
         after_help = "It has to be stopped. Until all is copied, and durable, it stays where it was.\n\nExamples:\n  prlctl move web01 --volume image\n  prlctl move web01 --volume directory"
     )]
     Move(Move),
+    /// Make a container of a private area of OpenVZ
+    ///
+    /// Its root is copied, with everything that a file has; the area itself is only read. Its configuration comes along: what has no meaning here is kept, and
+    /// told. It must not run, here or elsewhere.
+    #[command(
+        after_help = "Examples:\n  prlctl register /vz/old/101\n  prlctl register /vz/old/101 --config /root/old/101.conf --name web01\n  prlctl register /vz/old/b1c7… --preserve-uuid"
+    )]
+    Register(Register),
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \

@@ -26,7 +26,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
             .unchanged()
             .hint("`--vmtype ct`, or leave it out"));
     }
-    let name: ContainerName = arguments.name.parse().map_err(|error: NameError| bad_name(&error))?;
+    let name = parse_name(&arguments.name)?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
     let number = arguments.ctid.as_deref().map(parse_number).transpose()?;
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
@@ -94,7 +94,19 @@ pub fn parse_volume(text: &str) -> Result<Volume> {
     })
 }
 
-fn parse_id(text: &str) -> Result<ContainerId> {
+/// A name from the command line.
+///
+/// # Errors
+/// [`Code::BadName`].
+pub fn parse_name(text: &str) -> Result<ContainerName> {
+    text.parse().map_err(|error: NameError| bad_name(&error))
+}
+
+/// A UUID from the command line.
+///
+/// # Errors
+/// [`Code::BadValue`].
+pub fn parse_id(text: &str) -> Result<ContainerId> {
     text.parse().map_err(|error: NameError| {
         Failure::new(Code::BadValue, format!("`{}` is no UUID", tree::escaped(text.as_bytes())))
             .caused_by(&error)

@@ -5,7 +5,7 @@ use engine::host::damaged;
 use engine::settings::SETTINGS;
 use runtime::kernel::{features, release};
 use serde_json::json;
-use store::Area;
+use store::{Area, Conf};
 
 use crate::arguments::Info;
 use crate::command::{host, prefix};
@@ -56,11 +56,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
     let conf = area.conf().map_err(|error| damaged(error, words))?;
-    let set: Vec<&str> =
-        conf.keys().into_iter().filter(|key| conf.get(key).is_some_and(|value| !value.is_empty())).collect();
-    let (obeyed, others): (Vec<&str>, Vec<&str>) = set.iter().partition(|key| is_obeyed(key));
-    let (beancounters, others): (Vec<&str>, Vec<&str>) =
-        others.into_iter().filter(|key| !OF_ITSELF.contains(key)).partition(|key| BEANCOUNTERS.contains(key));
+    let Obeyed { obeyed, beancounters, others } = Obeyed::of(&conf);
     if is_json {
         output::json(&json!({
             "uuid": id.to_string(),
@@ -81,6 +77,29 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
         );
     }
     Ok(0)
+}
+
+/// What is done with the keys of a configuration that say anything.
+pub struct Obeyed<'a> {
+    /// Something.
+    pub obeyed: Vec<&'a str>,
+    /// Nothing: they are of another kernel.
+    pub beancounters: Vec<&'a str>,
+    /// Nothing, yet.
+    pub others: Vec<&'a str>,
+}
+
+impl Obeyed<'_> {
+    /// Of this one.
+    pub fn of(conf: &Conf) -> Obeyed<'_> {
+        let set = conf.keys().into_iter().filter(|key| conf.get(key).is_some_and(|value| !value.is_empty()));
+        let (obeyed, others): (Vec<&str>, Vec<&str>) = set.partition(|key| is_obeyed(key));
+        let (beancounters, others) = others
+            .into_iter()
+            .filter(|key| !OF_ITSELF.contains(key))
+            .partition(|key| BEANCOUNTERS.contains(key));
+        Obeyed { obeyed, beancounters, others }
+    }
 }
 
 fn is_obeyed(key: &str) -> bool {

@@ -16,6 +16,7 @@ mod mount;
 mod move_volume;
 mod packages;
 mod recover;
+mod register;
 mod reinstall;
 mod reinstall_many;
 mod script_run;
@@ -111,6 +112,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Statistics(arguments) => statistics::run(&arguments),
         PrlctlCommand::Compact(arguments) => compact::run(&arguments),
         PrlctlCommand::Move(arguments) => move_volume::run(&arguments),
+        PrlctlCommand::Register(arguments) => register::run(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),

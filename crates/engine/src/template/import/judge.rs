@@ -76,6 +76,36 @@ pub fn init_of(root: &LayeredRoot) -> Result<Option<Init>, TreeError> {
     Ok(Some(Init { path: path.to_owned(), stop_signal: stop_signal.to_owned(), is_systemd: false }))
 }
 
+/// What a root is that is not to be a template.
+#[derive(Debug)]
+pub struct System {
+    /// Process 1.
+    pub init: Init,
+    /// `ID` of os-release: `debian`, `busybox`.
+    pub distribution: String,
+}
+
+/// Looks at a root that is to be a container's.
+///
+/// # Errors
+/// [`RecipeError::NoInit`], [`RecipeError::OtherMachine`]; when it cannot be looked at.
+pub fn system(root: &LayeredRoot) -> Result<System, RecipeError> {
+    let Some(init) = init_of(root)? else {
+        return Err(RecipeError::NoInit { tried: INITS.join(", ") });
+    };
+    check_machine(root, &init.path)?;
+    Ok(System { init, distribution: system_of(root)?.0 })
+}
+
+/// For which machine it is, in Debian's words; one that this is not is refused.
+fn check_machine(root: &LayeredRoot, init: &str) -> Result<String, RecipeError> {
+    let machine = machine_of(root, init)?.unwrap_or_else(|| architecture().to_owned());
+    if !is_run_here(&machine) {
+        return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
+    }
+    Ok(machine)
+}
+
 /// Looks at a root that is to be a template.
 pub fn judge(
     rootfs: &Path,
@@ -86,10 +116,7 @@ pub fn judge(
 ) -> Result<BuiltTemplate, RecipeError> {
     let root = LayeredRoot::new(Root::open(rootfs)?, None);
     let (init, application) = process_one(&root, entry_point, wanted, told)?;
-    let machine = machine_of(&root, &init.path)?.unwrap_or_else(|| architecture().to_owned());
-    if !is_run_here(&machine) {
-        return Err(RecipeError::OtherMachine { is: machine, here: architecture() });
-    }
+    let machine = check_machine(&root, &init.path)?;
     let (distribution, release) = system_of(&root)?;
     let is_key = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("ssh_host_");
     if root.names(Path::new("/etc/ssh")).ok().flatten().is_some_and(|names| names.iter().any(is_key)) {

@@ -24,7 +24,7 @@ use super::{BuiltTemplate, RecipeError, architecture};
 pub use archive::undo_compression;
 pub use entry_point::EntryPoint;
 pub(super) use judge::judge;
-pub use judge::{Init, init_of};
+pub use judge::{Init, System, init_of, system};
 
 /// Where a template comes from.
 #[derive(Debug)]

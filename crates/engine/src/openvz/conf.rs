@@ -1,0 +1,127 @@
+//! A configuration of OpenVZ as one of ours: all that means something here stays, and so does the rest. What would keep the container from starting, or
+//! would mean something else, becomes a comment. Nothing is lost, and each such line is told.
+
+use store::{ADDRESSES, Address, Conf, ContainerId, ContainerName, NumericId, TemplateChoice, template};
+
+use crate::container::check_host_name;
+use crate::error::{Code, Failure, Result};
+use crate::host::Host;
+
+/// What ends the name of a template of OpenVZ, and none of ours: for which machine it is.
+const MACHINES: [&str; 5] = ["-x86_64", "-x86", "-i386", "-amd64", "-aarch64"];
+
+/// Who the container was.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// By its number; `VEID`.
+    pub number: Option<NumericId>,
+    /// By its UUID.
+    pub id: Option<ContainerId>,
+    /// By its name.
+    pub name: Option<ContainerName>,
+}
+
+/// Who it was; `stems` are the names of its directory and of its file without `.conf`, which have the number where `VEID` has not.
+pub fn identity(conf: &Conf, stems: &[String]) -> Identity {
+    let text = |key: &str| conf.get(key).unwrap_or_default();
+    let number = text(store::NUMERIC_ID).parse().ok();
+    let id = text("UUID").parse().ok().or_else(|| text(store::NUMERIC_ID).parse().ok());
+    let stems = || stems.iter();
+    Identity {
+        number: number.or_else(|| stems().find_map(|stem| stem.parse().ok())),
+        id: id.or_else(|| stems().find_map(|stem| stem.parse().ok())),
+        name: text("NAME").parse().ok(),
+    }
+}
+
+/// Makes it one that a container can be started with; returns what became of it, a line each.
+///
+/// # Errors
+/// When `vz.conf` itself cannot be used.
+pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    // Each time round one key less: each limit has a key of its own.
+    while let Err(error) = host.limits(conf, configuration) {
+        if !conf.comment_out(error.key) {
+            return Err(Failure::new(Code::Damaged, "`vz.conf` cannot be used")
+                .caused_by(&error)
+                .unchanged());
+        }
+        notes.push(format!("`{}` is a comment now: `{}` is not {}", error.key, error.value, error.wanted));
+    }
+    if let Some(hostname) = conf.get("HOSTNAME").filter(|name| !name.is_empty())
+        && let Err(wanted) = check_host_name(&hostname)
+    {
+        conf.comment_out("HOSTNAME");
+        notes.push(format!(
+            "`HOSTNAME` is a comment now: `{}` is not {wanted}",
+            tree::escaped(hostname.as_bytes())
+        ));
+    }
+    if Address::all(conf).is_err() {
+        let words = conf.get(ADDRESSES).unwrap_or_default();
+        let (good, bad): (Vec<&str>, Vec<&str>) =
+            words.split_whitespace().partition(|word| word.parse::<Address>().is_ok());
+        conf.comment_out(ADDRESSES);
+        conf.set(ADDRESSES, &good.join(" "))?;
+        notes.push(format!(
+            "`{ADDRESSES}` is without what is no address: {}",
+            tree::escaped(bad.join(" ").as_bytes())
+        ));
+    }
+    if let Some(applications) = conf.get("TEMPLATES").filter(|list| !list.trim().is_empty()) {
+        // Here they are packages that a reinstall installs: those are other names.
+        conf.comment_out("TEMPLATES");
+        notes.push(format!(
+            "`TEMPLATES` is a comment now: application templates ({}) are packages here, for `vzpkg install`",
+            tree::escaped(applications.as_bytes())
+        ));
+    }
+    Ok(notes)
+}
+
+/// What a reinstall is to be from: the template of this host that is meant by OpenVZ's name for it, else that name, with what is to be said of it.
+pub fn ostemplate(host: &Host, conf: &Conf) -> (Option<String>, Option<String>) {
+    let said = conf.get("OSTEMPLATE").unwrap_or_default();
+    let said = said.trim().trim_start_matches('.');
+    if said.is_empty() {
+        let note = "it has no OSTEMPLATE: a reinstall of it wants `--ostemplate`".to_owned();
+        return (None, Some(note));
+    }
+    let short = MACHINES.iter().find_map(|machine| said.strip_suffix(machine));
+    for name in [Some(said), short].into_iter().flatten() {
+        let choice = name.parse::<TemplateChoice>();
+        if choice.is_ok_and(|choice| template::choose(&host.prefix, &choice).is_ok()) {
+            return (Some(name.to_owned()), None);
+        }
+    }
+    let kept = tree::escaped(said.as_bytes());
+    let note = format!(
+        "there is no template `{kept}` here: a reinstall of it wants `--ostemplate`, or that template"
+    );
+    // A word that is no name of a template at all would make its configuration one that cannot be read.
+    let is_name = said.parse::<TemplateChoice>().is_ok();
+    (is_name.then(|| said.to_owned()), Some(note))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_it_was_is_told_by_its_configuration_or_by_where_it_lay() {
+        let uuid = "9e3f3a2c-0f5e-4f0b-8d8a-2b1d6a9c1e77";
+        for (text, stem, number, id, name) in [
+            ("VEID=\"101\"\nNAME=\"web\"\n", "102", Some(101), None, Some("web")),
+            ("", "102", Some(102), None, None),
+            (&format!("VEID=\"{uuid}\"\n"), "x", None, Some(uuid), None),
+            (&format!("UUID=\"{{{uuid}}}\"\nVEID=\"1\"\n"), "1", None, Some(uuid), None),
+            ("NAME=\"../x\"\n", uuid, None, Some(uuid), None),
+        ] {
+            let found = identity(&Conf::parse(text.as_bytes()), &[stem.to_owned()]);
+            assert_eq!(found.number.map(NumericId::get), number, "{text}");
+            assert_eq!(found.id.map(|id| id.to_string()).as_deref(), id, "{text}");
+            assert_eq!(found.name.map(|name| name.to_string()).as_deref(), name, "{text}");
+        }
+    }
+}

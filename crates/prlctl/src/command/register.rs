@@ -1,0 +1,59 @@
+//! `prlctl register`
+
+use engine::Result;
+use engine::event::Ended;
+use engine::operation::register::{Options, Registered, WhichId, register};
+use serde_json::json;
+
+use super::create::{parse_id, parse_name};
+use super::info::Obeyed;
+use super::{done, host};
+use crate::arguments::Register;
+
+/// Makes a container of a private area of OpenVZ.
+///
+/// # Errors
+/// [`engine::Failure`], with nothing of it left and the area as it was.
+pub fn run(arguments: &Register) -> Result<u8> {
+    let name = arguments.name.as_deref().map(parse_name).transpose()?;
+    let id = match &arguments.uuid {
+        Some(uuid) => WhichId::Given(parse_id(uuid)?),
+        None if arguments.preserve_uuid => WhichId::Preserved,
+        None => WhichId::New,
+    };
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    let options = Options {
+        path: arguments.path.clone(),
+        conf: arguments.config.clone(),
+        name,
+        id,
+        is_forced: arguments.force,
+    };
+    let Registered { id, name, number, conf, copied } = register(&host, &options)?;
+    // Before, there was nothing that a log could be of.
+    host.recording(&id, name.as_str(), "register", None).end(Ended::Done, None, None);
+    let obeyed = Obeyed::of(&conf);
+    if !obeyed.beancounters.is_empty() {
+        host.note(&format!(
+            "kept, and without meaning here: {}; `prlctl set {name} --memsize … --numproc …` limits it",
+            obeyed.beancounters.join(" ")
+        ));
+    }
+    if !obeyed.others.is_empty() {
+        host.note(&format!("kept, and not obeyed by this version: {}", obeyed.others.join(" ")));
+    }
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully registered.",
+        json!({
+            "result": "registered",
+            "uuid": id.to_string(),
+            "name": name.as_str(),
+            "ctid": number.map(store::NumericId::get),
+            "entries": copied.entries,
+            "bytes": copied.bytes,
+            "beancounters": obeyed.beancounters,
+            "not_obeyed": obeyed.others,
+        }),
+    ))
+}
