@@ -9,6 +9,7 @@
 mod accounts;
 mod images;
 mod incus;
+mod ploop;
 mod posix;
 mod records;
 
@@ -35,6 +36,8 @@ pub static TARGETS: &[Target] = &[
     ("tar", tar),
     ("images", images::read),
     ("incus", incus::read),
+    ("descriptor", ploop::descriptor),
+    ("parallels", ploop::image),
     ("template", template),
     ("accounts", accounts::merge),
     ("keep", keep),

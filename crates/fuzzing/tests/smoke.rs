@@ -135,6 +135,8 @@ targets!(
     tar,
     images,
     incus,
+    descriptor,
+    parallels,
     template,
     accounts,
     keep,

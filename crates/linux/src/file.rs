@@ -1,5 +1,6 @@
 //! What a file descriptor can be told that rustix lacks.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::io::Errno;
@@ -66,4 +67,33 @@ pub fn share_blocks(from: impl AsFd, to: impl AsFd, offset: u64, length: u64) ->
         DIFFERS => Ok(0),
         error => Err(Errno::from_raw_os_error(-error)),
     }
+}
+
+/// `_IOWR('X', 121, struct fstrim_range)` of linux/fs.h.
+const FITRIM: libc::c_ulong = 0xC018_5879;
+/// `_IOW('f', 16, __u64)` of fs/ext4/ext4.h.
+const RESIZE_EXT4: libc::c_ulong = 0x4008_6610;
+
+/// Tells what lies below a mounted filesystem which of its blocks are free; returns how many bytes of them it has told.
+///
+/// # Errors
+/// `EOPNOTSUPP` where nobody below wants to know.
+pub fn trim(directory: impl AsFd) -> io::Result<u64> {
+    // start, length, least
+    let mut range: [u64; 3] = [0, u64::MAX, 0];
+    let descriptor = directory.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads and writes three numbers, which these are, and which outlive the call.
+    let result = unsafe { libc::ioctl(descriptor, FITRIM as _, range.as_mut_ptr()) };
+    if result == 0 { Ok(range[1]) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Has a mounted ext4 take this many blocks of its device.
+///
+/// # Errors
+/// As the kernel says.
+pub fn resize_ext4(directory: impl AsFd, blocks: u64) -> io::Result<()> {
+    let descriptor = directory.as_fd().as_raw_fd();
+    // SAFETY: the kernel reads one number, which outlives the call.
+    let result = unsafe { libc::ioctl(descriptor, RESIZE_EXT4 as _, std::ptr::from_ref(&blocks)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

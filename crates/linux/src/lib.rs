@@ -5,9 +5,9 @@
 //!
 //! Left to callers: what the calls are *for*, the order in which they are made, and every policy.
 
-mod block;
 mod file;
 mod ids;
+mod loop_device;
 mod memory;
 mod mount;
 pub mod mutation;
@@ -16,9 +16,9 @@ mod signal;
 mod trace;
 mod user_namespace;
 
-pub use block::{LoopDevice, attach_loop, find_loop, resize_ext4, trim};
-pub use file::{begin_writing, share_blocks};
+pub use file::{begin_writing, resize_ext4, share_blocks, trim};
 pub use ids::{on_a_thread_of_its_own, take_filesystem_ids, with_filesystem_ids};
+pub use loop_device::{LoopDevice, attach_loop, attach_whole, find_loop};
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};
 pub use process::{

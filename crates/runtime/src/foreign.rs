@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use linux::{MountAttributes, set_mount_attributes};
@@ -42,6 +43,16 @@ pub fn use_of(path: &Path) -> io::Result<Option<String>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
     let entries: Vec<Entry> = String::from_utf8_lossy(&text).lines().filter_map(Entry::parse).collect();
     Ok(use_among(path, &entries))
+}
+
+/// The device that is attached to the file at `path`, which is canonical, if there is one.
+pub fn device_of(path: &Path) -> Option<String> {
+    let devices = std::fs::read_dir("/sys/block").ok()?.flatten();
+    devices.map(|device| device.file_name().to_string_lossy().into_owned()).find(|device| {
+        // What a loop device is of is written there with a newline behind it.
+        std::fs::read(format!("/sys/block/{device}/loop/backing_file"))
+            .is_ok_and(|file| file.strip_suffix(b"\n") == Some(path.as_os_str().as_bytes()))
+    })
 }
 
 fn use_among(path: &Path, entries: &[Entry]) -> Option<String> {

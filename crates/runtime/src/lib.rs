@@ -24,6 +24,7 @@ pub mod actions;
 pub mod cgroup;
 pub mod confined;
 pub mod defaults;
+pub mod disk_copy;
 pub mod exec;
 pub mod foreign;
 pub mod going_down;

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use linux::{Exit, attach_loop, find_loop};
+use linux::{Exit, attach_whole, find_loop};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use store::atomic::TEMPORARY;
@@ -154,7 +154,7 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
         Some(device) => device,
         None => {
             check(image)?;
-            attach_loop(file.as_fd()).map_err(call("find a loop device for", image))?
+            attach_whole(&file).map_err(call("find a loop device for", image))?
         }
     };
     let failed = |error: rustix::io::Errno| call("mount", image)(error.into());

@@ -1,7 +1,7 @@
 //! A private area of OpenVZ: where its root is, what its configuration says, and who may be using it.
 //!
 //! ```text
-//! layout 5    ve.conf, root.hdd/DiskDescriptor.xml and images   a disk in a file
+//! layout 5    ve.conf, root.hdd/DiskDescriptor.xml and images   a disk in a file, or in a chain of them (ploop)
 //! layout 4    ve.conf, fs/                                      a directory
 //! simfs       the area is the root                              a directory; ve.conf is elsewhere
 //! ```
@@ -10,7 +10,10 @@
 //! like a root *is* the root, and nothing in it is read as anything else. All is read by handle. Nothing is written.
 
 pub mod conf;
+pub mod descriptor;
+pub mod image;
 pub mod place;
+pub mod ploop;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +32,8 @@ const OF_A_ROOT: [&str; 2] = ["etc", "usr"];
 pub enum RootPlace {
     /// It is this directory.
     Directory(PathBuf),
+    /// It is on a disk of ploop, which is in this directory.
+    Ploop(PathBuf),
 }
 
 /// An area, looked at.
@@ -73,13 +78,13 @@ impl PrivateArea {
                 left: Vec::new(),
             });
         }
-        if !is_directory("fs") {
-            return Err(refused(if is_directory("root.hdd") {
-                "its root is a disk in a file, which cannot be read yet".to_owned()
-            } else {
-                "it has neither `fs` nor `root.hdd`, and is no root either".to_owned()
-            }));
-        }
+        let root = if is_directory("root.hdd") {
+            RootPlace::Ploop(path.join("root.hdd"))
+        } else if is_directory("fs") {
+            RootPlace::Directory(path.join("fs"))
+        } else {
+            return Err(refused("it has neither `fs` nor `root.hdd`, and is no root either".to_owned()));
+        };
         let conf = match conf {
             Some(conf) => Some(read_conf(conf)?),
             None => own_conf(&area, &path)?,
@@ -88,7 +93,7 @@ impl PrivateArea {
         let owner =
             owner.map(|file| tree::escaped(file.bytes.trim_ascii())).filter(|owner| !owner.is_empty());
         let left = left(&area);
-        Ok(PrivateArea { root: RootPlace::Directory(path.join("fs")), path, conf, owner, left })
+        Ok(PrivateArea { root, path, conf, owner, left })
     }
 }
 

@@ -27,7 +27,7 @@ mod homes;
 pub mod keep;
 pub mod make_template;
 pub mod move_volume;
-mod pace;
+pub(crate) mod pace;
 mod password;
 mod probation;
 pub mod register;

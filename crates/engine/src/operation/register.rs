@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use runtime::confined::Reach;
+use runtime::disk_copy::MountedCopy;
 use store::{
     Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationNumber, GenerationRecord,
     GenerationState, Lock, LockName, NumericId, Reason, registry,
@@ -23,6 +24,7 @@ use crate::fault::{self, Place};
 use crate::host::Host;
 use crate::interrupt::Second;
 use crate::openvz::conf::{identity, make_usable, ostemplate};
+use crate::openvz::ploop::Disk;
 use crate::openvz::{PrivateArea, RootPlace, place};
 use crate::space::{self, Need};
 use crate::template::{RecipeError, System};
@@ -81,12 +83,19 @@ struct Plan {
     addresses: AddressChange,
     distribution: String,
     view: View,
-    stamp: Stamp,
 }
 
-/// The root that is copied, and what keeps it there.
+/// The root that is copied.
 struct View {
     root: LayeredRoot,
+    origin: Origin,
+}
+
+/// Where it comes from, and what that was like.
+enum Origin {
+    Directory(Stamp),
+    /// With what keeps the copy of it mounted.
+    Ploop(Disk, MountedCopy),
 }
 
 /// Registers it.
@@ -112,7 +121,7 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
             .hint("see that it does not run there, and add --force"));
     }
     host.step("look", &format!("Looking at {}...", tree::escaped_path(&area.path)));
-    let plan = plan(host, options, &area)?;
+    let plan = plan(host, options, &area, what)?;
 
     let number = GenerationNumber::FIRST;
     // Both locks are held until the area is there: from then on it is this process's, which the second one tells.
@@ -145,11 +154,22 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
     publish(host, "register", made, (&plan.name, plan.number), what, filled)?;
     drop(at_work);
     let _ = store::reserve::keep(&host.prefix);
+    if let Origin::Ploop(disk, mounted) = &plan.view.origin {
+        if mounted.was_mended {
+            host.note("the filesystem was not as it should be, as after a power cut; it was mended in the copy, and is as it was in the image");
+        }
+        if disk.others > 0 {
+            host.warning(&format!(
+                "snapshots do not come along: {} images of other states than the present one are not read",
+                disk.others
+            ));
+        }
+    }
     tell(host, &area, &copied);
     Ok(Registered { id: plan.id, name: plan.name, number: plan.number, conf, copied })
 }
 
-fn plan(host: &Host, options: &Options, area: &PrivateArea) -> Result<Plan> {
+fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Result<Plan> {
     let configuration = host.configuration()?;
     let mut conf = match &area.conf {
         Some((_, conf)) => conf.clone(),
@@ -192,7 +212,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea) -> Result<Plan> {
         AddressChange { add: store::Address::all(&conf).unwrap_or_default(), ..AddressChange::default() };
     addresses.apply(host, None, &mut conf)?;
 
-    let view = view(area)?;
+    let view = view(host, area, options.is_forced, what)?;
     let System { distribution, .. } = crate::template::system(&view.root).map_err(|error| {
         let code = if matches!(error, RecipeError::NoInit { .. }) { Code::NoInit } else { Code::BadValue };
         Failure::new(code, "its root cannot be a container's")
@@ -200,7 +220,6 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea) -> Result<Plan> {
             .unchanged()
             .hint("see whether that is the right directory, and whole")
     })?;
-    let stamp = tree::stamp(view.root.upper())?;
     check_space(host, &view.root)?;
     let paths = Paths::of(&id, was.number);
     let ostemplate_said = ostemplate.clone().unwrap_or_default();
@@ -220,7 +239,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea) -> Result<Plan> {
     if conf.get("ONBOOT").is_none() {
         conf.set("ONBOOT", "no")?;
     }
-    Ok(Plan { id, name, number: was.number, conf, ostemplate, addresses, distribution, view, stamp })
+    Ok(Plan { id, name, number: was.number, conf, ostemplate, addresses, distribution, view })
 }
 
 /// What its configuration says of where it is.
@@ -244,11 +263,24 @@ impl Paths {
     }
 }
 
-fn view(area: &PrivateArea) -> Result<View> {
-    let RootPlace::Directory(directory) = &area.root;
-    let handle = runtime::foreign::read_only(directory)
-        .map_err(|error| system(format!("cannot look at {}", tree::escaped_path(directory)), &error))?;
-    Ok(View { root: LayeredRoot::new(Root::from_handle(handle), None) })
+fn view(host: &Host, area: &PrivateArea, is_forced: bool, what: &str) -> Result<View> {
+    let rooted = |handle| LayeredRoot::new(Root::from_handle(handle), None);
+    match &area.root {
+        RootPlace::Directory(directory) => {
+            let handle = runtime::foreign::read_only(directory).map_err(|error| {
+                system(format!("cannot look at {}", tree::escaped_path(directory)), &error)
+            })?;
+            let root = rooted(handle);
+            let stamp = tree::stamp(root.upper())?;
+            Ok(View { root, origin: Origin::Directory(stamp) })
+        }
+        RootPlace::Ploop(directory) => {
+            let disk = Disk::open(directory, is_forced)?;
+            let mounted = disk.mount(host, what)?;
+            let handle = mounted.mount.try_clone().map_err(|error| system("cannot hold the root", &error))?;
+            Ok(View { root: rooted(handle), origin: Origin::Ploop(disk, mounted) })
+        }
+    }
 }
 
 /// Asked of all that is there, with a block for each small thing.
@@ -333,8 +365,11 @@ fn copy(host: &Host, from: &LayeredRoot, delta: Root) -> Result<Copied> {
 /// A root that somebody has written to is half of one moment and half of another.
 fn check_unchanged(area: &PrivateArea, plan: &Plan) -> Result<()> {
     place::in_use(&area.path)?;
-    let now = tree::stamp(plan.view.root.upper());
-    if now.is_ok_and(|now| now == plan.stamp) {
+    let is_unchanged = match &plan.view.origin {
+        Origin::Directory(before) => tree::stamp(plan.view.root.upper()).is_ok_and(|now| now == *before),
+        Origin::Ploop(disk, _) => disk.is_unchanged(),
+    };
+    if is_unchanged {
         return Ok(());
     }
     Err(Failure::new(Code::Mounted, "it was changed while it was copied")
