@@ -67,6 +67,7 @@ mod chosen {
         ("conf-before-live", "ve.conf follows before `live` is renamed"),
         ("live-before-the-tree", "`live` is renamed before the new root is durable"),
         ("created-tree-unsynced", "a new container's first root is not synced"),
+        ("registered-root-unsynced", "the copy of an area's root is not written out"),
         ("created-generations-unsynced", "a new container's `generations/` is not synced"),
         ("created-area-unsynced", "a new container's area is not synced before it gets its name"),
         ("template-unsynced", "a new template is not written out before it gets its name"),

@@ -76,6 +76,16 @@ fn root_a_life_in_the_words_of_openvz() {
     assert_eq!(said(&host, ["exec3", "101", "/bin/echo", "-j", "$((1+1))"]), "-j $((1+1))\n");
     assert_eq!(said(&host, ["exec", "101", "hostname"]), "one.example.com\n");
 
+    host.write("words", "echo in; exit 4\n", 0o600);
+    let mut enter = host.vzctl();
+    enter.args(["enter", "101"]).stdin(std::fs::File::open(host.path("words")).unwrap());
+    let ran = Ran::of(enter.output().unwrap());
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (4, "entered into CT 101\nin\nexited from CT 101\n"),
+        "{ran}"
+    );
+
     let saved = said(&host, ["set", "101", "--name", "web01", "--ram", "268435456", "--save"]);
     assert_eq!(saved, "Saved parameters for Container 101\n");
     assert_eq!(said(&host, ["exec", "web01", "hostname"]), "one.example.com\n");
@@ -88,7 +98,14 @@ fn root_a_life_in_the_words_of_openvz() {
         said(&host, ["restart", "101"]),
         "Restarting Container\nContainer is mounted\nContainer start in progress...\n"
     );
+    // What is being done is told to those who ask.
+    assert_eq!(vzctl(&host, ["umount", "101"]).stdout, "");
+    let ran = vzctl(&host, ["--verbose", "restart", "101"]);
+    assert!(ran.code == 0 && ran.stderr.contains("Stopping the CT..."), "{ran}");
+    let ran = vzctl(&host, ["restart", "101", "--fast"]);
+    assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran}");
     assert_eq!(said(&host, ["--quiet", "stop", "101"]), "");
+    vzctl(&host, ["enter", "101"]).failed(31, &["it does not run"]);
     vzctl(&host, ["stop", "101"]).failed(31, &["it does not run"]);
     vzctl(&host, ["exec", "101", "true"]).failed(31, &["it does not run"]);
     let area = host.area("web01");

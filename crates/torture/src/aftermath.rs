@@ -13,7 +13,7 @@ use testkit::judge::{
 use crate::golden;
 use crate::scenario::{Kind, Scenario, Scripts};
 use crate::trace::Run;
-use crate::world::{self, VERSION};
+use crate::world::{self, VERSION, area_beside};
 
 /// Longer than that no recovery takes.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -73,6 +73,8 @@ pub enum Recovery {
 pub struct Scene<'a> {
     /// Where the container lies now; of a power cut another place than before.
     pub prefix: &'a Prefix,
+    /// Where it lay when it was made ready: what lies beside that is there after a power cut, too.
+    pub former: &'a std::path::Path,
     /// `prlctl` on that prefix.
     pub prlctl: &'a dyn Fn(&[&str]) -> Ran,
     /// What was done.
@@ -294,12 +296,30 @@ impl Scene<'_> {
         let verdict = match store::registry::find(self.prefix, self.name) {
             Ok(id) => {
                 whole(self.prefix, &id, self.name, Runs::No)?;
+                if self.scenario.registers() {
+                    self.is_all_of_the_area(&id)?;
+                }
                 Verdict::New
             }
             Err(_) => Verdict::Old,
         };
         leftovers(self.prefix)?;
         Ok(verdict)
+    }
+
+    /// What was registered has all that the area had, and the area is as it was.
+    fn is_all_of_the_area(&self, id: &store::ContainerId) -> Judged<()> {
+        let look = |path: &std::path::Path| -> Judged<tree::Snapshot> {
+            let failed = |error: String| Violation::new("what is registered is whole", error);
+            let directory = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+            tree::snapshot(std::os::fd::AsFd::as_fd(&directory)).map_err(|error| failed(error.to_string()))
+        };
+        let had = look(&area_beside(self.former).join("fs"))?;
+        let has = look(&self.prefix.area_dir(id).join("generations/1/delta"))?;
+        match had.differences(&has).first() {
+            None => Ok(()),
+            Some(first) => Err(Violation::new("what is registered is whole", first.clone())),
+        }
     }
 
     fn verdict_of_deletion(&self) -> Judged<Verdict> {

@@ -321,6 +321,7 @@ impl AfterACut<'_> {
         let prlctl = |words: &[&str]| -> Ran { ended(host.prlctl().args(words)) };
         let after = Scene {
             prefix: &prefix,
+            former: self.former,
             prlctl: &prlctl,
             scenario: scene.scenario,
             name: scene.name,

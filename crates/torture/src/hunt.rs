@@ -244,6 +244,7 @@ impl Field<'_> {
             let prlctl = |words: &[&str]| -> Ran { world.run(words) };
             let scene = Scene {
                 prefix: &world.prefix,
+                former: world.prefix.root(),
                 prlctl: &prlctl,
                 scenario,
                 name: &name,
@@ -381,6 +382,7 @@ impl Field<'_> {
         let prlctl = |words: &[&str]| -> Ran { world.run(words) };
         let scene = Scene {
             prefix: &world.prefix,
+            former: world.prefix.root(),
             prlctl: &prlctl,
             scenario,
             name: &name,
@@ -425,6 +427,7 @@ impl Field<'_> {
         let prlctl = |words: &[&str]| -> Ran { world.run(words) };
         let scene = Scene {
             prefix: &world.prefix,
+            former: world.prefix.root(),
             prlctl: &prlctl,
             scenario,
             name: &name,

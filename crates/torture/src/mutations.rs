@@ -51,6 +51,7 @@ mutations! {
     "conf-before-live": [ConfTooSoon(STOPPED)],
     "live-before-the-tree": [Weakest(STOPPED)],
     "created-tree-unsynced": [Weakest("create")],
+    "registered-root-unsynced": [Weakest("register"), Cuts("register", "ext4-bare")],
     "created-generations-unsynced": [Weakest("create")],
     "created-area-unsynced": [Weakest("create")],
     "template-unsynced": [Cuts(MAKE_TEMPLATE, "ext4-bare"), Weakest(MAKE_TEMPLATE)],

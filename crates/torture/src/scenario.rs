@@ -169,6 +169,13 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::Create,
         ..REINSTALL
     },
+    Scenario {
+        name: "register",
+        words: &["register", AREA, "--name", "CT"],
+        roots: 0,
+        kind: Kind::Create,
+        ..REINSTALL
+    },
     Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH },
     Scenario {
         name: "delete --force, running",
@@ -221,6 +228,9 @@ pub static SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Stands for a private area of OpenVZ that is not the host's.
+pub const AREA: &str = "AREA";
+
 /// Stands for the template's version that is not its latest.
 pub const OLDER_VERSION: &str = "CT@OLDER";
 
@@ -236,6 +246,11 @@ impl Scenario {
     /// What it keeps of the old root is in the new one.
     pub fn keeps(&self) -> bool {
         self.words.iter().any(|word| matches!(*word, "--keep" | "--keep-changed"))
+    }
+
+    /// It copies a private area of OpenVZ.
+    pub fn registers(&self) -> bool {
+        self.words.contains(&AREA)
     }
 
     /// It is about a template, in a host without containers.

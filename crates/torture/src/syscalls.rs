@@ -154,6 +154,7 @@ pub fn survive(world: &mut World, point: &Point, seed: u64, turn: u64) -> Result
     let prlctl = |words: &[&str]| -> Ran { world.run(words) };
     let scene = Scene {
         prefix: &world.prefix,
+        former: world.prefix.root(),
         prlctl: &prlctl,
         scenario,
         name: &name,

@@ -12,7 +12,7 @@ use testkit::judge::{Before, Violation};
 use testkit::{Ran, RealHost};
 
 use crate::golden;
-use crate::scenario::{Kind, OLDER_VERSION, Scenario, Scripts};
+use crate::scenario::{AREA, Kind, OLDER_VERSION, Scenario, Scripts};
 use crate::trace::LONGEST;
 
 /// A container is used for so many faults, as long as it stays on its old roots.
@@ -109,7 +109,26 @@ impl World {
         let template =
             store::template::latest(&world.prefix, &template).map_err(|error| Unusable(error.to_string()))?;
         golden::make(&world.golden, &template.rootfs())?;
+        world.make_area(&template.rootfs())?;
         Ok(Some(world))
+    }
+
+    /// Makes the private area that is registered: a root with an init, and all that it could lose.
+    fn make_area(&self, template: &Path) -> Result<(), Unusable> {
+        let root = area_beside(self.prefix.root()).join("fs");
+        DirBuilder::new().recursive(true).mode(0o755).create(&root)?;
+        for from in [template, &self.golden] {
+            // It has a mark of overlayfs in the place of a file, which an area does not: both are of one root here.
+            let line = "cp -a --remove-destination \"$0/.\" \"$1\" && rm -f \"$1/usr/bin/env\"";
+            let status =
+                Command::new("sh").process_group(0).args(["-c", line]).args([from, &root]).status()?;
+            if !status.success() {
+                return Err(Unusable(format!("cp -a: {status}")));
+            }
+        }
+        let mut conf = File::create(area_beside(self.prefix.root()).join("ve.conf"))?;
+        conf.write_all(b"HOSTNAME=\"old.example.com\"\nKMEMSIZE=\"1:2\"\nOSTEMPLATE=\".busybox-x86_64\"\n")?;
+        Ok(())
     }
 
     /// Where output of commands goes.
@@ -316,11 +335,17 @@ impl World {
         let mut command = if scenario.is_of_templates() { self.host.vzpkg() } else { self.host.prlctl() };
         command.process_group(0).args(scenario.words.iter().map(|word| match *word {
             "CT" => name.to_owned(),
+            AREA => area_beside(self.prefix.root()).to_string_lossy().into_owned(),
             OLDER_VERSION => format!("{name}@{}", self.older_version(name)),
             word => word.to_owned(),
         }));
         command
     }
+}
+
+/// The private area of OpenVZ that lies beside a prefix.
+pub fn area_beside(prefix: &Path) -> PathBuf {
+    prefix.with_file_name("area")
 }
 
 /// The end of a command, which comes, and not by the ^C that is meant for the run: whoever waits for one that hangs hangs too, and never says so.

@@ -64,6 +64,14 @@ fn root_no_command_goes_into_a_root_by_name() {
     let mut does = |words: &[&str]| of(host.prlctl(), words);
     let (keep, home) = (["--keep", "/srv/*", "--keep"], "home");
     does(&["create", "web02", "--ostemplate", "busybox"]);
+    let area = testkit::old_area::layout_4(&host, "101", "NAME=\"old\"\n");
+    let file = testkit::old_area::ext4(&host, "fs");
+    let image = testkit::old_area::image(&std::fs::read(file).unwrap(), None, 2048, true);
+    let disk = testkit::old_area::ploop(&host, "102", &[(testkit::old_area::BASE, "", image)]);
+    does(&["register", &area.to_string_lossy()]);
+    does(&["register", &disk.to_string_lossy(), "--name", "old2"]);
+    does(&["delete", "102"]);
+    does(&["delete", "old"]);
     does(&["exec", "web01", "true"]);
     does(&["set", "web01", "--numproc", "70", "--hostname", "other"]);
     does(&["mount", "web01"]);

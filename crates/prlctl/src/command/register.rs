@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::create::{parse_id, parse_name};
 use super::info::Obeyed;
-use super::{done, host};
+use super::{done, empty_trash_later, host};
 use crate::arguments::Register;
 
 /// Makes a container of a private area of OpenVZ.
@@ -29,7 +29,10 @@ pub fn run(arguments: &Register) -> Result<u8> {
         id,
         is_forced: arguments.force,
     };
-    let Registered { id, name, number, conf, copied } = register(&host, &options)?;
+    let result = register(&host, &options);
+    // Of one that has failed there may be a whole copy.
+    empty_trash_later(&host);
+    let Registered { id, name, number, conf, copied } = result?;
     // Before, there was nothing that a log could be of.
     host.recording(&id, name.as_str(), "register", None).end(Ended::Done, None, None);
     let obeyed = Obeyed::of(&conf);

@@ -246,7 +246,12 @@ fn execute(arguments: VzctlExec, without_shell: bool) -> Result<u8> {
 
 fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
     let container = whole(&arguments.container)?;
-    lines.say(&format!("entered into CT {container}"));
+    let prefix = prefix()?;
+    let id = registry::find_whole(&prefix, &container)?;
+    // Only said of one that can be entered.
+    if id.is_some_and(|id| runtime::state::running(&prefix, &id).is_some()) {
+        lines.say(&format!("entered into CT {container}"));
+    }
     let code = exec::enter(&Enter { container: container.clone() })?;
     lines.say(&format!("exited from CT {container}"));
     Ok(code)
