@@ -327,3 +327,18 @@ fn root_a_registration_at_work_is_nobody_elses_to_take_away() {
     host.ok(["delete", "old"]);
     nothing_is_left(&host);
 }
+
+#[test]
+fn root_an_area_that_does_not_fit_is_refused_with_figures() {
+    let Some(host) = RealHost::on_image(env!("CARGO_BIN_EXE_prlctl"), "96M", "ext4") else { return };
+    assert!(host.vzpkg().args(["create", "cache", "busybox"]).output().unwrap().status.success());
+    let area = layout_4(&host, "107", &conf());
+    write(&area.join("fs/srv/large"), &vec![7; 50 << 20]);
+    let ran = host.run(["register", &text(&area)]);
+    ran.failed(46, &["a copy of the root needs", "KiB", "inodes", "there are", "hint: make room"]);
+    nothing_is_left(&host);
+    // What takes no room on the disk needs none.
+    File::options().write(true).open(area.join("fs/srv/large")).unwrap().set_len(0).unwrap();
+    File::options().write(true).open(area.join("fs/srv/large")).unwrap().set_len(1 << 30).unwrap();
+    host.ok(["register", &text(&area)]);
+}

@@ -2,9 +2,10 @@
 //!
 //! The copy is a file without a name, its device detaches itself, and its mount is a descriptor: however this process ends, nothing of them stays.
 //!
-//! The kernel reads a filesystem as its friend wrote it. So a program goes over it first, which mends or refuses what makes no sense and replays its journal; it can reach nothing
-//! but the device (Landlock). What is then mounted cannot ask for a panic: how errors are dealt with is said here, and not by the filesystem. A hole in the kernel's
-//! own reading remains one: see SECURITY.md.
+//! The kernel reads a filesystem as its friend wrote it. So a program goes over it first, which mends or refuses what makes no sense and replays its
+//! journal; it can write to nothing but the device, and read nothing else but programs and what they are linked with (Landlock). What is then mounted
+//! cannot ask for a panic: how errors are dealt with is said here, and not by the filesystem. A hole in the kernel's own reading remains one: see
+//! SECURITY.md.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
