@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, registry};
+use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, Forward, registry};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
@@ -122,6 +122,40 @@ fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
         None => Ok(()),
     }
 }
+/// Nobody else on this host has these ports: no other container, whether it runs or not, and no program of the host, which nobody would reach any more.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn are_free(host: &Host, id: Option<&ContainerId>, forwards: &[Forward]) -> Result<()> {
+    if forwards.is_empty() {
+        return Ok(());
+    }
+    let taken = |forward: &Forward, whose: String| {
+        let port = format!("{} port {}", forward.transport, forward.port);
+        Err(Failure::new(Code::AddressInUse, format!("the {port} of this host is taken"))
+            .because(whose)
+            .unchanged()
+            .hint(format!("choose another port: `--forward {}:PORT:{}`", forward.transport, forward.to)))
+    };
+    for other in registry::list(&host.prefix)? {
+        if Some(&other) == id {
+            continue;
+        }
+        let Ok(area) = Area::open_unchecked(&host.prefix, &other) else { continue };
+        // What cannot be read says nothing; a start of it is refused then.
+        let theirs = area.conf().ok().and_then(|conf| Forward::all(&conf).ok()).unwrap_or_default();
+        if let Some(own) = forwards.iter().find(|own| theirs.iter().any(|one| one.is_of_the_port_of(own))) {
+            return taken(own, format!("container `{}` has it", area.display_name()));
+        }
+    }
+    for own in forwards {
+        if host.runtime.listens(own) {
+            return taken(own, "a program of the host listens to it".to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// What has gone in and out of a container that has addresses, since its start.
 pub fn traffic(host: &Host, id: &ContainerId) -> Option<net::Traffic> {
     net::traffic(&host.prefix, id).ok().flatten()

@@ -7,8 +7,8 @@ use net::Probation;
 use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{
-    ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, GenerationNumber, GenerationRecord, Limits,
-    Lock, OwnFile, TemplateRecord, Volume,
+    ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, FORWARDS, Forward, GenerationNumber,
+    GenerationRecord, Limits, Lock, OwnFile, TemplateRecord, Volume,
 };
 
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
@@ -238,7 +238,14 @@ impl Container<'_> {
         let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
         let restarts_on_crash = crate::settings::restarts_on_crash(conf)
             .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
-        Ok(Settings { limits, hostname, addresses, translates, restarts_on_crash })
+        let forwards = Forward::all(conf).map_err(|error| refused(format!("`{FORWARDS}`: {error}")))?;
+        if let Some(forward) = forwards.first().filter(|_| addresses.is_empty()) {
+            return Err(refused(format!(
+                "`{FORWARDS}` has {forward}, and it has no address that could lead to"
+            ))
+            .hint(format!("give it one: `prlctl set {} --ipadd 10.0.0.2`", self.name)));
+        }
+        Ok(Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash })
     }
 
     /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
@@ -269,7 +276,9 @@ impl Container<'_> {
         is_probation: bool,
     ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let Settings { limits, hostname, addresses, translates, restarts_on_crash } = self.check(&conf)?;
+        let Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash } =
+            self.check(&conf)?;
+        crate::addresses::are_free(self.host, Some(self.id()), &forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
@@ -297,6 +306,7 @@ impl Container<'_> {
             limits,
             addresses,
             translates,
+            forwards,
             probation_network: Probation::default(),
             hostname,
             resolver: resolver(&conf),

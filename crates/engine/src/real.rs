@@ -22,7 +22,7 @@ use runtime::mounts;
 use runtime::volume::VolumeError;
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state, volume};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use store::{ContainerId, GenerationNumber, IdRange, Limits, Prefix};
+use store::{ContainerId, Forward, GenerationNumber, IdRange, Limits, Prefix};
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, volume_error, wait_error};
 use crate::runtime::{
@@ -213,6 +213,7 @@ impl Runtime for RealRuntime {
             limits: start.limits.clone(),
             addresses: start.addresses.clone(),
             translates: start.translates,
+            forwards: start.forwards.clone(),
             probation_network: start.probation_network,
             hostname: start.hostname.clone(),
             resolver: start.resolver.clone(),
@@ -450,6 +451,10 @@ impl Runtime for RealRuntime {
 
     fn restore_filter(&self) -> RuntimeResult<()> {
         net::restore(&self.prefix).map_err(|error| other(&error))
+    }
+
+    fn listens(&self, forward: &Forward) -> bool {
+        net::listens(forward)
     }
 
     fn holder_of(&self, ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {

@@ -15,7 +15,7 @@ use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
-use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits};
 
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Start {
     pub addresses: Vec<Address>,
     /// Private ones of them are others' on their way outside.
     pub translates: bool,
+    /// Ports of the host behind which it answers.
+    pub forwards: Vec<Forward>,
     /// What of its network there is on probation.
     pub probation_network: Probation,
     /// Its host name.
@@ -205,6 +207,10 @@ pub trait Runtime {
     /// Has the packet filter what it has to know of all containers, should somebody have flushed it.
     fn restore_filter(&self) -> RuntimeResult<()> {
         Ok(())
+    }
+    /// A program of this host listens to the port of the host that this is about.
+    fn listens(&self, _forward: &Forward) -> bool {
+        false
     }
     /// Who has an address on this host, in words, unless it is this container.
     fn holder_of(&self, _ip: IpAddr, _but: Option<&ContainerId>) -> Option<String> {

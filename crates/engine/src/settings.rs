@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use store::{Conf, ContainerName, DiskSpace, Limits};
+use store::{Conf, ContainerName, DiskSpace, Forward, Limits};
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
@@ -38,7 +38,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 28] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -64,6 +64,7 @@ pub const SETTINGS: [Setting; 27] = [
     setting("--ioprio", "IOPRIO", as_it_is),
     setting("--iolimit", "IOLIMIT", mebibytes_in_bytes),
     setting("--iopslimit", "IOPSLIMIT", as_it_is),
+    setting("--forward", "FORWARD", forwards),
     setting("--diskspace", "DISKSPACE", blocks_of_disk),
     setting("--diskinodes", "DISKINODES", as_it_is),
 ];
@@ -116,6 +117,14 @@ fn blocks_of_disk(text: &str) -> Read {
         Some(bytes) => Ok(format!("{0}:{0}", bytes.div_ceil(1024))),
         None => Ok("unlimited".to_owned()),
     }
+}
+
+/// Ports, each once.
+fn forwards(text: &str) -> Read {
+    let all = Forward::read(text).map_err(
+        |_| "`tcp:8080:80` or `udp:53`, several with blanks between them, no port twice; or '' for none",
+    )?;
+    Ok(all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
 }
 
 fn name(text: &str) -> Read {
@@ -257,6 +266,8 @@ mod tests {
             ("--cpulimit", "150%", "150%"),
             ("--cpumask", "0-1", "0-1"),
             ("--diskspace", "10G", "10485760:10485760"),
+            ("--forward", "tcp:8080:80,udp:53", "tcp:8080:80 udp:53:53"),
+            ("--forward", "", ""),
             ("--diskspace", "100:2048", "2048:2048"),
             ("--diskspace", "unlimited", "unlimited"),
             ("--diskinodes", "5000", "5000"),
@@ -294,6 +305,8 @@ mod tests {
             ("--name", "-x", "wanted a name"),
             ("--bootorder", "-1", "wanted a number"),
             ("--diskspace", "10GB", "wanted blocks of 1 KiB"),
+            ("--forward", "tcp:0", "wanted `tcp:8080:80`"),
+            ("--forward", "tcp:80 tcp:80:81", "wanted `tcp:8080:80`"),
             ("--diskspace", "\0", "wanted blocks of 1 KiB"),
             ("--diskinodes", "10K", "wanted a number of inodes"),
             ("--cpus", "", "wanted a value"),

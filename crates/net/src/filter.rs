@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use store::{Address, Prefix};
+use store::{Address, Forward, Prefix};
 
 use crate::record::Forwarding;
 use crate::{Network, NetworkError, Probation};
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: u64 = 4096;
 
 /// The set that tells that the table is there, and has these rules: another number where they are others.
-const RULES: &str = "rules_3";
+const RULES: &str = "rules_4";
 
 /// The table, made anew where it is not there: of an earlier version, or since somebody has flushed all there was, as a reload of Debian's own
 /// `nftables.conf` does. In one transaction with what is put into it: nothing passes in between.
@@ -40,11 +40,15 @@ add set inet TABLE silent { type ifname; }
 add set inet TABLE private { type ipv4_addr; }
 add set inet TABLE private6 { type ipv6_addr; }
 add set inet TABLE closed { type ifname . ifname; }
+add map inet TABLE forwards { type inet_proto . inet_service : ipv4_addr . inet_service; }
+add map inet TABLE forwards6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 add set inet TABLE beginning { type ifname; flags dynamic,timeout; timeout 1m; }
 add chain inet TABLE sent { type filter hook prerouting priority -300; policy accept; }
 add chain inet TABLE counted { type filter hook prerouting priority -150; policy accept; }
 add chain inet TABLE forwarded { type filter hook forward priority 0; policy accept; }
 add chain inet TABLE received { type filter hook postrouting priority 0; policy accept; }
+add chain inet TABLE forwarded_to { type nat hook prerouting priority -100; policy accept; }
+add chain inet TABLE forwarded_here { type nat hook output priority -100; policy accept; }
 add chain inet TABLE translated { type nat hook postrouting priority 100; policy accept; }
 flush set inet TABLE ours
 flush set inet TABLE four
@@ -54,10 +58,14 @@ flush set inet TABLE silent
 flush set inet TABLE private
 flush set inet TABLE private6
 flush set inet TABLE closed
+flush map inet TABLE forwards
+flush map inet TABLE forwards6
 flush chain inet TABLE sent
 flush chain inet TABLE counted
 flush chain inet TABLE forwarded
 flush chain inet TABLE received
+flush chain inet TABLE forwarded_to
+flush chain inet TABLE forwarded_here
 flush chain inet TABLE translated
 add rule inet TABLE sent iifname @silent drop
 add rule inet TABLE sent iifname . ip saddr @four accept
@@ -66,6 +74,9 @@ add rule inet TABLE sent iifname @ours drop
 add rule inet TABLE counted iifname @ours ct state new ct status & confirmed == 0 update @beginning { iifname limit rate over 1000/second burst 10000 packets } drop
 add rule inet TABLE received oifname @silent drop
 add rule inet TABLE received oifname @probation ct state new drop
+add rule inet TABLE forwarded_to fib daddr type local dnat ip to meta l4proto . th dport map @forwards
+add rule inet TABLE forwarded_to fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
+add rule inet TABLE forwarded_here ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to meta l4proto . th dport map @forwards
 add rule inet TABLE translated ip saddr @private oifname != @ours masquerade
 add rule inet TABLE translated ip6 saddr @private6 oifname != @ours masquerade
 ";
@@ -173,6 +184,16 @@ fn elements(network: &Network) -> Vec<String> {
     for Address { ip, .. } in &network.addresses {
         let set = if ip.is_ipv4() { "four" } else { "six" };
         elements.push(format!("{set} {{ \"{interface}\" . {ip} }}"));
+    }
+    for (is_four, map) in [(true, "forwards"), (false, "forwards6")] {
+        // The first address of a family is what it speaks from.
+        let Some(Address { ip, .. }) = network.addresses.iter().find(|one| one.ip.is_ipv4() == is_four)
+        else {
+            continue;
+        };
+        for Forward { transport, port, to } in &network.forwards {
+            elements.push(format!("{map} {{ {transport} . {port} : {ip} . {to} }}"));
+        }
     }
     for ip in network.translated() {
         let set = if ip.is_ipv4() { "private" } else { "private6" };

@@ -4,6 +4,7 @@
 //! netlink     what is said to the kernel
 //! routed      venet0 in the container, its other end on the host, addresses and routes
 //! filter      who may send from which address; new connections on probation; private addresses to the outside
+//! listeners   who listens on this host
 //! record      what was made of one container, for whoever takes it away
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! to forge; packets are routed to it and from it, and those that do not come from its own addresses are dropped before anything else is done with them.
 
 mod filter;
+mod listeners;
 mod netlink;
 mod record;
 mod routed;
@@ -22,6 +24,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::{ContainerId, Prefix};
 
 pub use filter::has_filter;
+pub use listeners::listens;
 pub use record::{Network, Probation};
 pub use routed::{Holder, attach, change, detach, holder_of, release, restore};
 

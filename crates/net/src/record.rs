@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use store::{Address, ContainerId, Prefix};
+use store::{Address, ContainerId, Forward, Prefix};
 
 /// What a new root may do before it is the container's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,9 @@ pub struct Network {
     /// Private ones of them are others' on their way outside.
     #[serde(default)]
     pub translates: bool,
+    /// Ports of the host behind which it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// It is on probation.
     pub probation: Option<Probation>,
     /// Addresses that the host answers for on another interface, by its index.
@@ -84,6 +87,7 @@ impl Network {
             mac,
             addresses,
             translates,
+            forwards: Vec::new(),
             probation,
             announced: Vec::new(),
         }

@@ -279,9 +279,12 @@ fn try_change(
         };
         take().map_err(NetworkError::system(format!("configure {INSIDE}")))
     })?;
+    // All that was said of it, since its first address is where its ports lead to.
+    let before = network.clone();
+    network.forwards = wanted.forwards;
     network.addresses = wanted.addresses;
     network.announced.retain(|(ip, _)| network.addresses.iter().any(|address| address.ip == *ip));
-    filter::exchange(prefix, &old, &network)?;
+    filter::exchange(prefix, &before, &network)?;
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     Ok(warnings)
 }

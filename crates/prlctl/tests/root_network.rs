@@ -237,6 +237,69 @@ fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
 }
 
 #[test]
+fn root_ports_of_the_host_lead_to_it() {
+    let Some(host) = with_addresses(&["10.9.0.5", "fd00:9::5"]) else { return };
+    let serve = |port: u16, text: &str| {
+        host.exec(
+            "web01",
+            &format!("mkdir -p /srv/{port}; echo {text} > /srv/{port}/said; httpd -p {port} -h /srv/{port}"),
+        );
+    };
+    serve(80, "eighty");
+    serve(81, "eighty-one");
+    let wire = host.wire();
+    let asked = |from: &std::path::Path, whom: &str| -> Option<String> {
+        let (ip, port) = whom.rsplit_once(':').expect("an address and a port");
+        let ip = ip.trim_matches(['[', ']']);
+        let line = format!("printf 'GET /said HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 3 {ip} {port}");
+        let ran = wire.run(from, ["sh", "-c", &line]);
+        (ran.code == 0).then(|| ran.stdout.lines().last().unwrap_or_default().to_owned())
+    };
+    let outside = |whom: &str| asked(&wire.outside(), whom);
+    assert_eq!(outside("192.0.2.1:8080"), None);
+    host.ok(["set", "web01", "--forward", "tcp:8080:80 tcp:81"]);
+    for (whom, said) in
+        [("192.0.2.1:8080", "eighty"), ("192.0.2.1:81", "eighty-one"), ("[2001:db8:1::1]:8080", "eighty")]
+    {
+        assert_eq!(outside(whom).as_deref(), Some(said), "{whom}");
+    }
+    // From the host itself, too, and not to what is only its own.
+    assert_eq!(asked(&wire.host(), "192.0.2.1:8080").as_deref(), Some("eighty"));
+    assert_eq!(asked(&wire.host(), "127.0.0.1:8080"), None);
+    // It changes at once, and is there after all that may happen to it.
+    host.ok(["set", "web01", "--forward", "tcp:8080:81"]);
+    assert_eq!(outside("192.0.2.1:8080").as_deref(), Some("eighty-one"));
+    assert_eq!(outside("192.0.2.1:81"), None);
+    wire.ok(&wire.host(), ["nft", "flush", "ruleset"]);
+    host.ok(["recover"]);
+    assert_eq!(outside("192.0.2.1:8080").as_deref(), Some("eighty-one"));
+    host.ok(["restart", "web01"]);
+    serve(81, "again");
+    assert_eq!(outside("192.0.2.1:8080").as_deref(), Some("again"));
+    // Nobody else gets it, and nobody of the host loses it.
+    let other = ["create", "web02", "--ostemplate", "busybox", "--ipadd", "10.9.0.6", "--forward"];
+    let create = |forward: &str| host.run(other.into_iter().chain([forward]));
+    create("tcp:8080:80").failed(78, &["tcp port 8080", "container `web01` has it"]);
+    let mut listener =
+        wire.command(&wire.host()).args(["busybox", "nc", "-l", "-p", "8088"]).spawn().expect("run nc");
+    host.wait_until("somebody listens", || {
+        wire.ok(&wire.host(), ["cat", "/proc/net/tcp", "/proc/net/tcp6"]).contains(":1F98 ")
+    });
+    create("tcp:8088:80").failed(78, &["a program of the host listens"]);
+    listener.kill().and_then(|()| listener.wait()).expect("end nc");
+    let ran = create("tcp:8081:80");
+    assert_eq!(ran.code, 0, "{ran}");
+    host.run(["set", "web02", "--ipdel", "all"]).failed(21, &["no address"]);
+    host.run(["create", "web03", "--ostemplate", "busybox", "--forward", "tcp:9"]).failed(21, &["--ipadd"]);
+    // It goes with the container, and what is others' stays.
+    host.ok(["start", "web02"]);
+    host.ok(["stop", "web01"]);
+    assert_eq!(outside("192.0.2.1:8080"), None);
+    let maps = wire.ok(&wire.host(), ["nft", "list", "ruleset"]);
+    assert!(maps.contains("tcp . 8081 : 10.9.0.6 . 80") && !maps.contains("10.9.0.5"), "{maps}");
+}
+
+#[test]
 fn root_what_goes_in_and_out_is_counted() {
     let Some(host) = with_addresses(&[FOUR]) else { return };
     let counts = || -> [u64; 4] {

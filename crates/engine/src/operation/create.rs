@@ -9,8 +9,8 @@ use std::time::Duration;
 use runtime::confined::Reach;
 use store::registry;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationRecord, GenerationState, Lock,
-    LockName, NumericId, Reason, TemplateChoice, Volume, template,
+    ADDRESSES, Area, AreaRecord, Base, Conf, ContainerId, ContainerName, FORWARDS, Forward, GenerationRecord,
+    GenerationState, Lock, LockName, NumericId, Reason, TemplateChoice, Volume, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -18,7 +18,7 @@ use super::change::ostemplate;
 use super::register::Paths;
 use super::reinstall::check_user_data;
 use super::set;
-use crate::addresses::AddressChange;
+use crate::addresses::{AddressChange, are_free};
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
 use crate::error::{Code, Failure, Result, system};
@@ -113,6 +113,14 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes)?;
     options.addresses.apply(host, None, &mut sample)?;
+    let forwards = Forward::all(&sample)
+        .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
+    if !forwards.is_empty() && sample.get(ADDRESSES).unwrap_or_default().trim().is_empty() {
+        return Err(Failure::new(Code::BadValue, "the settings do not fit")
+            .because(format!("`{FORWARDS}` leads to no address: it has none"))
+            .hint("give it one: `--ipadd 10.0.0.2`"));
+    }
+    are_free(host, None, &forwards)?;
     let limits = host
         .limits(&sample, &configuration)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;

@@ -9,7 +9,7 @@ use runtime::monitor::Settings;
 use store::{Conf, ContainerName, registry};
 
 use super::create::{load_sample, name_is_taken};
-use crate::addresses::AddressChange;
+use crate::addresses::{AddressChange, are_free};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
@@ -66,6 +66,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     if !options.is_kept {
         check_unkept(container, &difference(&old, &new), options)?;
     }
+    are_free(container.host, Some(container.id()), &wanted.forwards)?;
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);

@@ -79,6 +79,9 @@ pub struct Settings {
     /// How often it reads, and writes, of the disk in a second; 0 for no limit
     #[arg(long, value_name = "N", help_heading = SETTINGS)]
     pub iopslimit: Option<String>,
+    /// Ports of the host behind which it answers: tcp:8080:80, several with blanks between them; '' for none
+    #[arg(long, value_name = "PORTS", help_heading = SETTINGS)]
+    pub forward: Option<String>,
     /// Its disk: blocks of 1 KiB, or with K, M, G, T; at once where it is to be larger, and while it is stopped where smaller
     #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
     pub diskspace: Option<String>,
@@ -118,6 +121,7 @@ impl Settings {
             ioprio,
             iolimit,
             iopslimit,
+            forward,
             diskspace,
             diskinodes,
         } = self;
@@ -145,6 +149,7 @@ impl Settings {
             ("--ioprio", ioprio),
             ("--iolimit", iolimit),
             ("--iopslimit", iopslimit),
+            ("--forward", forward),
             ("--diskspace", diskspace),
             ("--diskinodes", diskinodes),
         ];

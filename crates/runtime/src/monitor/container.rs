@@ -156,7 +156,10 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     cgroups.delegate(launch.ids.first).map_err(words("hand over the control group"))?;
     net::bring_up_loopback(pidfd.as_fd()).map_err(|error| describe(&error))?;
     let probation = (launch.is_probation && is_first).then_some(launch.probation_network);
-    let network = Network::of(prefix, &launch.id, launch.addresses.clone(), launch.translates, probation);
+    let network = Network {
+        forwards: launch.forwards.clone(),
+        ..Network::of(prefix, &launch.id, launch.addresses.clone(), launch.translates, probation)
+    };
     warnings
         .extend(net::attach(prefix, &launch.id, pidfd.as_fd(), network).map_err(|error| describe(&error))?);
     warnings.extend(old.attach().map_err(words("attach the old root"))?);

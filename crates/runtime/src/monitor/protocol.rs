@@ -16,7 +16,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits};
+use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits};
 
 use crate::actions::ActionScript;
 
@@ -57,6 +57,9 @@ pub struct Launch {
     /// Private ones of them are others' on their way outside.
     #[serde(default)]
     pub translates: bool,
+    /// Ports of the host behind which it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// What of it there is on probation.
     #[serde(default)]
     pub probation_network: net::Probation,
@@ -96,6 +99,9 @@ pub struct Settings {
     pub addresses: Vec<Address>,
     /// Private ones of them are others' on their way outside.
     pub translates: bool,
+    /// Ports of the host behind which it answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// It is started again when its init has crashed.
     #[serde(default)]
     pub restarts_on_crash: bool,

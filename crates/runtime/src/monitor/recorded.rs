@@ -65,6 +65,7 @@ fn settings() -> Settings {
         hostname: "web01".into(),
         addresses: addresses(),
         translates: true,
+        forwards: Vec::new(),
         restarts_on_crash: true,
     }
 }
@@ -78,6 +79,7 @@ fn launch() -> Launch {
         limits: limits(),
         addresses: addresses(),
         translates: true,
+        forwards: Vec::new(),
         probation_network: net::Probation::Outgoing,
         hostname: "web01".into(),
         resolver: Some("nameserver 192.0.2.1\n".into()),
