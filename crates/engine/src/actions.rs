@@ -74,7 +74,11 @@ fn of_all(host: &Host, action: Action) -> PathBuf {
 fn of_one(container: &Container<'_>, action: Action) -> Vec<PathBuf> {
     let (prefix, id) = (&container.host.prefix, container.id());
     let word = action.word();
-    vec![prefix.area_dir(id).join("scripts").join(word), prefix.conf_dir().join(format!("{id}.{word}"))]
+    let mut all =
+        vec![prefix.area_dir(id).join("scripts").join(word), prefix.conf_dir().join(format!("{id}.{word}"))];
+    // As an old host has it: `101.mount`.
+    all.extend(container.area.numeric_id().map(|number| prefix.conf_dir().join(format!("{number}.{word}"))));
+    all
 }
 
 /// How long each may take.
@@ -115,7 +119,7 @@ pub fn run_stop(container: &Container<'_>) {
     };
     for script in scripts {
         let mut environment = runtime::exec::environment();
-        environment.push(("VEID".to_owned(), container.id().to_string()));
+        environment.push(("VEID".to_owned(), container.veid()));
         let inner = InnerScript { text: &script.text, environment, limit };
         let mut output = ScriptOutput::new(container.host, &script.name);
         let exit = container.runtime().run_inside(container.id(), &inner, &mut |line| output.line(line));

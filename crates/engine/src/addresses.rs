@@ -122,7 +122,7 @@ fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
         None => Ok(()),
     }
 }
-/// Nobody else on this host has these ports: no other container, whether it runs or not, and no program of the host, which nobody would reach any more.
+/// No other container has these ports, whether it runs or not.
 ///
 /// # Errors
 /// [`Code::AddressInUse`].
@@ -148,12 +148,24 @@ pub fn are_free(host: &Host, id: Option<&ContainerId>, forwards: &[Forward]) -> 
             return taken(own, format!("container `{}` has it", area.display_name()));
         }
     }
-    for own in forwards {
-        if host.runtime.listens(own) {
-            return taken(own, "a program of the host listens to it".to_owned());
-        }
-    }
     Ok(())
+}
+
+/// No program of the host listens to these ports: nobody would reach it any more. Asked of new ones; what has been said before is not taken back by who comes later.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn are_not_listened_to(host: &Host, forwards: &[Forward]) -> Result<()> {
+    match forwards.iter().find(|forward| host.runtime.listens(forward)) {
+        None => Ok(()),
+        Some(Forward { transport, port, to }) => Err(Failure::new(
+            Code::AddressInUse,
+            format!("the {transport} port {port} of this host is taken"),
+        )
+        .because("a program of the host listens to it")
+        .unchanged()
+        .hint(format!("choose another port: `--forward {transport}:PORT:{to}`"))),
+    }
 }
 
 /// What has gone in and out of a container that has addresses, since its start.

@@ -308,6 +308,7 @@ impl Container<'_> {
             translates,
             forwards,
             probation_network: Probation::default(),
+            veid: self.veid(),
             hostname,
             resolver: resolver(&conf),
             init: init.path,
@@ -374,6 +375,10 @@ impl Container<'_> {
         let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
         let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
         self.follow_disk_space();
+        if self.area.volume() == Volume::Image && self.enter_volume().is_ok() {
+            // What a death has left there of roots that are gone.
+            let _ = self.area.sweep_layers();
+        }
         let start = self.start_of(live, record.parent, false)?;
         let warnings = self.run(&start).map_err(|error| {
             let mut failure = Failure::new(

@@ -72,7 +72,7 @@ impl<'host> Comparison<'host> {
                 Some(template.rootfs())
             }
         };
-        crate::volume::enter(host, area, name)?;
+        crate::volume::enter_unlocked(host, area, name)?;
         let open =
             |path: PathBuf| Root::open(&path).map_err(|error| system(what.clone(), &error).unchanged());
         Ok(Comparison {

@@ -215,6 +215,7 @@ impl Runtime for RealRuntime {
             translates: start.translates,
             forwards: start.forwards.clone(),
             probation_network: start.probation_network,
+            veid: Some(start.veid.clone()).filter(|veid| *veid != start.id.to_string()),
             hostname: start.hostname.clone(),
             resolver: start.resolver.clone(),
             init: start.init.clone(),
@@ -688,8 +689,7 @@ impl Runtime for RealRuntime {
     }
 
     fn remake_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()> {
-        volume::unmount_volume(&self.prefix, id).map_err(|error| mount_error(&error))?;
-        volume::remake(image, size).map_err(volume_error)
+        volume::remake(&self.prefix, id, image, size).map_err(volume_error)
     }
 
     fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()> {

@@ -41,7 +41,9 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
     // Also without a journal: whoever died while it was writing that, or the next number, has left a temporary file.
     if !linux::mutated!("temporaries-stay") {
         let _ = container.area.sweep();
-        let _ = container.area.sweep_former_layers(&container.host.prefix);
+        if container.area.has_former_layers().unwrap_or(false) && container.enter_volume().is_ok() {
+            let _ = container.area.sweep_former_layers(&container.host.prefix);
+        }
     }
     if !container.is_running() {
         if !linux::mutated!("mounts-stay") {

@@ -64,6 +64,8 @@ pub struct Start {
     pub forwards: Vec<Forward>,
     /// What of its network there is on probation.
     pub probation_network: Probation,
+    /// What scripts are told that it is: its number, or its UUID.
+    pub veid: String,
     /// Its host name.
     pub hostname: String,
     /// The text of `resolv.conf`, or `None` to leave it alone.

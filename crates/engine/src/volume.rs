@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 
 use store::disk_space::volume_of;
-use store::{Area, Conf, DiskSpace, GenerationNumber, LimitsError, Volume};
+use store::{Area, Conf, DiskSpace, GenerationNumber, LimitsError, Lock, Volume};
 
 use crate::container::Container;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Host, damaged};
 use crate::runtime::{RuntimeError, RuntimeErrorKind};
 use crate::settings::Change;
+use crate::space::{self, Need};
 
 /// An image of which nobody has said how large it may become: as much as OpenVZ gives.
 const USUAL: u64 = 10 << 30;
@@ -225,6 +226,10 @@ pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
                     container.name
                 ))
             };
+            if let Some((taken, _)) = container.area.image_size() {
+                // It is copied; where the disk becomes full, those of others fail.
+                space::check_host(container.host, Need { who: "a copy of it", bytes: taken, inodes: 1 })?;
+            }
             container.runtime().wait_until_gone(container.id()).map_err(busy)?;
             container.runtime().unmount_all(container.id()).map_err(busy)?;
             container.runtime().remake_volume(container.id(), &image, bytes).map_err(busy)
@@ -250,6 +255,18 @@ pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
     area.check_volume().map_err(|error| {
         damaged(error, name).hint(format!("put its own {} back, or delete the container", image.display()))
     })
+}
+
+/// The same for whoever has not the container's lock: what is not mounted is mounted while nobody moves, remakes or deletes it.
+///
+/// # Errors
+/// [`Code::Locked`]; as in [`enter`].
+pub fn enter_unlocked(host: &Host, area: &Area, name: &str) -> Result<()> {
+    if area.volume() == Volume::Directory || area.check_volume().is_ok() {
+        return Ok(());
+    }
+    let _lock = host.lock_container(area.id(), name, Lock::shared)?;
+    enter(host, area, name)
 }
 
 impl Container<'_> {

@@ -147,7 +147,12 @@ pub fn find_loop(device: u64, inode: u64) -> io::Result<Option<LoopDevice>> {
             continue;
         }
         let path = Path::new("/dev").join(name);
-        let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
+        let file = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            // It is nobody's any more.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => continue,
+            Err(error) => return Err(error),
+        };
         let mut found = NOTHING;
         // SAFETY: the kernel writes one structure of that layout, which outlives the call.
         let result =

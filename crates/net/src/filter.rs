@@ -77,6 +77,7 @@ add rule inet TABLE received oifname @probation ct state new drop
 add rule inet TABLE forwarded_to fib daddr type local dnat ip to meta l4proto . th dport map @forwards
 add rule inet TABLE forwarded_to fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
 add rule inet TABLE forwarded_here ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to meta l4proto . th dport map @forwards
+add rule inet TABLE forwarded_here ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
 add rule inet TABLE translated ip saddr @private oifname != @ours masquerade
 add rule inet TABLE translated ip6 saddr @private6 oifname != @ours masquerade
 ";

@@ -50,6 +50,16 @@ pub enum NetworkError {
         /// Whose.
         holder: String,
     },
+    /// The port of the host leads to another container.
+    #[error("{transport} port {port} of this host leads to container {holder} already")]
+    PortInUse {
+        /// Which kind.
+        transport: store::Transport,
+        /// Which one.
+        port: u16,
+        /// Its UUID.
+        holder: String,
+    },
     /// `nft` is not there.
     #[error(
         "there is no `nft`, which keeps a container from using addresses that are not its own: run `apt-get install nftables`"

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use store::{Address, ContainerId, Lock, LockName, Prefix};
+use store::{Address, ContainerId, Forward, Lock, LockName, Prefix};
 
 use crate::netlink::{Link, Netlink, Way};
 use crate::record::Forwarding;
@@ -122,6 +122,7 @@ fn try_attach(
     let mut kernel = Netlink::open().map_err(NetworkError::system("speak to the kernel about networks"))?;
     let addresses = network.addresses.clone();
     network.announced = announced(&mut kernel, &addresses, &network.alias)?;
+    no_port_of_others(prefix, network)?;
     // Before any of it is made: a death after this leaves nothing that nobody knows of.
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     // Before there is anything that could send.
@@ -148,6 +149,19 @@ fn try_attach(
     let inside = inside(&link)?;
     visit(pidfd, || add_inside(inside, &addresses))?;
     Ok(warnings)
+}
+
+/// What two containers have at once the filter refuses, and with it all that is said in the same breath: nobody else's then either.
+fn no_port_of_others(prefix: &Prefix, network: &Network) -> Result<(), NetworkError> {
+    for other in Network::all(prefix).into_iter().filter(|other| other.interface != network.interface) {
+        let taken =
+            network.forwards.iter().find(|own| other.forwards.iter().any(|one| one.is_of_the_port_of(own)));
+        if let Some(Forward { transport, port, .. }) = taken {
+            let holder = other.alias.strip_prefix("reroot ").unwrap_or(&other.alias).to_owned();
+            return Err(NetworkError::PortInUse { transport: *transport, port: *port, holder });
+        }
+    }
+    Ok(())
 }
 
 fn link(kernel: &mut Netlink, network: &Network) -> Result<Link, NetworkError> {
@@ -259,6 +273,7 @@ fn try_change(
     let announced = announced(&mut kernel, &new, &network.alias)?;
     network.announced.extend(announced);
     network.addresses.extend(&new);
+    no_port_of_others(prefix, &wanted)?;
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     filter::admit(prefix, &network)?;
     let warnings = ready(prefix, &network)?;

@@ -65,8 +65,9 @@ fn root_an_area_of_layout_4_becomes_a_container_with_all_that_it_had() {
         "TEMPLATES` is a comment now: application templates (mailman php)",
         "its scripts do not come along (start)",
         "kept, and without meaning here: KMEMSIZE PRIVVMPAGES QUOTATIME",
-        "kept, and not obeyed by this version: DISKSPACE",
-        "FUTURE_KEY",
+        "kept, and not obeyed by this version: FUTURE_KEY",
+        "`DISKSPACE` is not enforced",
+        "`prlctl move NAME --volume image`",
         "1 device nodes do not come along",
         "/srv/disk does not come along: a device node",
     ] {

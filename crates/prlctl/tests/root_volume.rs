@@ -304,6 +304,33 @@ fn root_a_move_that_is_killed_is_done_or_not_begun() {
     host.wait_until("the devices are gone", || loops(&host).is_empty());
 }
 
+/// What a killed move has left mounted is no place to move to, whoever keeps it busy.
+#[test]
+#[cfg(debug_assertions)]
+fn root_a_move_is_to_the_disk_that_it_has_made() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    host.exec("web01", WORST);
+    let before = look(&host, "web01", "/");
+    host.ok(["stop", "web01"]);
+    let words = ["move", "web01", "--volume", "image"];
+    let ran =
+        Ran::of(host.prlctl().env("REROOT_FAULT", "move/commit/before:kill").args(words).output().unwrap());
+    assert_eq!(ran.code, 128 + 9, "{ran}");
+    let id = host.area("web01").file_name().unwrap().to_owned();
+    let busy = std::fs::File::open(host.path("run/vz").join(id).join("volume")).unwrap();
+    host.run(words).failed(41, &["in use by a process of the host", "nothing was changed"]);
+    assert!(!image(&host, "web01").exists());
+    host.ok(["start", "web01"]);
+    assert_eq!(look(&host, "web01", "/"), before);
+    host.ok(["stop", "web01"]);
+    drop(busy);
+    host.ok(words);
+    host.ok(["start", "web01"]);
+    assert_eq!(look(&host, "web01", "/"), before);
+    assert!(df(&host, "web01", "/")[1] > 100);
+}
+
 #[test]
 #[cfg(debug_assertions)]
 fn root_a_creation_that_is_killed_leaves_no_disk() {
@@ -410,6 +437,33 @@ fn root_a_disk_that_is_damaged_is_told_and_keeps_nobody_from_the_rest() {
     std::fs::write(&path, "").unwrap();
     host.run(["start", "web01"]).failed(50, &[]);
     host.ok(["delete", "web01"]);
+}
+
+#[test]
+fn root_a_file_that_is_called_like_a_disk_costs_nothing() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    host.exec("web01", "echo precious > /root/file");
+    host.ok(["stop", "web01"]);
+    let stray = image(&host, "web01");
+    for text in ["", "no filesystem"] {
+        std::fs::write(&stray, text).unwrap();
+        host.run(["start", "web01"]).failed(50, &["cannot be mounted"]);
+        host.run(["recover", "web01"]);
+        host.run(["reinstall", "web01"]).failed(50, &[]);
+        assert!(host.ok(["list", "-a"]).contains("web01"));
+    }
+    // Another's, whole.
+    on_image(&host, "web02", "64M");
+    host.ok(["stop", "web02"]);
+    host.run(["recover", "web02"]);
+    host.wait_until("its device is gone", || loops(&host).is_empty());
+    std::fs::copy(image(&host, "web02"), &stray).unwrap();
+    host.run(["start", "web01"]).failed(85, &["it is the volume of another container"]);
+    host.run(["recover", "web01"]);
+    std::fs::remove_file(&stray).unwrap();
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /root/file"), "precious");
 }
 
 #[test]

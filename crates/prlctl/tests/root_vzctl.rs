@@ -260,3 +260,22 @@ fn root_the_list_of_openvz() {
     vzlist(&host, &["-o", "laverage"]).failed(1, &["Unknown field: laverage"]);
     vzlist(&host, &["-o"]).failed(21, &["command line"]);
 }
+
+#[test]
+fn root_the_scripts_of_a_number_are_its_and_are_told_it() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    assert_eq!(vzctl(&host, ["create", "101", "--ostemplate", "busybox"]).code, 0);
+    let note = host.path("told");
+    for action in ["mount", "umount"] {
+        let line = format!("#!/bin/sh\necho \"{action} $VEID\" >> {}\n", note.display());
+        host.script(&format!("etc/vz/conf/101.{action}"), &line);
+    }
+    host.script("etc/vz/conf/101.start", "#!/bin/sh\necho \"start $VEID\" > /root/told\n");
+    host.ok(["start", "101"]);
+    assert_eq!(host.exec("101", "cat /root/told"), "start 101");
+    host.ok(["stop", "101"]);
+    host.wait_until("it is unmounted", || {
+        std::fs::read_to_string(&note).is_ok_and(|text| text.contains("umount"))
+    });
+    assert_eq!(std::fs::read_to_string(&note).unwrap(), "mount 101\numount 101\n");
+}

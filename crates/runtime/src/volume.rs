@@ -134,20 +134,21 @@ pub fn make(image: &Path, size: u64, inodes: Option<u64>) -> Result<(), VolumeEr
 /// [`VolumeError::Damaged`], and the rest.
 pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf, VolumeError> {
     let point = mount_point(prefix, id);
-    if is_mounted(&point) {
+    if is_mounted(&point) && is_of(&point, image)? {
         return Ok(point);
     }
     ensure_run_mount(prefix)?;
     std::fs::create_dir_all(&point).map_err(call("make", &point))?;
-    // Two at once would check it while it is mounted.
+    // Two at once would check it while it is mounted, and whoever makes it anew must not be met half way.
     let _lock = lock(&prefix.run_dir_of(id))?;
-    if is_mounted(&point) {
-        return Ok(point);
+    // Another may be mounted there, of a move that a death has ended: what is then written to it would be written to nobody's file.
+    while is_mounted(&point) {
+        if is_of(&point, image)? {
+            return Ok(point);
+        }
+        unmount(&point)?;
     }
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(image, flags, Mode::empty())
-        .map(File::from)
-        .map_err(|error| call("open", image)(error.into()))?;
+    let file = open_image(image)?;
     let found = file.metadata().map_err(call("look at", image))?;
     let used = find_loop(found.dev(), found.ino()).map_err(call("look for the device of", image))?;
     let device = match used {
@@ -169,9 +170,26 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
     let kept_out = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let made =
         rustix::mount::fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, kept_out).map_err(failed)?;
+    // A death while it grew has left it smaller than its file. Where it is not, this does nothing; where it may not be done, it is as it was.
+    let _ = linux::resize_ext4(&made, found.size() / BLOCK);
     attach(made.as_fd(), &point)?;
     keep_reserve(prefix, id);
     Ok(point)
+}
+
+/// What is mounted at `point` is the filesystem in this file, and not in one that had its name before.
+fn is_of(point: &Path, image: &Path) -> Result<bool, VolumeError> {
+    let mounted = rustix::fs::stat(point).map_err(|error| call("look at", point)(error.into()))?.st_dev;
+    let found = match std::fs::symlink_metadata(image) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(call("look at", image)(error)),
+    };
+    let device = find_loop(found.dev(), found.ino()).map_err(call("look for the device of", image))?;
+    let Some(device) = device else { return Ok(false) };
+    let path = device.path();
+    let device = rustix::fs::stat(path).map_err(|error| call("look at", path)(error.into()))?;
+    Ok(device.st_rdev == mounted)
 }
 
 /// Keeps back in a mounted volume what a start on a full one takes, should somebody have released it. Best effort: one that is so full has none.
@@ -221,7 +239,7 @@ pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Resul
     let device = find_loop(before.dev(), before.ino())
         .map_err(call("look for the device of", image))?
         .ok_or_else(|| call("grow", image)(io::Error::other("it is not mounted")))?;
-    // A death from here on leaves a filesystem in a file that is too large for it, which harms nobody.
+    // A death from here on leaves a filesystem in a file that is too large for it: the next mount makes it as large.
     let grown = (|| {
         if before.size() < size {
             file.set_len(size)?;
@@ -230,21 +248,23 @@ pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Resul
         device.follow_size()?;
         linux::resize_ext4(open_directory(&point)?, size / BLOCK)
     })();
-    if let Err(source) = grown {
-        // As much as the filesystem takes, it takes: a file is only cut where that has not grown.
-        if filesystem_size(&point).is_ok_and(|bytes| bytes <= before.size()) && before.size() < size {
+    grown.map_err(|source| {
+        // A file that is too large for its filesystem harms nobody, and one that is too small loses it: it is cut only where the kernel has not even begun.
+        if source.kind() == io::ErrorKind::PermissionDenied && before.size() < size {
             let _ = file.set_len(before.size()).and_then(|()| device.follow_size());
         }
-        return Err(call("grow", image)(source));
-    }
-    Ok(())
+        call("grow", image)(source)
+    })
 }
 
 /// Makes a volume smaller, or larger, that is mounted nowhere: in a copy, which then takes its place with one rename. `size` in bytes.
 ///
 /// # Errors
 /// [`VolumeError::TooSmall`], [`MountError::Busy`], and the rest; it is as large as before.
-pub fn remake(image: &Path, size: u64) -> Result<(), VolumeError> {
+pub fn remake(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Result<(), VolumeError> {
+    // Until the copy has its name nobody mounts the one that it is made of.
+    let _lock = lock(&prefix.run_dir_of(id))?;
+    unmount_volume(prefix, id)?;
     let file = open_image(image)?;
     let found = file.metadata().map_err(call("look at", image))?;
     wait_until_free(image, &found)?;
@@ -316,13 +336,6 @@ fn check(image: &Path) -> Result<(), VolumeError> {
     run("e2fsck", "e2fsprogs", words, LOOKING)?.checked()
 }
 
-/// How large the filesystem is that is mounted at `point`: all of it, what it keeps for itself too.
-fn filesystem_size(point: &Path) -> io::Result<u64> {
-    // `f_blocks` is without what the filesystem needs for itself; the superblock has all of it, and is not for us to read.
-    let found = rustix::fs::statvfs(point)?;
-    Ok(found.f_blocks * found.f_frsize)
-}
-
 fn open_image(image: &Path) -> Result<File, VolumeError> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(image, flags, Mode::empty())
@@ -337,9 +350,19 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 
 fn lock(directory: &Path) -> Result<OwnedFd, VolumeError> {
     let handle = open_directory(directory).map_err(call("open", directory))?;
-    rustix::fs::flock(&handle, FlockOperation::LockExclusive)
-        .map_err(|error| call("lock", directory)(error.into()))?;
-    Ok(handle)
+    let deadline = Instant::now() + LEAVING;
+    loop {
+        match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(handle),
+            Err(rustix::io::Errno::AGAIN) if Instant::now() < deadline => {
+                std::thread::park_timeout(BETWEEN_LOOKS);
+            }
+            Err(rustix::io::Errno::AGAIN) => {
+                return Err(MountError::Busy { path: directory.to_owned() }.into());
+            }
+            Err(error) => return Err(call("lock", directory)(error.into())),
+        }
+    }
 }
 
 /// How a tool has ended; `None`: it had to be.

@@ -66,11 +66,12 @@ pub fn empty(prefix: &Prefix) -> Result<Removed, TrashError> {
         Err(error) => return Err(error.into()),
     };
     let mut seen = HashSet::new();
+    let mut first = None;
     // Looked at again after each round: what came meanwhile has had its own process turned away by the lock.
-    while empty_each(prefix, &mut seen, &mut removed)? {}
+    while empty_each(prefix, &mut seen, &mut removed, &mut first)? {}
     // What has given space back may have taken it for that.
     let _ = crate::reserve::keep(prefix);
-    Ok(removed)
+    first.map_or(Ok(removed), |error| Err(TrashError::Remove(error)))
 }
 
 /// Everything that has not been tried yet, in the trash of the host and in those of the volumes; false: there was nothing.
@@ -78,6 +79,7 @@ fn empty_each(
     prefix: &Prefix,
     seen: &mut HashSet<OsString>,
     removed: &mut Removed,
+    first: &mut Option<tree::TreeError>,
 ) -> Result<bool, TrashError> {
     let mut has_found = false;
     for trash in trashes(prefix)? {
@@ -87,9 +89,14 @@ fn empty_each(
             let Some(name) = names.into_iter().find(|name| !seen.contains(name)) else { break };
             has_found = true;
             // A death anywhere in here leaves a part of the tree; the next one removes the rest.
-            let one = tree::remove_entry(trash.as_fd(), &name)?;
-            removed.entries += one.entries;
-            removed.left.extend(one.left);
+            match tree::remove_entry(trash.as_fd(), &name) {
+                Ok(one) => {
+                    removed.entries += one.entries;
+                    removed.left.extend(one.left);
+                }
+                // One disk that has gone read-only is no reason to leave the others full.
+                Err(error) => drop(first.get_or_insert(error)),
+            }
             seen.insert(name);
         }
     }

@@ -72,12 +72,13 @@ pub fn mount_point(prefix: &Prefix, id: &ContainerId) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct Layers {
     point: PathBuf,
-    top: OnceCell<OwnedFd>,
+    /// One for each kind, since a move is from one to the other.
+    tops: [OnceCell<OwnedFd>; 2],
 }
 
 impl Layers {
     pub(crate) fn new(prefix: &Prefix, id: &ContainerId) -> Self {
-        Self { point: mount_point(prefix, id), top: OnceCell::new() }
+        Self { point: mount_point(prefix, id), tops: [OnceCell::new(), OnceCell::new()] }
     }
 }
 
@@ -85,8 +86,9 @@ impl Area {
     /// Where the layers of its generations lie. Asked of the disk, since that may change.
     pub fn volume(&self) -> Volume {
         match rustix::fs::statat(self.handle(), IMAGE, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Volume::Image,
-            Err(_) => Volume::Directory,
+            Err(Errno::NOENT) => Volume::Directory,
+            // One that cannot be looked at is no reason to look elsewhere.
+            Ok(_) | Err(_) => Volume::Image,
         }
     }
 
@@ -105,14 +107,16 @@ impl Area {
 
     /// The directory of all of them, opened once, so that what a later sync tells includes all that was written since.
     pub fn layers_top(&self) -> Result<BorrowedFd<'_>, AreaError> {
-        if let Some(top) = self.layers.top.get() {
+        let volume = self.volume();
+        let kept = &self.layers.tops[usize::from(volume == Volume::Image)];
+        if let Some(top) = kept.get() {
             return Ok(top.as_fd());
         }
-        let top = match self.volume() {
+        let top = match volume {
             Volume::Directory => self.generations_handle()?,
             Volume::Image => self.open_volume()?,
         };
-        Ok(self.layers.top.get_or_init(|| top).as_fd())
+        Ok(kept.get_or_init(|| top).as_fd())
     }
 
     /// Whether what is mounted is this container's volume.
@@ -269,13 +273,30 @@ impl Area {
         Ok(trash::discard(prefix, self.handle(), IMAGE)?)
     }
 
-    /// Throws away layers that lie beside their records, of a container that has them on its image: of a move that was not finished, or was. Only under the
-    /// container's lock.
+    /// Whether layers lie beside their records, of a container that has them on its image: of a move that was not finished, or was.
+    pub fn has_former_layers(&self) -> Result<bool, AreaError> {
+        if self.volume() == Volume::Directory {
+            return Ok(false);
+        }
+        let lies = |number| {
+            let record = self.generation_handle(number)?;
+            Ok(LAYERS
+                .iter()
+                .any(|name| rustix::fs::statat(&record, *name, AtFlags::SYMLINK_NOFOLLOW).is_ok()))
+        };
+        let mut found = self.generation_numbers()?.into_iter().map(lies);
+        found.find(|lies| !matches!(lies, Ok(false))).unwrap_or(Ok(false))
+    }
+
+    /// Throws them away, each only where the image, which has to be mounted, has its own: a file of that name that somebody has put there by hand is nobody's
+    /// volume, and what lies beside the records then all that there is. Only under the container's lock.
     pub fn sweep_former_layers(&self, prefix: &Prefix) -> Result<(), AreaError> {
         if self.volume() == Volume::Directory {
             return Ok(());
         }
+        self.check_volume()?;
         for number in self.generation_numbers()? {
+            atomic::open_directory_at(self.layers_handle(number)?.as_fd(), "delta")?;
             let record = self.generation_handle(number)?;
             for name in LAYERS {
                 if rustix::fs::statat(&record, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {

@@ -1,11 +1,15 @@
 //! A configuration of OpenVZ as one of ours: all that means something here stays, and so does the rest. What would keep the container from starting, or
 //! would mean something else, becomes a comment. Nothing is lost, and each such line is told.
 
-use store::{ADDRESSES, Address, Conf, ContainerId, ContainerName, NumericId, TemplateChoice, template};
+use store::{
+    ADDRESSES, Address, Conf, ContainerId, ContainerName, DiskSpace, FORWARDS, Forward, NumericId,
+    TemplateChoice, template,
+};
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
+use crate::volume::unenforced;
 
 /// What ends the name of a template of OpenVZ, and none of ours: for which machine it is.
 const MACHINES: [&str; 5] = ["-x86_64", "-x86", "-i386", "-amd64", "-aarch64"];
@@ -48,6 +52,25 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
                 .unchanged());
         }
         notes.push(format!("`{}` is a comment now: `{}` is not {}", error.key, error.value, error.wanted));
+    }
+    while let Err(error) = DiskSpace::from_conf(&[conf, configuration]) {
+        if !conf.comment_out(error.key) {
+            return Err(Failure::new(Code::Damaged, "`vz.conf` cannot be used")
+                .caused_by(&error)
+                .unchanged());
+        }
+        notes.push(format!("`{}` is a comment now: `{}` is not {}", error.key, error.value, error.wanted));
+    }
+    let space = DiskSpace::from_conf(&[conf]).unwrap_or_default();
+    notes.extend(unenforced(&space, &[], "")?);
+    if space != DiskSpace::default() {
+        notes.push(
+            "`prlctl move NAME --volume image` gives it a disk of its own, as large as that".to_owned(),
+        );
+    }
+    if let Err(error) = Forward::all(conf) {
+        conf.comment_out(FORWARDS);
+        notes.push(format!("`{FORWARDS}` is a comment now: {error}"));
     }
     if let Some(hostname) = conf.get("HOSTNAME").filter(|name| !name.is_empty())
         && let Err(wanted) = check_host_name(&hostname)

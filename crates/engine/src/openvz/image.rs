@@ -18,7 +18,7 @@ const SECTOR: u64 = 512;
 const HEADER: usize = 64;
 const IN_USE: u32 = 0x746f_6e59;
 /// 32 TiB in clusters of 1 MiB.
-const MOST_ENTRIES: u32 = 1 << 25;
+pub const MOST_ENTRIES: u32 = 1 << 25;
 /// 64 MiB.
 const LARGEST_CLUSTER: u64 = 64 << 20;
 /// What is read at once, and what is left out where it is all zeros.
@@ -120,6 +120,11 @@ impl Image {
     /// Bytes that it has of the disk, at the most.
     pub fn used(&self) -> u64 {
         self.table.as_ref().map_or(self.length, |table| table.used() * table.cluster)
+    }
+
+    /// How long its table is, all of which is in memory.
+    pub fn entries(&self) -> usize {
+        self.table.as_ref().map_or(0, |table| table.entries.len())
     }
 
     /// Where in the file the byte at `at` of the disk lies, and how many from there on lie together; `None`: not in this image.

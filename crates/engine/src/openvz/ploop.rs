@@ -61,7 +61,7 @@ impl Disk {
             String::from_utf8(text.bytes).map_err(|_| refused(format!("`{DESCRIPTOR}` is no text")))?;
         let read = descriptor::read(&text)
             .map_err(|error| refused(format!("`{DESCRIPTOR}`: {}", tree::printable(&error))))?;
-        let (mut chain, mut stamps) = (Vec::new(), Vec::new());
+        let (mut chain, mut stamps, mut entries) = (Vec::new(), Vec::new(), 0);
         for one in &read.chain {
             let name = tree::escaped_path(&one.file);
             if let Some(device) = runtime::foreign::device_of(&path.join(&one.file)) {
@@ -83,6 +83,10 @@ impl Disk {
                     .because("it says of itself that it is open: its container runs, or its host has died meanwhile")
                     .unchanged()
                     .hint("see that it runs nowhere, and add --force: its journal is replayed, as after a power cut"));
+            }
+            entries += image.entries();
+            if entries > image::MOST_ENTRIES as usize {
+                return Err(refused("its images have longer tables together than any disk has".to_owned()));
             }
             chain.push(image);
             stamps.push((kept, stamp));

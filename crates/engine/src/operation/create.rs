@@ -18,7 +18,7 @@ use super::change::ostemplate;
 use super::register::Paths;
 use super::reinstall::check_user_data;
 use super::set;
-use crate::addresses::{AddressChange, are_free};
+use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
 use crate::error::{Code, Failure, Result, system};
@@ -121,6 +121,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
             .hint("give it one: `--ipadd 10.0.0.2`"));
     }
     are_free(host, None, &forwards)?;
+    are_not_listened_to(host, &forwards)?;
     let limits = host
         .limits(&sample, &configuration)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;

@@ -86,8 +86,13 @@ fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<V
     let made = (|| {
         let _ = rustix::fs::unlink(&staged);
         let point = volume::make_at(host, area, &staged, &wanted)?;
-        copy_all(container, Volume::Image, what)?;
+        // Held all the while: nobody unmounts it, and what is looked at in the end is what was written to.
         let top = store::atomic::open_directory(&point)?;
+        copy_all(container, Volume::Image, what)?;
+        for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
+            let layers = store::atomic::open_directory_at(top.as_fd(), number.to_string())?;
+            store::atomic::open_directory_at(layers.as_fd(), "delta")?;
+        }
         rustix::fs::syncfs(&top).map_err(|error| system("cannot write out the new volume", &error))?;
         drop(top);
         // Whoever finds the image has to know of images.

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 
 use runtime::monitor::Settings;
-use store::{Conf, ContainerName, registry};
+use store::{Conf, ContainerName, Forward, registry};
 
 use super::create::{load_sample, name_is_taken};
-use crate::addresses::{AddressChange, are_free};
+use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
@@ -67,6 +67,14 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         check_unkept(container, &difference(&old, &new), options)?;
     }
     are_free(container.host, Some(container.id()), &wanted.forwards)?;
+    let had = Forward::all(&old).unwrap_or_default();
+    let new_ones: Vec<Forward> = wanted
+        .forwards
+        .iter()
+        .filter(|one| !had.iter().any(|had| had.is_of_the_port_of(one)))
+        .copied()
+        .collect();
+    are_not_listened_to(container.host, &new_ones)?;
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);

@@ -36,7 +36,7 @@ pub fn list(arguments: &GenerationList) -> Result<u8> {
         None
     });
     if arguments.size
-        && let Err(failure) = engine::volume::enter(&host, &area, &arguments.container)
+        && let Err(failure) = engine::volume::enter_unlocked(&host, &area, &arguments.container)
     {
         host.warning(&failure.reason());
     }

@@ -43,6 +43,9 @@ pub fn umount(arguments: &Named) -> Result<u8> {
             .unchanged()
             .hint(format!("`prlctl mount {}` mounts it", container.name)));
     }
+    if !container.is_running() {
+        container.runtime().unmount_volume(container.id());
+    }
     Ok(done(
         arguments.common.json,
         "The CT has been successfully unmounted.",

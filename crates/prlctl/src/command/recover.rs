@@ -123,6 +123,10 @@ fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
             .unchanged()
             .hint(format!("prlctl stop {words}")));
     }
+    // What lies there tells what a generation is whose record is lost.
+    let area = Area::open_unchecked(&host.prefix, &id).map_err(|error| damaged(error, words))?;
+    engine::volume::enter(host, &area, words)?;
+    drop(area);
     let rebuild = || Area::rebuild(&host.prefix, &id, &lock).map_err(|error| damaged(error, words));
     let mut report = rebuild()?;
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;

@@ -79,7 +79,8 @@ fn common() -> Common {
 fn whole(words: &str) -> Result<String> {
     let host = host(0, false)?;
     match registry::find_whole(&host.prefix, words)? {
-        Some(_) => Ok(words.to_owned()),
+        // Not the words again: by then they might be the beginning of another.
+        Some(id) => Ok(id.to_string()),
         None => Err(unknown(words)),
     }
 }
@@ -250,19 +251,18 @@ fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
     let id = registry::find_whole(&prefix, &container)?;
     // Only said of one that can be entered.
     if id.is_some_and(|id| runtime::state::running(&prefix, &id).is_some()) {
-        lines.say(&format!("entered into CT {container}"));
+        lines.say(&format!("entered into CT {}", arguments.container));
     }
     let code = exec::enter(&Enter { container: container.clone() })?;
-    lines.say(&format!("exited from CT {container}"));
+    lines.say(&format!("exited from CT {}", arguments.container));
     Ok(code)
 }
 
 fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
-    let VzctlSet { container, save, name, applyconfig, ipdel, ram, mut settings, .. } = arguments;
+    let VzctlSet { container: words, save, name, applyconfig, ipdel, ram, mut settings, .. } = arguments;
     in_bytes(&mut settings, ram);
-    let container = whole(&container)?;
     set::run(&Set {
-        container: container.clone(),
+        container: whole(&words)?,
         name,
         applyconfig,
         save,
@@ -272,7 +272,7 @@ fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
         common: common(),
     })?;
     if save {
-        lines.say(&format!("Saved parameters for Container {container}"));
+        lines.say(&format!("Saved parameters for Container {words}"));
     } else {
         output::warning("the settings are not saved, and are gone with the next start: --save saves them");
     }

@@ -73,6 +73,8 @@ fn run(scene: &Scene<'_>) -> io::Result<i32> {
     let gate = root.and_then(|_| Channel::new(ours).receive_descriptor().ok().flatten());
     let mut gate = root.zip(gate).map(|((tree, point), socket)| Gate::new(socket, tree, point));
     let (code, refused) = attend(scene, &child, &mut gate)?;
+    // Before the view is opened below: what it has left running would walk in it as on any other, wherever the container's links lead.
+    scene.cgroups.kill_script(KILLING).map_err(io::Error::other)?;
     let report = Report { code, refused };
     let tree = match root {
         // A script that has failed has mounted nothing.

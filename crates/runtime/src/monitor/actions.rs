@@ -38,6 +38,7 @@ pub type Tell<'a> = &'a mut dyn FnMut(&str, &[u8]);
 pub struct Actions {
     prefix: Prefix,
     id: ContainerId,
+    veid: String,
     ids: IdRange,
     stage: PathBuf,
     scripts: Vec<(ActionScript, OwnedFd)>,
@@ -51,6 +52,7 @@ impl Actions {
         Actions {
             prefix: prefix.clone(),
             id: launch.id,
+            veid: launch.veid.clone().unwrap_or_else(|| launch.id.to_string()),
             ids: launch.ids,
             stage: stage.to_owned(),
             scripts: launch.actions.iter().cloned().zip(files).collect(),
@@ -162,7 +164,7 @@ impl Actions {
         let (output, written) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let mut environment = exec::environment();
-        environment.push(("VEID".to_owned(), self.id.to_string()));
+        environment.push(("VEID".to_owned(), self.veid.clone()));
         let request = Request {
             program: Program::Script(Script::new(&read(file)?)?),
             environment,
@@ -194,7 +196,7 @@ impl Actions {
     fn environment(&self) -> Vec<(String, OsString)> {
         let id = self.id.to_string();
         vec![
-            ("VEID".to_owned(), id.clone().into()),
+            ("VEID".to_owned(), self.veid.clone().into()),
             ("VE_CONFFILE".to_owned(), self.prefix.conf_dir().join(format!("{id}.conf")).into()),
             ("VE_ROOT".to_owned(), self.prefix.root_dir(&self.id).into()),
             ("VE_PRIVATE".to_owned(), self.prefix.area_dir(&self.id).into()),

@@ -26,7 +26,7 @@ use crate::actions::ActionScript;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`] |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -86,6 +86,9 @@ pub struct Launch {
     /// Seconds that each of them may take.
     #[serde(default)]
     pub action_limit: u64,
+    /// What they are told that it is, where that is not its UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub veid: Option<String>,
 }
 
 /// What of a container can become something else while it runs.

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use store::{Address, Application, ContainerId, GenerationNumber, IdRange, Limits, Prefix};
+use store::{
+    Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits, Prefix, Transport,
+};
 
 use super::place::listen;
 use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, deadline};
@@ -65,7 +67,7 @@ fn settings() -> Settings {
         hostname: "web01".into(),
         addresses: addresses(),
         translates: true,
-        forwards: Vec::new(),
+        forwards: vec![Forward { transport: Transport::Tcp, port: 8080, to: 80 }],
         restarts_on_crash: true,
     }
 }
@@ -79,7 +81,7 @@ fn launch() -> Launch {
         limits: limits(),
         addresses: addresses(),
         translates: true,
-        forwards: Vec::new(),
+        forwards: vec![Forward { transport: Transport::Tcp, port: 8080, to: 80 }],
         probation_network: net::Probation::Outgoing,
         hostname: "web01".into(),
         resolver: Some("nameserver 192.0.2.1\n".into()),
@@ -96,6 +98,7 @@ fn launch() -> Launch {
         restarts_on_crash: true,
         actions: vec![ActionScript { action: Action::Mount, name: "vps.mount".into() }],
         action_limit: 120,
+        veid: Some("101".into()),
     }
 }
 
@@ -262,6 +265,10 @@ fn without_what_came_later(value: &mut Value) {
         ("warnings", Value::Array(Vec::new())),
     ];
     let Value::Object(fields) = value else { return };
+    // What is not there where there is none.
+    for name in ["forwards", "veid"] {
+        fields.remove(name);
+    }
     let is_end = fields.contains_key("how");
     for (name, then) in later {
         // Other events have had warnings from the first.
