@@ -70,10 +70,12 @@ fn root_a_disk_is_as_large_as_it_was_said() {
     let [all, used, _] = df(&host, "web01", "/");
     assert!((180_000..=204_800).contains(&all) && used < 1000, "{all} {used}");
     assert!((85_000..=102_400).contains(&df(&host, "web02", "/")[0]));
+    let other = df(&host, "web02", "/");
     fill(&host, "web01");
-    // The other one has what it had, and what is full is no reason not to run what sets ids.
-    assert_eq!(df(&host, "web02", "/")[1], df(&host, "web02", "/")[1]);
-    assert!(df(&host, "web02", "/")[2] > 80_000);
+    assert_eq!(df(&host, "web01", "/")[2], 0, "it is full");
+    // The other one has what it had.
+    assert_eq!(df(&host, "web02", "/"), other);
+    assert!(other[2] > 80_000, "{other:?}");
     host.exec("web02", "dd if=/dev/zero of=/file bs=1M count=50 2>/dev/null; sync");
     let shown = host.ok(["list", "-i", "web01"]);
     assert!(shown.contains("volume image") && shown.contains("size 200Mb"), "{shown}");

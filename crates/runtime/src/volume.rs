@@ -120,7 +120,7 @@ pub fn make(image: &Path, size: u64, inodes: Option<u64>) -> Result<(), VolumeEr
     // Whole permille are as exact as it takes.
     let permille = (RESERVE * 1000 / size).clamp(1, 50);
     let (inodes, reserve) = (inodes.to_string(), format!("{}.{}", permille / 10, permille % 10));
-    // Tables of inodes need not be written: what was never written of a sparse file is zero. Nothing is kept for an attack on the names of directories either.
+    // Tables of inodes need not be written: what was never written of a sparse file is zero.
     let arguments = ["-q", "-F", "-b", "4096", "-I", "256", "-N", &inodes, "-m", &reserve];
     let lazily = ["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"];
     let words = arguments.into_iter().chain(lazily).map(OsStr::new).chain([image.as_os_str()]);

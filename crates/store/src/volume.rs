@@ -99,10 +99,7 @@ impl Area {
 
     /// The directory of `<n>/` with `delta/` and `work/`. On an image nothing is there until that is mounted.
     pub fn layers_dir(&self, number: GenerationNumber) -> PathBuf {
-        match self.volume() {
-            Volume::Directory => self.generation_dir(number),
-            Volume::Image => self.layers.point.join(number.to_string()),
-        }
+        self.layers_elsewhere(self.volume(), number)
     }
 
     /// The directory of all of them, opened once, so that what a later sync tells includes all that was written since.
