@@ -73,6 +73,15 @@ mod chosen {
         ("template-unsynced", "a new template is not written out before it gets its name"),
         ("template-named-first", "a new template is written out only after it got its name"),
         ("latest-unsynced", "`latest` of a new template is not made durable"),
+        // Disks of their own.
+        ("layers-unsynced", "the layers of a new root on a disk of its own are not synced"),
+        (
+            "volume-unsynced",
+            "the disk of a new root that was started, or that a script made, is not written out",
+        ),
+        ("layers-before-record", "on a disk of its own a root's layers go before its record"),
+        ("moved-volume-unsynced", "a new disk is not written out before it becomes the container's"),
+        ("moved-layers-unsynced", "layers that leave a disk are not written out before it goes"),
         // The journal and the machinery.
         ("no-journal", "no journal is written"),
         ("journal-unsynced", "the journal is not made durable"),

@@ -218,6 +218,9 @@ impl Area {
         if !is_late && !linux::mutated!("number-forgotten") {
             self.remember_number(number, make_room)?;
         }
+        if linux::mutated!("layers-before-record") {
+            self.discard_layers(number)?;
+        }
         trash::discard(prefix, generations.as_fd(), number.to_string())?;
         // After the record: a generation that has one has its layers. A death before this line leaves what `sweep_layers` finds.
         self.discard_layers(number)?;

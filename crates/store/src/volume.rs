@@ -175,7 +175,7 @@ impl Area {
         let failed = |source: tree::TreeError| AreaError::Trash(TrashError::Remove(source));
         let record = self.generation_handle(number)?;
         tree::sync_small_tree(record.as_fd()).map_err(failed)?;
-        if self.volume() == Volume::Image {
+        if self.volume() == Volume::Image && !linux::mutated!("layers-unsynced") {
             tree::sync_small_tree(self.layers_handle(number)?.as_fd()).map_err(failed)?;
             atomic::fsync_dir(self.layers_top()?)?;
         }
@@ -185,9 +185,11 @@ impl Area {
     /// Has everything durable that anybody has written into the layers, and the records.
     pub fn sync_layers(&self) -> Result<(), AreaError> {
         let failed = |path: PathBuf| move |errno: Errno| AreaError::Unreadable { path, source: errno.into() };
-        let top = self.layers_top()?;
-        rustix::fs::syncfs(top).map_err(failed(atomic::path_of(top)))?;
-        if self.volume() == Volume::Image {
+        let (top, volume) = (self.layers_top()?, self.volume());
+        if volume == Volume::Directory || !linux::mutated!("volume-unsynced") {
+            rustix::fs::syncfs(top).map_err(failed(atomic::path_of(top)))?;
+        }
+        if volume == Volume::Image {
             rustix::fs::syncfs(self.handle()).map_err(failed(self.path().to_owned()))?;
         }
         Ok(())

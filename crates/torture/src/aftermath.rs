@@ -230,6 +230,7 @@ impl Scene<'_> {
             Kind::Start | Kind::Stop => self.verdict_of_running(came),
             Kind::Create => self.verdict_of_creation(),
             Kind::Delete => self.verdict_of_deletion(),
+            Kind::Move(to) => self.verdict_of_move(to),
             Kind::MakeTemplate
             | Kind::RemoveTemplate
             | Kind::UpdateTemplate
@@ -330,6 +331,15 @@ impl Scene<'_> {
         }
         leftovers(self.prefix)?;
         Ok(Verdict::New)
+    }
+
+    /// All of it is there, and its layers lie in one of the two places.
+    fn verdict_of_move(&self, to: store::Volume) -> Judged<Verdict> {
+        let before = self.needed()?;
+        judge(self.prefix, before, Effect::Nothing, self.runs.unwrap_or(before.is_running.into()))?;
+        let area = Area::open(self.prefix, &before.id)
+            .map_err(|error| Violation::new("every record can be read", error.to_string()))?;
+        Ok(if area.volume() == to { Verdict::New } else { Verdict::Old })
     }
 
     fn verdict_of_template(&self) -> Judged<Verdict> {

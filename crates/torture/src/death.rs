@@ -52,6 +52,7 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
         | Kind::Stop
         | Kind::Create
         | Kind::Delete
+        | Kind::Move(_)
         | Kind::MakeTemplate
         | Kind::RemoveTemplate
         | Kind::UpdateTemplate

@@ -5,14 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use store::Prefix;
+use store::{GenerationNumber, Prefix};
 use testkit::judge::{Before, Effect, Runs, Verdict, Violation};
 use testkit::{Ran, RealHost};
 
 use crate::aftermath::{Came, Recovery, Scene, Stood, report};
 use crate::dice::Dice;
 use crate::disk::{Cut, Disk, FileSystem};
-use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::scenario::{self, Kind, Scenario};
 use crate::trace::{self, Action, Victim};
 use crate::world::{Unusable, World, ended};
 
@@ -30,6 +30,8 @@ pub struct CutWorld {
     world: World,
     disk: Disk,
     program: String,
+    only: String,
+    scenarios: Vec<&'static Scenario>,
     calls: Vec<Option<u64>>,
 }
 
@@ -51,7 +53,7 @@ struct Instant {
 }
 
 impl CutWorld {
-    /// A new one in `directory`; `None` where containers cannot run.
+    /// A new one in `directory`, for the operations whose names contain `only`; `None` where containers cannot run.
     ///
     /// # Errors
     /// When the disk cannot be made.
@@ -59,10 +61,20 @@ impl CutWorld {
         program: &str,
         file_system: &'static FileSystem,
         directory: &Path,
+        only: &str,
     ) -> Result<Option<CutWorld>, Unusable> {
         let disk = Disk::new(file_system, directory)?;
         let Some(world) = World::new(program, &disk.point())? else { return Ok(None) };
-        Ok(Some(CutWorld { world, disk, program: program.to_owned(), calls: vec![None; SCENARIOS.len()] }))
+        let scenarios = scenario::named(only);
+        let calls = vec![None; scenarios.len()];
+        Ok(Some(CutWorld {
+            world,
+            disk,
+            program: program.to_owned(),
+            only: only.to_owned(),
+            scenarios,
+            calls,
+        }))
     }
 
     /// Does one operation and cuts it. Returns how many cuts were survived, and what is to be said of the others.
@@ -70,17 +82,20 @@ impl CutWorld {
     /// # Errors
     /// When the host does not work without a cut.
     pub fn operation(&mut self, seed: u64, turn: u64) -> Result<(u64, Vec<String>), Unusable> {
-        let number = (turn % SCENARIOS.len() as u64) as usize;
-        let scenario = &SCENARIOS[number];
+        let number = (turn % self.scenarios.len().max(1) as u64) as usize;
+        let Some(&scenario) = self.scenarios.get(number) else {
+            return Err(Unusable("there is no such operation".to_owned()));
+        };
         let mut dice = Dice::new(seed, turn);
         let calls = match self.calls[number] {
             Some(calls) => calls,
-            None => self.measure(number)?,
+            None => self.measure(number, scenario)?,
         };
         let wanted: Vec<(u64, bool)> =
             (0..CUTS).map(|_| (1 + dice.below(calls), dice.below(2) == 0)).collect();
+        let only = if self.only.is_empty() { String::new() } else { format!(" --only '{}'", self.only) };
         let repeat =
-            format!("torture run --sweep {} --seed {seed} --from {turn} --faults 1", self.disk.name());
+            format!("torture run --sweep {}{only} --seed {seed} --from {turn} --faults 1", self.disk.name());
         let starts_at_boot = dice.below(4) == 0;
         self.cut_at(&Plan { scenario, wanted, starts_at_boot, turn, repeat })
     }
@@ -130,7 +145,7 @@ impl CutWorld {
     /// When the host does not work without a cut.
     pub fn recovered_and_cut(&mut self, scenario: &'static Scenario) -> Result<(u64, Vec<String>), Unusable> {
         let (name, before) = self.world.prepare(scenario)?;
-        self.make_durable()?;
+        self.make_durable(before.as_ref())?;
         let mut command = self.world.command(scenario, &name);
         let mut is_live = false;
         let run = trace::run(&mut command, Victim::Command, self.world.scratch(), &mut |seen| {
@@ -162,8 +177,14 @@ impl CutWorld {
         Ok((u64::from(lost.is_none()), lost.into_iter().collect()))
     }
 
-    /// What is done from here on is not durable until somebody syncs it.
-    fn make_durable(&self) -> Result<(), Unusable> {
+    /// What is done from here on is not durable until somebody syncs it. A container's own disk first: it is a file on the other.
+    fn make_durable(&self, before: Option<&Before>) -> Result<(), Unusable> {
+        if let Some(before) = before {
+            let failed = |error: store::AreaError| Unusable(error.to_string());
+            let area = store::Area::open(&self.world.prefix, &before.id).map_err(failed)?;
+            let layers = testkit::judge::layers(&area, GenerationNumber::new(before.live));
+            rustix::fs::syncfs(std::fs::File::open(layers)?).map_err(std::io::Error::from)?;
+        }
         let prefix = std::fs::File::open(self.world.prefix.root())?;
         rustix::fs::syncfs(&prefix).map_err(std::io::Error::from)?;
         Ok(())
@@ -178,7 +199,7 @@ impl CutWorld {
             Some(before) if starts_at_boot => Some(self.start_at_boot(&before)?),
             other => other,
         };
-        self.make_durable()?;
+        self.make_durable(before.as_ref())?;
         let (instants, said, calls) = self.run(scenario, &name, wanted)?;
         let mut lost = Vec::new();
         let mut survived = 0;
@@ -213,8 +234,7 @@ impl CutWorld {
         Ok((survived, lost))
     }
 
-    fn measure(&mut self, number: usize) -> Result<u64, Unusable> {
-        let scenario = &SCENARIOS[number];
+    fn measure(&mut self, number: usize, scenario: &'static Scenario) -> Result<u64, Unusable> {
         let (name, _) = self.world.prepare(scenario)?;
         let mut command = self.world.command(scenario, &name);
         let run = trace::run(&mut command, Victim::Command, self.world.scratch(), &mut |_| Action::Go)?;
@@ -224,11 +244,7 @@ impl CutWorld {
     }
 
     fn start_at_boot(&self, before: &Before) -> Result<Before, Unusable> {
-        let failed = |error: store::AreaError| Unusable(error.to_string());
-        let area = store::Area::open(&self.world.prefix, &before.id).map_err(failed)?;
-        let mut conf = area.conf().map_err(failed)?;
-        conf.set("ONBOOT", "yes").map_err(|error| Unusable(error.to_string()))?;
-        area.store_conf(&conf).map_err(failed)?;
+        self.world.set(&before.name, "ONBOOT", "yes")?;
         Ok(Before::of(&self.world.prefix, &before.name)?)
     }
 

@@ -268,7 +268,7 @@ impl Field<'_> {
         let directory =
             sweep::scratch(self.program).join(format!("{}-hunt", testkit::real_host::mark("torture")));
         let program = self.program.to_string_lossy();
-        let mut world = CutWorld::new(&program, file_system, &directory)?
+        let mut world = CutWorld::new(&program, file_system, &directory, "")?
             .ok_or_else(|| Unusable("containers cannot run here".to_owned()))?;
         let mut tried = 0;
         for turn in 0.. {

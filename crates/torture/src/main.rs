@@ -50,6 +50,9 @@ enum What {
         /// The order of the points; without it, that of the last slice.
         #[arg(long)]
         seed: Option<u64>,
+        /// Only operations whose names contain this, and write nothing down.
+        #[arg(long, default_value = "")]
+        only: String,
         /// Begin at this batch, and write nothing down.
         #[arg(long)]
         from: Option<u64>,
@@ -131,8 +134,12 @@ fn say(text: &str) {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().what {
-        What::Run { sweep, slice, seed, from, faults, workers } => {
-            run(&Wanted { sweep, slice, seed, from, faults, workers })
+        What::Run { sweep, slice, seed, only, from, faults, workers } => {
+            if torture::scenario::named(&only).is_empty() {
+                Err(Unusable(format!("no operation has `{only}` in its name")))
+            } else {
+                run(&Wanted { sweep, slice, seed, only, from, faults, workers })
+            }
         }
         What::One { scenario, call, fault, monitor, recovery, seed } => {
             let scenario = fault::scenario(&scenario)
@@ -185,6 +192,7 @@ struct Wanted {
     sweep: Vec<String>,
     slice: Duration,
     seed: Option<u64>,
+    only: String,
     from: Option<u64>,
     faults: u64,
     workers: Option<usize>,
@@ -241,7 +249,8 @@ fn run(wanted: &Wanted) -> Result<bool, Unusable> {
 fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Result<bool, Unusable> {
     let lines = ledger::read(Path::new(LEDGER))?;
     let fresh = wanted.seed.unwrap_or_else(|| jiff::Timestamp::now().as_second().unsigned_abs());
-    let (seed, last) = ledger::resume(&lines, name, wanted.seed).unwrap_or((fresh, 0));
+    let resumed = ledger::resume(&lines, name, wanted.seed).filter(|_| wanted.only.is_empty());
+    let (seed, last) = resumed.unwrap_or((fresh, 0));
     let file_system = torture::disk::file_system(name);
     let workers = if file_system.is_some() { CUT_WORKERS } else { WORKERS };
     let slice = Slice {
@@ -252,6 +261,7 @@ fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Resul
         until,
         at_most: wanted.faults,
         workers: wanted.workers.unwrap_or(workers),
+        only: wanted.only.clone(),
     };
     let began = Instant::now();
     let done = match file_system {
@@ -278,7 +288,7 @@ fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Resul
     ));
     // One that was interrupted while it was still counting calls has nothing to tell.
     let is_nothing = sweep::is_interrupted() && to == slice.from;
-    if wanted.from.is_none() && !is_nothing {
+    if wanted.from.is_none() && wanted.only.is_empty() && !is_nothing {
         let line = Line {
             sweep: name.to_owned(),
             day: ledger::today(),

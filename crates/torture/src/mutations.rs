@@ -11,6 +11,7 @@ use Hunt::{
 
 const STOPPED: &str = "reinstall, stopped";
 const RUNNING: &str = "reinstall, running";
+const ON_A_DISK: &str = "reinstall, on a disk of its own, stopped";
 const CONFIGURED_STOPPED: &str = "reinstall, configured, stopped";
 const DISCARD: &str = "reinstall --skipbackup, stopped";
 const FORGET: &str = "generation-delete, stopped";
@@ -57,6 +58,11 @@ mutations! {
     "template-unsynced": [Cuts(MAKE_TEMPLATE, "ext4-bare"), Weakest(MAKE_TEMPLATE)],
     "template-named-first": [Weakest(MAKE_TEMPLATE), Cuts(MAKE_TEMPLATE, "ext4-bare")],
     "latest-unsynced": [Weakest(MAKE_TEMPLATE)],
+    "layers-unsynced": [Cuts(ON_A_DISK, "ext4-bare")],
+    "volume-unsynced": [Cuts("reinstall by script, on a disk of its own, running", "ext4-bare")],
+    "layers-before-record": [Kills("generation-delete, on a disk of its own, stopped")],
+    "moved-volume-unsynced": [Cuts("move --volume image", "ext4-bare")],
+    "moved-layers-unsynced": [Cuts("move --volume directory", "ext4-bare")],
     "no-journal": [Kills(STOPPED)],
     "journal-unsynced": [Weakest(STOPPED), Weakest(FORGET), Cuts(STOPPED, "ext4-bare")],
     "journal-late": [Kills(STOPPED)],

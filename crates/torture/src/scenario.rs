@@ -1,5 +1,6 @@
 //! What is done to a host, from which state, and what it must have come to when it has happened.
 
+use store::Volume;
 use testkit::judge::{Effect, KEPT};
 
 /// Scripts of the host that are there.
@@ -28,6 +29,8 @@ pub enum Kind {
     Create,
     /// The container is gone.
     Delete,
+    /// Its layers lie there.
+    Move(Volume),
     /// There is a template where there was none.
     MakeTemplate,
     /// There is none where there was one.
@@ -51,6 +54,8 @@ pub struct Scenario {
     pub words: &'static [&'static str],
     /// The container runs when it begins.
     pub runs: bool,
+    /// Where its layers lie when it begins.
+    pub volume: Volume,
     /// How many roots it has then, each the parent of the next, the last one live.
     pub roots: u32,
     /// What is in `/etc/vz/conf`.
@@ -67,11 +72,21 @@ const REINSTALL: Scenario = Scenario {
     name: "reinstall, stopped",
     words: &["reinstall", "CT"],
     runs: false,
+    volume: Volume::Directory,
     roots: 1,
     scripts: Scripts::None,
     kind: Kind::Change(Effect::Reinstall { discards: false }),
     fails: false,
     is_back: false,
+};
+const ON_A_DISK: Scenario =
+    Scenario { name: "reinstall, on a disk of its own, stopped", volume: Volume::Image, ..REINSTALL };
+const MOVE: Scenario = Scenario {
+    name: "move --volume image",
+    words: &["move", "CT", "--volume", "image"],
+    roots: 2,
+    kind: Kind::Move(Volume::Image),
+    ..REINSTALL
 };
 const SWITCH: Scenario = Scenario {
     name: "undo, stopped",
@@ -146,6 +161,20 @@ pub static SCENARIOS: &[Scenario] = &[
         ..REINSTALL
     },
     Scenario { name: "reinstall --skipbackup, gone back", roots: 3, is_back: true, ..DISCARD },
+    ON_A_DISK,
+    Scenario { name: "reinstall, on a disk of its own, running", runs: true, ..ON_A_DISK },
+    Scenario {
+        name: "reinstall by script, on a disk of its own, running",
+        scripts: Scripts::Build,
+        runs: true,
+        ..ON_A_DISK
+    },
+    Scenario {
+        name: "reinstall --keep --skipbackup, on a disk of its own, stopped",
+        words: &["reinstall", "CT", "--keep", KEPT, "--skipbackup"],
+        kind: Kind::Change(Effect::Reinstall { discards: true }),
+        ..ON_A_DISK
+    },
     SWITCH,
     Scenario { name: "undo, running", runs: true, ..SWITCH },
     Scenario {
@@ -157,7 +186,14 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     FLATTEN,
     Scenario { name: "generation-flatten, running", runs: true, ..FLATTEN },
+    Scenario {
+        name: "generation-flatten, on a disk of its own, running",
+        volume: Volume::Image,
+        runs: true,
+        ..FLATTEN
+    },
     FORGET,
+    Scenario { name: "generation-delete, on a disk of its own, stopped", volume: Volume::Image, ..FORGET },
     Scenario { name: "generation-delete, running", runs: true, ..FORGET },
     Scenario { name: "generation-delete of the last, gone back", roots: 2, is_back: true, ..FORGET },
     Scenario { name: "start", words: &["start", "CT"], kind: Kind::Start, ..SWITCH },
@@ -168,6 +204,21 @@ pub static SCENARIOS: &[Scenario] = &[
         roots: 0,
         kind: Kind::Create,
         ..REINSTALL
+    },
+    Scenario {
+        name: "create --volume image",
+        words: &["create", "CT", "--ostemplate", "busybox", "--volume", "image", "--diskspace", DISK],
+        roots: 0,
+        kind: Kind::Create,
+        ..REINSTALL
+    },
+    MOVE,
+    Scenario {
+        name: "move --volume directory",
+        words: &["move", "CT", "--volume", "directory"],
+        volume: Volume::Image,
+        kind: Kind::Move(Volume::Directory),
+        ..MOVE
     },
     Scenario {
         name: "register",
@@ -181,6 +232,14 @@ pub static SCENARIOS: &[Scenario] = &[
         name: "delete --force, running",
         words: &["delete", "CT", "--force"],
         kind: Kind::Delete,
+        runs: true,
+        ..SWITCH
+    },
+    Scenario {
+        name: "delete --force, on a disk of its own, running",
+        words: &["delete", "CT", "--force"],
+        kind: Kind::Delete,
+        volume: Volume::Image,
         runs: true,
         ..SWITCH
     },
@@ -228,6 +287,16 @@ pub static SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Those whose names contain `text`.
+pub fn named(text: &str) -> Vec<&'static Scenario> {
+    SCENARIOS.iter().filter(|scenario| scenario.name.contains(text)).collect()
+}
+
+/// How large a disk of its own is.
+pub const DISK: &str = "64M";
+/// The same, as it stands in `ve.conf`.
+pub const DISK_BLOCKS: &str = "65536:65536";
+
 /// Stands for a private area of OpenVZ that is not the host's.
 pub const AREA: &str = "AREA";
 
@@ -262,7 +331,7 @@ impl Scenario {
             | Kind::RemoveVersion
             | Kind::RepairTemplate
             | Kind::RepairVersion => true,
-            Kind::Change(_) | Kind::Start | Kind::Stop | Kind::Create | Kind::Delete => false,
+            Kind::Change(_) | Kind::Start | Kind::Stop | Kind::Create | Kind::Delete | Kind::Move(_) => false,
         }
     }
 

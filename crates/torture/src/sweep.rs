@@ -12,7 +12,7 @@ use testkit::real_host::mark;
 use crate::disk::FileSystem;
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
-use crate::scenario::SCENARIOS;
+use crate::scenario;
 use crate::syscalls::{Survived, Sweep, plan, survive};
 use crate::world::{Unusable, World};
 
@@ -70,6 +70,8 @@ pub struct Slice {
     pub at_most: u64,
     /// How many at the same time.
     pub workers: usize,
+    /// Of the operations, those whose names contain this.
+    pub only: String,
 }
 
 /// What came of a slice.
@@ -100,7 +102,7 @@ pub fn is_interrupted() -> bool {
 /// When a host does not work without a fault.
 pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
     let Some(mut world) = new_world(slice)? else { return Ok(None) };
-    let batches = plan(&mut world, sweep, slice.seed)?;
+    let batches = plan(&mut world, sweep, slice.seed, &slice.only)?;
     drop(world);
     let of = batches.len() as u64;
     let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, failure: None });
@@ -151,7 +153,11 @@ pub fn power_cuts(slice: &Slice, file_system: &'static FileSystem) -> Result<Opt
     match shared.failure {
         Some(failure) => Err(failure),
         None if !is_able.into_inner() => Ok(None),
-        None => Ok(Some(Done { tally: shared.tally, to: shared.next, of: SCENARIOS.len() as u64 })),
+        None => Ok(Some(Done {
+            tally: shared.tally,
+            to: shared.next,
+            of: scenario::named(&slice.only).len() as u64,
+        })),
     }
 }
 
@@ -162,7 +168,9 @@ fn cut_operations(
     shared: &Mutex<Shared>,
 ) -> Result<bool, Unusable> {
     let program = slice.program.to_string_lossy();
-    let Some(mut world) = CutWorld::new(&program, file_system, directory)? else { return Ok(false) };
+    let Some(mut world) = CutWorld::new(&program, file_system, directory, &slice.only)? else {
+        return Ok(false);
+    };
     while let Some(turn) = next(slice, shared)? {
         let (survived, lost) = world
             .operation(slice.seed, turn)

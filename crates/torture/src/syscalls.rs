@@ -13,7 +13,7 @@ use crate::aftermath::{Came, Recovery, Scene, Stood, report};
 use crate::death::{Death, deaths, die};
 use crate::dice::Dice;
 use crate::fault::{Fault, Point};
-use crate::scenario::{Kind, SCENARIOS, Scenario};
+use crate::scenario::{self, Kind, Scenario};
 use crate::trace::{self, Action, Run, Victim};
 use crate::world::{Unusable, World};
 
@@ -58,14 +58,14 @@ impl Sweep {
     }
 }
 
-/// All points of a sweep, in batches.
+/// All points of a sweep over the operations whose names contain `only`, in batches.
 ///
 /// # Errors
 /// When an operation cannot even be done without a fault.
-pub fn plan(world: &mut World, sweep: Sweep, seed: u64) -> Result<Vec<Vec<Point>>, Unusable> {
+pub fn plan(world: &mut World, sweep: Sweep, seed: u64, only: &str) -> Result<Vec<Vec<Point>>, Unusable> {
     let mut dice = Dice::new(seed, 1);
     let mut batches = Vec::new();
-    let runs = SCENARIOS.iter().flat_map(|scenario| {
+    let runs = scenario::named(only).into_iter().flat_map(|scenario| {
         sweep.runs(scenario).into_iter().map(move |(victim, recovers)| (scenario, victim, recovers))
     });
     for (scenario, victim, recovers) in runs {

@@ -7,12 +7,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use store::{Area, GenerationNumber, Prefix, TemplateName};
+use store::{Area, GenerationNumber, Prefix, TemplateName, Volume};
 use testkit::judge::{Before, Violation};
 use testkit::{Ran, RealHost};
 
 use crate::golden;
-use crate::scenario::{AREA, Kind, OLDER_VERSION, Scenario, Scripts};
+use crate::scenario::{AREA, DISK, DISK_BLOCKS, Kind, OLDER_VERSION, Scenario, Scripts};
 use crate::trace::LONGEST;
 
 /// A container is used for so many faults, as long as it stays on its old roots.
@@ -224,7 +224,8 @@ impl World {
             current.uses += 1;
             let name = current.name.clone();
             let mut before = Before::of(&self.prefix, &name)?;
-            let live = self.prefix.area_dir(&before.id).join(format!("generations/{}/delta", before.live));
+            let area = Area::open(&self.prefix, &before.id).map_err(|error| Unusable(error.to_string()))?;
+            let live = testkit::judge::layers(&area, GenerationNumber::new(before.live)).join("delta");
             if !before.is_running && !live.join("etc/hostname").exists() {
                 // The root of the last reinstall has never been started; a boot after a cut would, and write that.
                 self.fill(&name, before.live)?;
@@ -241,7 +242,23 @@ impl World {
         if scenario.roots == 0 {
             return Ok((name, None));
         }
-        self.ok(&["create", &name, "--ostemplate", "busybox"])?;
+        match scenario.volume {
+            Volume::Directory => self.ok(&["create", &name, "--ostemplate", "busybox"])?,
+            Volume::Image => self.ok(&[
+                "create",
+                &name,
+                "--ostemplate",
+                "busybox",
+                "--volume",
+                "image",
+                "--diskspace",
+                DISK,
+            ])?,
+        };
+        if scenario.kind == Kind::Move(Volume::Image) {
+            // As a sample would have it: what is moved writes nothing there then.
+            self.set(&name, "DISKSPACE", DISK_BLOCKS)?;
+        }
         for number in 1..=scenario.roots {
             if number > 1 {
                 self.ok(&["reinstall", &name, "--skipscripts"])?;
@@ -257,6 +274,19 @@ impl World {
         self.current = Some(Current { scenario: scenario.name, name: name.clone(), uses: 1 });
         let before = Before::of(&self.prefix, &name)?;
         Ok((name, Some(before)))
+    }
+
+    /// Writes into a container's configuration, past every command.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn set(&self, name: &str, key: &str, value: &str) -> Result<(), Unusable> {
+        let failed = |error: store::AreaError| Unusable(error.to_string());
+        let id = store::registry::find(&self.prefix, name).map_err(|error| Unusable(error.to_string()))?;
+        let area = Area::open(&self.prefix, &id).map_err(failed)?;
+        let mut conf = area.conf().map_err(failed)?;
+        conf.set(key, value).map_err(|error| Unusable(error.to_string()))?;
+        area.store_conf(&conf).map_err(failed)
     }
 
     /// Gives a generation of a stopped container what it could lose.

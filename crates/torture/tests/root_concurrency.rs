@@ -30,6 +30,7 @@ fn one_round(seed: u64, round: u64) {
         until: Instant::now() + Duration::from_secs(60),
         at_most: 1,
         workers: 1,
+        only: String::new(),
     };
     let Some(Done { tally, .. }) = concurrency::rounds(&slice).expect("the host works by itself") else {
         return;

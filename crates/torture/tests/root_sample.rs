@@ -29,6 +29,7 @@ fn slice(faults: u64, workers: usize) -> Slice {
         until: Instant::now() + LONGEST,
         at_most: faults,
         workers,
+        only: String::new(),
     }
 }
 

@@ -176,7 +176,10 @@ fn is_dot(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-/// All extended attributes of a held node, sorted by name.
+/// How xfs names the access control lists of a file a second time. On another filesystem they would be attributes that mean nothing.
+const ALIASES_OF_LISTS: [&[u8]; 2] = [b"trusted.SGI_ACL_FILE", b"trusted.SGI_ACL_DEFAULT"];
+
+/// All extended attributes of a held node, sorted by name, each once.
 pub(crate) fn attributes(handle: impl AsFd) -> Result<Vec<(CString, Vec<u8>)>, Errno> {
     let path = own_path(handle.as_fd());
     let list = grown(|buffer| match fs::listxattr(&path, buffer) {
@@ -186,6 +189,9 @@ pub(crate) fn attributes(handle: impl AsFd) -> Result<Vec<(CString, Vec<u8>)>, E
     let mut found = Vec::new();
     for name in list.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if ALIASES_OF_LISTS.contains(&name.to_bytes()) {
+            continue;
+        }
         match grown(|buffer| fs::getxattr(&path, name, buffer)) {
             Ok(value) => found.push((name.to_owned(), value)),
             Err(Errno::NODATA) => {}

@@ -93,7 +93,9 @@ fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<V
             let layers = store::atomic::open_directory_at(top.as_fd(), number.to_string())?;
             store::atomic::open_directory_at(layers.as_fd(), "delta")?;
         }
-        rustix::fs::syncfs(&top).map_err(|error| system("cannot write out the new volume", &error))?;
+        if !linux::mutated!("moved-volume-unsynced") {
+            rustix::fs::syncfs(&top).map_err(|error| system("cannot write out the new volume", &error))?;
+        }
         drop(top);
         // Whoever finds the image has to know of images.
         let mut record = area.record().map_err(|error| damaged(error, &container.name))?;
@@ -124,7 +126,10 @@ fn to_directory(container: &Container<'_>, size: tree::Size, what: &str) -> Resu
     let need = Need { who: "what is moved", bytes: size.bytes, inodes: size.entries };
     space::check_host(host, need)?;
     let made = copy_all(container, Volume::Directory, what).and_then(|()| {
-        rustix::fs::syncfs(area.handle()).map_err(|error| system("cannot write out the layers", &error))?;
+        if !linux::mutated!("moved-layers-unsynced") {
+            rustix::fs::syncfs(area.handle())
+                .map_err(|error| system("cannot write out the layers", &error))?;
+        }
         fault::here("move", "commit", Place::Before)?;
         host.unless_interrupted(what, "nothing was changed", Second::Container(&container.name))?;
         // A death before it: layers beside the records, which are swept. After it: no image, and those are the container's.

@@ -60,6 +60,23 @@ fn root_makes_everything_again_marks_and_whiteouts_too() {
     }
 }
 
+/// On xfs each list has a second name, which would become an attribute of its own elsewhere.
+#[test]
+fn root_gives_no_list_of_xfs_a_second_time() {
+    if !is_root() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.directory("from").file("from/one", "one");
+    for name in ["trusted.SGI_ACL_FILE", "trusted.SGI_ACL_DEFAULT", "trusted.other"] {
+        setxattr(scene.at("from/one"), name, b"x", XattrFlags::empty()).unwrap();
+    }
+    copied(&scene, &mut |_| true).unwrap();
+    let mut names = vec![0_u8; 256];
+    let length = rustix::fs::listxattr(scene.at("to/one"), &mut names[..]).unwrap();
+    assert_eq!(names[..length], *b"trusted.other\0");
+}
+
 #[test]
 fn goes_deeper_than_any_path() {
     let scene = Scene::new();
