@@ -49,10 +49,7 @@ pub fn needed(is_by_script: bool, kept: Option<&Measured>) -> Need {
 /// # Errors
 /// As in statvfs(3).
 pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
-    let found = match container.area.volume() {
-        Volume::Directory => rustix::fs::statvfs(container.host.prefix.private_dir())?,
-        Volume::Image => rustix::fs::fstatvfs(container.area.layers_top().map_err(std::io::Error::other)?)?,
-    };
+    let found = rustix::fs::fstatvfs(container.area.layers_top().map_err(std::io::Error::other)?)?;
     Ok((found.f_bfree * found.f_frsize, (found.f_files != 0).then_some(found.f_ffree)))
 }
 
@@ -63,7 +60,7 @@ pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
 pub fn check(container: &Container<'_>, need: Need) -> Result<()> {
     check_host(container.host, need)?;
     if container.area.volume() == Volume::Directory {
-        return Ok(());
+        return container.make_room(need);
     }
     container.enter_volume()?;
     let top = container.area.layers_top().map_err(|error| damaged(error, &container.name))?;

@@ -1,9 +1,11 @@
 //! How much disk a container may use, and what sees to it.
 //!
-//! A directory has no end but the disk's; an image is as large as `DISKSPACE` says. What was said by hand and cannot be had is refused; what a sample says is told.
+//! An image is as large as `DISKSPACE` says. A directory has that end where the host's filesystem keeps project quotas, and else none but the disk's: what was said by
+//! hand and cannot be had is refused; what a sample says is told.
 
 use std::path::{Path, PathBuf};
 
+use linux::ProjectLimits;
 use store::disk_space::volume_of;
 use store::{Area, Conf, DiskSpace, GenerationNumber, LimitsError, Lock, Volume};
 
@@ -18,6 +20,14 @@ use crate::space::{self, Need};
 const USUAL: u64 = 10 << 30;
 const SPACE: &str = "DISKSPACE";
 const INODES: &str = "DISKINODES";
+/// Why a limit is not kept.
+pub const UNCOUNTED: &str =
+    "the container's files lie in a directory, and nothing on this host counts what is in one";
+/// The same, where something would.
+const BEFORE: &str =
+    "the container's files were made before the filesystem counted what is in their directory";
+/// So much more than it may have a full container gets for a new root: as much as an image keeps back.
+const FOR_A_ROOT: u64 = 16 << 20;
 
 /// What a new container gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +36,8 @@ pub struct Wanted {
     pub volume: Volume,
     /// Of an image, bytes.
     pub size: u64,
-    /// Of an image, or as many as are usual.
-    pub inodes: Option<u64>,
+    /// What was said.
+    pub space: DiskSpace,
 }
 
 /// Decides which volume a new container gets, and writes into its configuration what was not said; with what is not enforced.
@@ -50,9 +60,13 @@ pub fn choose(
     };
     let space = DiskSpace::from_conf(&[conf, &configuration]).map_err(bad)?;
     let warnings = match volume {
-        Volume::Directory => {
-            unenforced(&space, changes, "or leave it out; `--volume image` has it enforced")?
-        }
+        Volume::Directory if store::project::is_kept(&host.prefix) => Vec::new(),
+        Volume::Directory => unenforced(
+            &space,
+            changes,
+            UNCOUNTED,
+            "leave it out; `--volume image` has it enforced, and so has a filesystem mounted with `prjquota`",
+        )?,
         Volume::Image => Vec::new(),
     };
     let size = space.bytes.unwrap_or(USUAL);
@@ -60,15 +74,14 @@ pub fn choose(
         check_size(size)?;
         conf.set(SPACE, &in_blocks(size))?;
     }
-    Ok((Wanted { volume, size, inodes: space.inodes }, warnings))
+    Ok((Wanted { volume, size, space }, warnings))
 }
 
 /// What is said of the disk of a container that lies in a directory.
 ///
 /// # Errors
 /// [`Code::Unsupported`] for what was said by hand.
-pub fn unenforced(space: &DiskSpace, changes: &[Change], hint: &str) -> Result<Vec<String>> {
-    let because = "the container's files lie in a directory, and nothing on this host counts what is in one";
+pub fn unenforced(space: &DiskSpace, changes: &[Change], because: &str, hint: &str) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for key in [(SPACE, space.bytes), (INODES, space.inodes)].into_iter().filter(|(_, limit)| limit.is_some())
     {
@@ -105,12 +118,15 @@ fn in_blocks(bytes: u64) -> String {
     format!("{blocks}:{blocks}")
 }
 
-/// Makes the volume of an area that is being made, and mounts it.
+/// Makes the volume of an area that is being made: an image is mounted, a directory counted where somebody counts.
 ///
 /// # Errors
 /// [`Code::NoSpace`], [`Code::Unsupported`], [`Code::System`].
 pub fn make(host: &Host, area: &Area, wanted: &Wanted) -> Result<()> {
     match wanted.volume {
+        Volume::Directory if store::project::is_kept(&host.prefix) => {
+            area.begin_project(&wanted.space).map_err(Failure::from)
+        }
         Volume::Directory => Ok(()),
         Volume::Image => make_at(host, area, &area.image(), wanted).map(drop),
     }
@@ -123,7 +139,7 @@ pub fn make(host: &Host, area: &Area, wanted: &Wanted) -> Result<()> {
 pub fn make_at(host: &Host, area: &Area, image: &Path, wanted: &Wanted) -> Result<PathBuf> {
     let point = host
         .runtime
-        .make_volume(area.id(), image, wanted.size, wanted.inodes)
+        .make_volume(area.id(), image, wanted.size, wanted.space.inodes)
         .map_err(|error| refused("cannot make the container's disk", error))?;
     area.begin_volume(&point)?;
     Ok(point)
@@ -150,6 +166,8 @@ pub enum Resize {
     Grow(u64),
     /// To so many bytes, while it is stopped.
     Shrink(u64),
+    /// Of a directory that is counted, at once.
+    Limit(DiskSpace),
 }
 
 /// What is to be done about the disk where the configuration becomes another; with what is not enforced.
@@ -166,8 +184,7 @@ pub fn plan(
         |error: LimitsError| Failure::new(Code::BadValue, "that cannot be set").caused_by(&error).unchanged();
     let space = DiskSpace::from_conf(&[new, &configuration]).map_err(bad)?;
     let Some((_, size)) = container.area.image_size() else {
-        let hint = format!("`prlctl move {} --volume image` gives it a disk of its own", container.name);
-        return Ok((None, unenforced(&space, changes, &hint)?));
+        return plan_of_a_directory(container, &space, changes);
     };
     if let Some(change) = changes.iter().find(|change| change.key == INODES) {
         return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be enforced", change.option))
@@ -204,6 +221,44 @@ pub fn plan(
     Ok((Some(Resize::Shrink(bytes)), Vec::new()))
 }
 
+fn plan_of_a_directory(
+    container: &Container<'_>,
+    space: &DiskSpace,
+    changes: &[Change],
+) -> Result<(Option<Resize>, Vec<String>)> {
+    let name = &container.name;
+    let Some(counted) = container.area.project() else {
+        let (because, hint) = if store::project::is_kept(&container.host.prefix) {
+            let hint = format!(
+                "stopped, `prlctl move {name} --volume image` and then `--volume directory` has them counted"
+            );
+            (BEFORE, hint)
+        } else {
+            (UNCOUNTED, format!("`prlctl move {name} --volume image` gives it a disk of its own"))
+        };
+        return Ok((None, unenforced(space, changes, because, &hint)?));
+    };
+    let limits =
+        ProjectLimits { bytes: space.bytes.map(|bytes| bytes.div_ceil(1024) * 1024), inodes: space.inodes };
+    if limits == counted.limits {
+        return Ok((None, Vec::new()));
+    }
+    for (key, used, limit) in [(SPACE, counted.bytes, limits.bytes), (INODES, counted.inodes, limits.inodes)]
+    {
+        // Of one that has been edited by hand no start is refused: it gets no more until it has less.
+        if let Some(limit) = limit.filter(|limit| *limit < used)
+            && let Some(change) = changes.iter().find(|change| change.key == key)
+        {
+            let unit = if key == SPACE { "bytes" } else { "inodes" };
+            return Err(Failure::new(Code::BadValue, format!("`{}` is less than there is", change.option))
+                .because(format!("`{name}` has {used} {unit}, with all of its roots, and is to have {limit}"))
+                .unchanged()
+                .hint(format!("`prlctl generation-list {name}` shows old roots that may go")));
+        }
+    }
+    Ok((Some(Resize::Limit(*space)), Vec::new()))
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -211,6 +266,9 @@ pub fn plan(
 pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
     let image = container.area.image();
     match resize {
+        Resize::Limit(space) => {
+            container.area.limit_project(&space).map_err(|error| damaged(error, &container.name).unchanged())
+        }
         Resize::Grow(bytes) => {
             container.enter_volume()?;
             container.runtime().grow_volume(container.id(), &image, bytes).map_err(|error| {
@@ -291,8 +349,8 @@ impl Container<'_> {
     pub fn follow_disk_space(&self) {
         let Ok(conf) = self.area.conf() else { return };
         match plan(self, &conf, &[]) {
-            Ok((Some(Resize::Grow(bytes)), _)) => {
-                if let Err(failure) = resize(self, Resize::Grow(bytes)) {
+            Ok((Some(now @ (Resize::Grow(_) | Resize::Limit(_))), _)) => {
+                if let Err(failure) = resize(self, now) {
                     self.host.warning(&failure.reason());
                 }
             }
@@ -303,6 +361,33 @@ impl Container<'_> {
             Ok((None, _)) => {}
             Err(failure) => self.host.warning(&failure.reason()),
         }
+    }
+
+    /// Lets one whose directory is full have a new root: what it may have is more by that until its next start.
+    ///
+    /// # Errors
+    /// [`Code::NoSpace`] for more than an image would keep back.
+    pub fn make_room(&self, need: Need) -> Result<()> {
+        let Some(counted) = self.area.project() else { return Ok(()) };
+        let free = |limit: Option<u64>, used: u64| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
+        let bytes = free(counted.limits.bytes, counted.bytes);
+        if bytes >= need.bytes && free(counted.limits.inodes, counted.inodes) >= need.inodes {
+            return Ok(());
+        }
+        if need.bytes.saturating_sub(bytes) > FOR_A_ROOT {
+            return Err(Failure::new(Code::NoSpace, format!("the disk of `{}` is full", self.name))
+                .because(format!("{} needs {} KiB, and {} KiB are free", need.who, need.bytes / 1024, bytes / 1024))
+                .unchanged()
+                .hint(format!(
+                    "`prlctl set {0} --diskspace SIZE` makes it larger; `prlctl generation-list {0}` shows old roots that may go",
+                    self.name
+                )));
+        }
+        let more = DiskSpace {
+            bytes: counted.limits.bytes.map(|limit| limit.max(counted.bytes + FOR_A_ROOT)),
+            inodes: counted.limits.inodes.map(|limit| limit.max(counted.inodes + 2 * need.inodes)),
+        };
+        self.area.limit_project(&more).map_err(|error| damaged(error, &self.name))
     }
 
     /// Gives back to the host's disk what is free of its own; returns how many bytes that took before, and takes now.

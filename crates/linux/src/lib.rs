@@ -12,6 +12,7 @@ mod memory;
 mod mount;
 pub mod mutation;
 mod process;
+mod project;
 mod signal;
 mod trace;
 mod user_namespace;
@@ -24,6 +25,9 @@ pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_moun
 pub use process::{
     CLONE_PARENT, Child, Exit, close_all, close_all_but, close_on_exec_from, close_others, exit_now, fork,
     idle_io, inherited_descriptor, lift_limits, reap_any, spawn,
+};
+pub use project::{
+    ProjectLimits, ProjectUse, begin_project, keeps_project_limits, limit_project, project_below, project_use,
 };
 pub use signal::{
     Sent, SignalReader, count_signals, counted_signals, default_signals, end_at, end_silently, is_ignored,

@@ -25,6 +25,7 @@ mod nearest;
 mod numeric_id;
 mod own_file;
 pub mod prefix;
+pub mod project;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.
 #[doc(hidden)]

@@ -113,15 +113,38 @@ impl RealHost {
         Some(host)
     }
 
+    /// The same on one that keeps project quotas, with the template `busybox`; `None` also where this kernel, or what makes such a filesystem, cannot.
+    pub fn on_quota(program: &str, size: &str, kind: &str) -> Option<RealHost> {
+        let mut host = RealHost::bare(program)?;
+        let options: &[&str] = if kind == "ext4" { &["-O", "quota,project"] } else { &[] };
+        let made = if host.image.is_none() {
+            host.make_image(size, kind, options, "loop,prjquota")
+        } else {
+            Err("the host's own filesystem carries no overlay".to_owned())
+        };
+        if let Err(because) = made {
+            not_run(&scratch(&host.program), &format!("no project quotas on {kind}: {}", because.trim()));
+            return None;
+        }
+        std::fs::create_dir_all(host.prefix()).expect("make the prefix");
+        succeed(host.vzpkg().args(["create", "cache", "busybox"]));
+        Some(host)
+    }
+
     fn mount_image(&mut self, size: &str, kind: &str) {
+        self.make_image(size, kind, &[], "loop").expect("make a filesystem");
+    }
+
+    fn make_image(&mut self, size: &str, kind: &str, made: &[&str], mounted: &str) -> Result<(), String> {
         let image = self.directory.join("image");
         succeed(Command::new("truncate").args(["-s", size]).arg(&image));
         let quiet = if kind == "ext4" { vec!["-q", "-F"] } else { vec!["-q"] };
-        succeed(Command::new(format!("mkfs.{kind}")).args(quiet).arg(&image));
+        tried(Command::new(format!("mkfs.{kind}")).args(quiet).args(made).arg(&image))?;
         let point = self.directory.join("mounted");
         std::fs::create_dir_all(&point).expect("make a mount point");
-        succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point));
+        tried(Command::new("mount").args(["-o", mounted]).arg(&image).arg(&point))?;
         self.image = Some(image);
+        Ok(())
     }
 
     /// The prefix.
@@ -449,8 +472,15 @@ fn carries_overlay(directory: &Path) -> bool {
 }
 
 fn succeed(command: &mut Command) {
-    let output = command.output().expect("run a tool");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    tried(command).expect("run a tool");
+}
+
+fn tried(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 fn mounts_below(directory: &Path) -> Vec<PathBuf> {

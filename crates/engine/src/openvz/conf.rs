@@ -62,7 +62,7 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
         notes.push(format!("`{}` is a comment now: `{}` is not {}", error.key, error.value, error.wanted));
     }
     let space = DiskSpace::from_conf(&[conf]).unwrap_or_default();
-    notes.extend(unenforced(&space, &[], "")?);
+    notes.extend(unenforced(&space, &[], crate::volume::UNCOUNTED, "")?);
     if space != DiskSpace::default() {
         notes.push(
             "`prlctl move NAME --volume image` gives it a disk of its own, as large as that".to_owned(),

@@ -11,7 +11,7 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use store::{Area, Conf, DiskSpace, Volume};
+use store::{Area, DiskSpace, Volume};
 
 use super::pace::Pace;
 use crate::error::{Code, Failure, Result, system};
@@ -125,7 +125,12 @@ fn to_directory(container: &Container<'_>, size: tree::Size, what: &str) -> Resu
     let (host, area) = (container.host, &container.area);
     let need = Need { who: "what is moved", bytes: size.bytes, inodes: size.entries };
     space::check_host(host, need)?;
-    let made = copy_all(container, Volume::Directory, what).and_then(|()| {
+    let conf = area.conf().map_err(|error| damaged(error, &container.name))?;
+    let space = DiskSpace::from_conf(&[&conf, &host.configuration()?]).unwrap_or_default();
+    let is_counted = store::project::is_kept(&host.prefix);
+    // Before there is anything in it: what is there already would not be counted.
+    let begun = if is_counted { area.begin_project(&space).map_err(Failure::from) } else { Ok(()) };
+    let made = begun.and_then(|()| copy_all(container, Volume::Directory, what)).and_then(|()| {
         if !linux::mutated!("moved-layers-unsynced") {
             rustix::fs::syncfs(area.handle())
                 .map_err(|error| system("cannot write out the layers", &error))?;
@@ -141,9 +146,7 @@ fn to_directory(container: &Container<'_>, size: tree::Size, what: &str) -> Resu
     }
     fault::here("move", "commit", Place::After)?;
     host.runtime.let_volume_go(container.id());
-    let conf = area.conf().unwrap_or_default();
-    let space = DiskSpace::from_conf(&[&conf, &Conf::default()]).unwrap_or_default();
-    volume::unenforced(&space, &[], "")
+    if is_counted { Ok(Vec::new()) } else { volume::unenforced(&space, &[], volume::UNCOUNTED, "") }
 }
 
 /// Makes the layers of every generation again on the other volume.

@@ -104,6 +104,15 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
 fn volume(host: &Host, row: &Row) -> Value {
     let Ok(area) = Area::open_unchecked(&host.prefix, &row.id) else { return Value::Null };
     let volume = area.volume().as_str();
+    if let Some(counted) = area.project() {
+        return json!({
+            "volume": volume,
+            "size": counted.limits.bytes.map(mebibytes),
+            "used": mebibytes(counted.bytes),
+            "inodes": counted.limits.inodes,
+            "inodes_used": counted.inodes,
+        });
+    }
     let Some((taken, size)) = area.image_size() else { return json!({ "volume": volume }) };
     let mut disk = json!({ "volume": volume, "size": mebibytes(size), "taken": mebibytes(taken) });
     // Mounted or not: nobody is made to wait for that here.
