@@ -353,7 +353,19 @@ impl Drop for RealHost {
         drop(Ran::within(self.prlctl().args(["stop", "--all", "--kill", "--lock-wait", "30"]), STOPPING));
         // What a killed command has left, its monitor first: it would start its container again.
         kill_groups(&self.prefix());
+        if self.wire.is_none() {
+            forget_tables(&self.prefix());
+        }
         remove(&self.directory);
+    }
+}
+
+/// A host keeps its tables of the packet filter, empty, when its last address has gone; one on a wire takes them along.
+fn forget_tables(prefix: &Path) {
+    let Ok(prefix) = store::Prefix::new(prefix) else { return };
+    for family in ["inet", "bridge"] {
+        let name = format!("reroot_{}", prefix.short_hash());
+        drop(Ran::within(Command::new("nft").args(["delete", "table", family, &name]), STOPPING));
     }
 }
 
