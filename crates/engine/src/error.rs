@@ -53,6 +53,8 @@ pub enum Code {
     PackageManager,
     /// 71: what is no address.
     BadAddress,
+    /// 74: a password could not be set.
+    PasswordFailed,
     /// 78: an address that is somebody else's.
     AddressInUse,
     /// 79: an action script failed.
@@ -98,6 +100,7 @@ impl Code {
             Code::MountFailed => 50,
             Code::PackageManager => 70,
             Code::BadAddress => 71,
+            Code::PasswordFailed => 74,
             Code::AddressInUse => 78,
             Code::ActionFailed => 79,
             Code::BadSample => 82,
@@ -133,6 +136,7 @@ impl Code {
             Code::MountFailed => "mount-failed",
             Code::PackageManager => "package-manager",
             Code::BadAddress => "bad-address",
+            Code::PasswordFailed => "password-failed",
             Code::AddressInUse => "address-in-use",
             Code::ActionFailed => "action-failed",
             Code::BadSample => "bad-sample",

@@ -1,4 +1,5 @@
-//! `--password USER:-`: one line of stdin, which is never on a command line and never on a screen.
+//! `--password USER:-`: one line of stdin, which is never on a command line and never on a screen. `--userpasswd USER:PASSWORD` has OpenVZ's spelling, where
+//! it is on one: it is taken off it before anything else is done, by this program executing itself with `USER:-` and that line on stdin.
 //!
 //! On a terminal it is asked for without echo. Whatever ends that, ^C too, gives the terminal back as it was.
 
@@ -6,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Stdin};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 
 use engine::accounts::{GivenPassword, LONGEST_PASSWORD, PasswordError};
 use engine::error::system;
@@ -15,9 +17,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use crate::arguments::Settings;
 use crate::output;
 
 const OPTION: &str = "--password";
+const OF_OPENVZ: &str = "--userpasswd";
 /// SIGHUP, SIGINT, SIGQUIT, SIGTERM: what ends a process that asks for something.
 const ENDING_SIGNALS: [i32; 4] = [1, 2, 3, 15];
 
@@ -46,7 +50,103 @@ pub fn on_the_command_line(mut words: impl Iterator<Item = OsString>) -> Option<
 
 /// Whether words of the command line may be a password that somebody has put there all the same.
 pub fn may_be_among(words: impl Iterator<Item = OsString>) -> bool {
-    words.into_iter().any(|word| word.as_bytes().starts_with(OPTION.as_bytes()))
+    words.into_iter().any(|word| {
+        word.as_bytes().starts_with(OPTION.as_bytes()) || word.as_bytes().starts_with(OF_OPENVZ.as_bytes())
+    })
+}
+
+/// Executes this program again with what follows `--userpasswd` on stdin, if it is on the command line: what is there every process list shows. Returns if
+/// there is none, with an error of a value that is none, which is not repeated.
+pub fn take_off_the_command_line() -> Option<Failure> {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let words: Vec<OsString> = words.collect();
+    let command = words.iter().find(|word| *word != "--quiet" && *word != "--verbose")?;
+    if command != "set" && command != "create" {
+        return None;
+    }
+    let (words, secret) = match without_secret(&words) {
+        Ok((words, secret)) => (words, secret?),
+        Err(failure) => return Some(failure),
+    };
+    let failed = |error: &std::io::Error| {
+        system("the password cannot be taken off the command line", error)
+            .unchanged()
+            .hint("`--userpasswd USER:-` reads it from stdin")
+    };
+    let stdin = rustix::fs::memfd_create(c"password", rustix::fs::MemfdFlags::CLOEXEC).and_then(|file| {
+        let mut left = secret.as_slice();
+        while !left.is_empty() {
+            left = &left[rustix::io::write(&file, left)?..];
+        }
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+        rustix::stdio::dup2_stdin(&file)
+    });
+    if let Err(error) = stdin {
+        return Some(failed(&error.into()));
+    }
+    let error = std::process::Command::new("/proc/self/exe").arg0(name).args(words).exec();
+    Some(failed(&error))
+}
+
+/// The words with `-` for the first password among them, and that as a line.
+fn without_secret(words: &[OsString]) -> std::result::Result<(Vec<OsString>, Option<Vec<u8>>), Failure> {
+    let refused = || {
+        Failure::new(Code::BadValue, "the value of --userpasswd cannot be used")
+            .because("wanted `USER:PASSWORD`, or `USER:-` for a password that comes from stdin; what was given is not repeated")
+            .unchanged()
+            .hint("prlctl set NAME --userpasswd root:-")
+    };
+    let (mut kept, mut secret) = (Vec::new(), None);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let (value, is_joined) = match word.as_bytes().strip_prefix(OF_OPENVZ.as_bytes()) {
+            Some([]) => match words.next() {
+                Some(value) => (value.as_bytes(), false),
+                None => return Err(refused()),
+            },
+            Some([b'=', value @ ..]) => (value, true),
+            Some(_) | None => {
+                kept.push(word.clone());
+                continue;
+            }
+        };
+        let mut parts = value.splitn(2, |&byte| byte == b':');
+        let (user, password) = (parts.next().unwrap_or_default(), parts.next().ok_or_else(refused)?);
+        let user = std::str::from_utf8(user).map_err(|_| refused())?;
+        if user.is_empty() || user.contains(|c: char| c.is_control() || c.is_whitespace()) {
+            return Err(refused());
+        }
+        let is_typed = password != b"-";
+        if is_typed && password.contains(&b'\n') {
+            return Err(refused());
+        }
+        if is_typed && secret.is_none() {
+            secret = Some([password, b"\n"].concat());
+        }
+        let value = format!("{user}:-");
+        if is_joined {
+            kept.push(format!("{OF_OPENVZ}={value}").into());
+        } else {
+            kept.extend([OF_OPENVZ.into(), value.into()]);
+        }
+    }
+    Ok((kept, secret))
+}
+
+/// The password that `set` or `create` is to give, if it is.
+///
+/// # Errors
+/// As of [`read`].
+pub fn of_settings(
+    host: &Host,
+    settings: &Settings,
+    container: &str,
+    is_json: bool,
+) -> Result<Option<GivenPassword>> {
+    let Some(value) = &settings.userpasswd else { return Ok(None) };
+    let how = if settings.crypted { How::Hashed } else { How::Plain };
+    read_as(host, value, container, is_json, how).map(Some)
 }
 
 /// For whom, if the value is one.
@@ -61,6 +161,17 @@ fn user(value: &OsStr) -> Option<&str> {
 /// # Errors
 /// When it cannot be read, or cannot be one; nothing has been touched.
 pub fn read(host: &Host, value: &str, container: &str, is_json: bool) -> Result<GivenPassword> {
+    read_as(host, value, container, is_json, How::Plain)
+}
+
+/// What the line is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    Hashed,
+}
+
+fn read_as(host: &Host, value: &str, container: &str, is_json: bool, how: How) -> Result<GivenPassword> {
     let user = user(OsStr::new(value)).unwrap_or_default();
     let stdin = std::io::stdin();
     let line = if stdin.is_terminal() {
@@ -71,15 +182,19 @@ pub fn read(host: &Host, value: &str, container: &str, is_json: bool) -> Result<
     };
     let what = format!("the password for `{user}` cannot be used");
     let line = line.map_err(|error| system(&what, &std::io::Error::from(error)).unchanged())?;
-    GivenPassword::new(user, &line).map_err(|error| {
+    let given = match how {
+        How::Plain => GivenPassword::new(user, &line),
+        How::Hashed => GivenPassword::hashed(user, &line),
+    };
+    given.map_err(|error| {
         let failure = Failure::new(Code::BadValue, what).caused_by(&error).unchanged();
         match error {
-            PasswordError::Empty => {
-                failure.hint("it is one line on stdin: `prlctl reinstall NAME --password root:- <FILE`")
-            }
+            PasswordError::Empty => failure.hint("it is one line on stdin: `<FILE`"),
             PasswordError::TooLong | PasswordError::ControlCharacter => failure.hint("give another one"),
+            PasswordError::NoHash => failure
+                .hint("leave --crypted out if it is the password itself; `openssl passwd -6` hashes one"),
             PasswordError::NoRandomNumbers | PasswordError::NotHashed => {
-                failure.hint("try again, or leave --password out and run `passwd` in the container")
+                failure.hint("try again, or leave it out and run `passwd` in the container")
             }
         }
     })
@@ -192,6 +307,44 @@ mod tests {
             &[],
         ] {
             assert_eq!(refused(words), None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_taken_off_the_words_and_nothing_else_is() {
+        let taken = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            without_secret(&words).map(|(words, secret)| {
+                let words: Vec<String> = words.into_iter().map(|word| word.into_string().unwrap()).collect();
+                (words.join(" "), secret.map(|secret| String::from_utf8(secret).unwrap()))
+            })
+        };
+        for (words, kept, secret) in [
+            (
+                &["set", "web01", "--userpasswd", "root:a:b -"][..],
+                "set web01 --userpasswd root:-",
+                Some("a:b -\n"),
+            ),
+            (&["set", "--userpasswd=root:x", "web01"], "set --userpasswd=root:- web01", Some("x\n")),
+            (&["set", "web01", "--userpasswd", "root:-"], "set web01 --userpasswd root:-", None),
+            (&["set", "web01", "--userpasswd", "root:"], "set web01 --userpasswd root:-", Some("\n")),
+            (
+                &["set", "--userpasswd", "a:1", "--userpasswd", "b:2"],
+                "set --userpasswd a:- --userpasswd b:-",
+                Some("1\n"),
+            ),
+            (&["set", "web01", "--description", "x:y"], "set web01 --description x:y", None),
+        ] {
+            assert_eq!(taken(words).unwrap(), (kept.to_owned(), secret.map(str::to_owned)));
+        }
+        for words in [
+            &["--userpasswd"][..],
+            &["--userpasswd", "secret"],
+            &["--userpasswd=:secret"],
+            &["--userpasswd", "a\tb:secret"],
+        ] {
+            let failure = taken(words).unwrap_err();
+            assert!(failure.code.exit() == 21 && !failure.to_string().contains("secret"), "{failure}");
         }
     }
 }

@@ -285,6 +285,7 @@ impl TestHost {
 /// From `mini`.
 pub fn create_options(name: &str) -> create::Options {
     create::Options {
+        password: None,
         name: name.parse().expect("a container's name"),
         id: None,
         number: None,

@@ -129,6 +129,12 @@ pub(crate) fn open_regular(handle: impl AsFd) -> Result<OwnedFd, Errno> {
     fs::open(own_path(handle.as_fd()), READ, Mode::empty())
 }
 
+/// Opens a held regular file as a lock wants it, for writing; nothing of it is changed.
+pub(crate) fn open_to_lock(handle: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    fs::open(own_path(handle.as_fd()), flags, Mode::empty())
+}
+
 /// Opens a held directory for what `O_PATH` does not allow: fsync, ioctl.
 pub(crate) fn open_directory(handle: impl AsFd) -> Result<OwnedFd, Errno> {
     fs::openat(handle, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

@@ -151,6 +151,20 @@ impl Root {
         self.replace(path, bytes, Owned { mode, uid, gid }, Durable::AtOnce)
     }
 
+    /// Opens a regular file, not followed, so that it can be locked as programs inside lock it; made empty, for its owner alone, where none is.
+    pub fn open_to_lock(&self, path: &Path) -> Result<File, TreeError> {
+        let failed = |error: Errno| TreeError::io("open", path, error);
+        let Some((handle, facts)) = self.hold(path, false)? else {
+            let (parent, name) = self.hold_parent(path)?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            return fs::openat(parent, &name, flags, Mode::RUSR | Mode::WUSR).map(File::from).map_err(failed);
+        };
+        if !facts.is_regular() {
+            return Err(TreeError::NotRegular { path: path.to_owned(), kind: facts.kind() });
+        }
+        node::open_to_lock(handle).map(File::from).map_err(failed)
+    }
+
     pub(crate) fn replace(
         &self,
         path: &Path,

@@ -36,6 +36,8 @@ pub enum PasswordError {
     NoRandomNumbers,
     #[error("it cannot be hashed")]
     NotHashed,
+    #[error("it is no hash of a password: crypt(5) has those, `$6$…` or 13 letters and digits")]
+    NoHash,
 }
 
 /// Why nobody can be given a password.
@@ -82,6 +84,32 @@ impl GivenPassword {
         let hasher = ShaCrypt::new(Algorithm::Sha512Crypt, rounds);
         let hash = hasher.hash_password_with_salt(password, &salt).map_err(|_| PasswordError::NotHashed)?;
         Ok(GivenPassword { user: user.to_owned(), hash: hash.to_string() })
+    }
+
+    /// One that somebody has hashed already, as it is to stand in shadow.
+    ///
+    /// # Errors
+    /// When it cannot be one: whoever gives the password itself by mistake must not find it there.
+    pub fn hashed(user: &str, hash: &[u8]) -> Result<GivenPassword, PasswordError> {
+        let hash = std::str::from_utf8(hash).map_err(|_| PasswordError::NoHash)?;
+        // crypt(5): what may stand in one.
+        let is_plain = hash.bytes().all(|byte| byte.is_ascii_graphic() && !b":;*!\\".contains(&byte));
+        let is_modular = hash.strip_prefix('$').is_some_and(|rest| {
+            let parts: Vec<&str> = rest.split('$').collect();
+            parts.len() >= 3 && !parts[0].is_empty() && parts.last().is_some_and(|last| last.len() >= 20)
+        });
+        let of_des = |byte: u8| byte.is_ascii_alphanumeric() || b"./".contains(&byte);
+        let is_des = hash.len() == 13 && hash.bytes().all(of_des);
+        if hash.is_empty() {
+            return Err(PasswordError::Empty);
+        }
+        if hash.len() > LONGEST_PASSWORD {
+            return Err(PasswordError::TooLong);
+        }
+        if !is_plain || !(is_modular || is_des) {
+            return Err(PasswordError::NoHash);
+        }
+        Ok(GivenPassword { user: user.to_owned(), hash: hash.to_owned() })
     }
 
     /// For whom it is.
@@ -142,4 +170,36 @@ fn is_of_password(note: &AccountNote, user: &str) -> bool {
         AccountNote::PasswordKept { name }
         | AccountNote::PasswordNotKept { name, .. }
         | AccountNote::EmptyPassword { name } if name == user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_one_that_crypt_would_make() {
+        for hash in [
+            "$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido3OUILO5Ifz5iwMuTS4XMS130MTSuDDl3aCI6WouIL9AjRbLCelDCy.g.",
+            "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7",
+            "$1$salt$qJH7.N4xYta3aEG/dfqo/0",
+            "ab01FAX.bQRSU",
+        ] {
+            let given = GivenPassword::hashed("root", hash.as_bytes()).unwrap();
+            assert_eq!(given.hash, hash);
+            assert!(!format!("{given:?}").contains(hash));
+        }
+        let long = format!("$6$salt${}", "a".repeat(300));
+        for (hash, wanted) in [
+            ("", PasswordError::Empty),
+            ("secret", PasswordError::NoHash),
+            ("$6$salt", PasswordError::NoHash),
+            ("$6$salt$short", PasswordError::NoHash),
+            ("$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido:0:0", PasswordError::NoHash),
+            ("$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido\nroot", PasswordError::NoHash),
+            ("!$6$salt$IxDD3jeSOb5eB1CX5LBsqZFVkJdido", PasswordError::NoHash),
+            (long.as_str(), PasswordError::TooLong),
+        ] {
+            assert_eq!(GivenPassword::hashed("root", hash.as_bytes()).unwrap_err(), wanted, "{hash}");
+        }
+    }
 }

@@ -15,6 +15,7 @@
 //!   new files ── parse ─> Table, each ──┘
 //! ```
 
+mod added;
 mod given;
 mod groups;
 mod homes;
@@ -31,6 +32,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use added::{AddError, NewUser, USERADD_DEFAULTS, add, has_user, shell_of_new_users};
 pub use given::{GivenPassword, LONGEST_PASSWORD, NoSuchUser, PasswordError};
 pub use homes::Home;
 pub use merge::{Merged, merge};

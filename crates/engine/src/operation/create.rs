@@ -17,7 +17,8 @@ use tree::{LayeredRoot, Root};
 use super::change::ostemplate;
 use super::register::Paths;
 use super::reinstall::check_user_data;
-use super::set;
+use super::{set, user_password};
+use crate::accounts::GivenPassword;
 use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
@@ -48,6 +49,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Its addresses.
     pub addresses: AddressChange,
+    /// Of an account of its root.
+    pub password: Option<GivenPassword>,
     /// Where its layers lie; else `VOLUME` of `vz.conf`.
     pub volume: Option<Volume>,
 }
@@ -267,7 +270,11 @@ fn fill(
     let reach = Reach { reads: root.lower().into_iter().collect(), writes: vec![root.upper()], ids: None };
     let own = host.confined(&reach, "cannot make the root the container's own", || {
         cloud_init::seed(&root, area.id(), number, &hostname, options.user_data.as_ref())?;
-        Ok(make_own(&root, area.id(), template.record.systemd, &hostname, &template.record.own_files)?)
+        let own = make_own(&root, area.id(), template.record.systemd, &hostname, &template.record.own_files)?;
+        if let Some(given) = &options.password {
+            user_password::give_to_new(&root, given)?;
+        }
+        Ok(own)
     })?;
     for news in own.news {
         host.note(&news);

@@ -117,7 +117,7 @@ fn missing(given: &GivenPassword, error: &NoSuchUser, has: &str) -> Failure {
 }
 
 /// Days since 1970, as shadow(5) counts.
-fn today() -> u32 {
+pub(super) fn today() -> u32 {
     u32::try_from(jiff::Timestamp::now().as_second() / 86_400).unwrap_or_default()
 }
 

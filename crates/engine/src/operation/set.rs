@@ -9,6 +9,8 @@ use runtime::monitor::Settings;
 use store::{Conf, ContainerName, Forward, registry};
 
 use super::create::{load_sample, name_is_taken};
+use super::user_password;
+use crate::accounts::GivenPassword;
 use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
@@ -25,6 +27,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Which addresses come and go.
     pub addresses: AddressChange,
+    /// Of an account of its root.
+    pub password: Option<GivenPassword>,
     /// Written to `ve.conf`; else it is gone with the next start.
     pub is_kept: bool,
 }
@@ -34,6 +38,8 @@ pub struct Options {
 pub struct Report {
     /// The keys whose values have become others, and what they are.
     pub changed: Vec<(String, String)>,
+    /// What became of the password.
+    pub password: Option<user_password::Given>,
     /// What is not as it should be.
     pub warnings: Vec<String>,
 }
@@ -82,17 +88,33 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         warnings.extend(why_not_suspended(&new).map(str::to_owned));
     }
 
+    if let Some(given) = &options.password {
+        user_password::give(container, given, true)?;
+    }
+
     container.host.heed_signals(what)?;
     if let Some(resize) = resize {
         // First, since it is what may fail: a disk that has changed with a configuration that has not is said at the next start.
         volume::resize(container, resize)?;
     }
     let name = claim(container, &old, &options.changes)?;
-    let told = if options.is_kept {
+    let mut told = if options.is_kept {
         tell_and_write(container, (&old, &new), &wanted, what)
     } else {
         tell(container, &wanted, what)
     };
+    let mut password = None;
+    if told.is_ok()
+        && let Some(given) = &options.password
+    {
+        match user_password::give(container, given, false) {
+            Ok(given) => password = Some(given),
+            Err(failure) => {
+                take_back(container, &old, options.is_kept);
+                told = Err(failure);
+            }
+        }
+    }
     if let Some(name) = &name {
         if told.is_err() {
             // One that stays is removed by `recover`.
@@ -104,7 +126,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     warnings.extend(told?);
     warnings.sort();
     warnings.dedup();
-    Ok(Report { changed: difference(&old, &new), warnings })
+    Ok(Report { changed: difference(&old, &new), password, warnings })
 }
 
 /// What is not written down can only be what the kernel holds for a container that runs: all else is read from `ve.conf` when it is wanted, or, as
@@ -154,6 +176,19 @@ fn tell(container: &Container<'_>, wanted: &Settings, what: &str) -> Result<Vec<
             .because(error.because)
             .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
     })
+}
+
+/// All of one call, or none.
+fn take_back(container: &Container<'_>, old: &Conf, is_kept: bool) {
+    if is_kept {
+        // As it could be written a moment ago.
+        let _ = container.area.store_conf(old);
+    }
+    if container.is_running()
+        && let Ok(settings) = container.check(old)
+    {
+        let _ = container.runtime().change(container.id(), &settings);
+    }
 }
 
 /// The kernel first, then the file; returns what is not as it should be.

@@ -28,6 +28,12 @@ pub struct Settings {
     /// What it calls itself
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub hostname: Option<String>,
+    /// A password for an account of its root, which is made if it is not there; `USER:-` asks for it, or reads one line of stdin
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = SETTINGS)]
+    pub userpasswd: Option<String>,
+    /// The password of --userpasswd is hashed already, as crypt(5) has it
+    #[arg(long, requires = "userpasswd", help_heading = SETTINGS)]
+    pub crypted: bool,
     /// An address that is routed to it, IPv4 or IPv6, with a mask or without; may be repeated
     #[arg(long, value_name = "ADDRESS", help_heading = SETTINGS)]
     pub ipadd: Vec<String>,
@@ -104,6 +110,8 @@ impl Settings {
             restart,
             template,
             hostname,
+            userpasswd: _,
+            crypted: _,
             ipadd: _,
             nameserver,
             searchdomain,

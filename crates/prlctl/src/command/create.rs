@@ -14,6 +14,7 @@ use store::{ContainerId, ContainerName, NameError, NumericId, TemplateChoice, Te
 use super::set::understood;
 use super::{done, host};
 use crate::arguments::Create;
+use crate::password;
 
 /// Makes a container.
 ///
@@ -26,6 +27,15 @@ pub fn run(arguments: &Create) -> Result<u8> {
             .unchanged()
             .hint("`--vmtype ct`, or leave it out"));
     }
+    if arguments.settings.userpasswd.is_some() && arguments.user_data.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::new(
+            Code::BadOption,
+            "`--userpasswd` and `--user-data -` cannot be used together",
+        )
+        .because("both come from stdin")
+        .unchanged()
+        .hint("`--user-data FILE`"));
+    }
     let name = parse_name(&arguments.name)?;
     let id = arguments.uuid.as_deref().map(parse_id).transpose()?;
     let number = arguments.ctid.as_deref().map(parse_number).transpose()?;
@@ -35,6 +45,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
+    let password = password::of_settings(&host, &arguments.settings, &arguments.name, arguments.common.json)?;
     let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
     let options = Options {
         name: name.clone(),
@@ -45,6 +56,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
         sample: arguments.config.clone(),
         changes,
         addresses,
+        password,
         volume,
     };
     let id = create(&host, &options)?;

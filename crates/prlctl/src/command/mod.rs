@@ -57,7 +57,8 @@ pub fn run(called: Called) -> u8 {
     // Before the command line is understood: an error in it, too, is answered in the form that was asked for.
     let wants_json = wants_json();
     if called != Called::Vzpkg
-        && let Some(failure) = password::on_the_command_line(own_words())
+        && let Some(failure) =
+            password::on_the_command_line(own_words()).or_else(password::take_off_the_command_line)
     {
         output::failure(&failure, wants_json);
         return failure.code.exit();

@@ -2,12 +2,14 @@
 
 use engine::addresses::AddressChange;
 use engine::operation::set::{Options, set};
+use engine::operation::user_password::Given;
 use engine::settings::{self, Change};
 use engine::{Code, Failure, Result};
 use serde_json::json;
 
 use super::{done, host};
 use crate::arguments::{Set, Settings};
+use crate::password;
 
 /// Sets something of a container.
 ///
@@ -20,8 +22,13 @@ pub fn run(arguments: &Set) -> Result<u8> {
     }
     let addresses = AddressChange::read(&arguments.settings.ipadd, &arguments.ipdel)?;
     let is_kept = !arguments.no_save;
-    let options = Options { sample: arguments.applyconfig.clone(), changes, addresses, is_kept };
-    if options.sample.is_none() && options.changes.is_empty() && options.addresses.is_empty() {
+    let mut options =
+        Options { sample: arguments.applyconfig.clone(), changes, addresses, password: None, is_kept };
+    if options.sample.is_none()
+        && options.changes.is_empty()
+        && options.addresses.is_empty()
+        && arguments.settings.userpasswd.is_none()
+    {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")
             .because("there is no option that sets anything")
             .unchanged()
@@ -29,6 +36,9 @@ pub fn run(arguments: &Set) -> Result<u8> {
     }
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot set `{}`", tree::escaped(arguments.container.as_bytes())));
+    // Before the container is locked: somebody may take his time to type it.
+    options.password =
+        password::of_settings(&host, &arguments.settings, &arguments.container, arguments.common.json)?;
     let container = host.open(&arguments.container)?;
     let recording = host.recording(container.id(), &container.name, "set", None);
     let result = set(&container, &options);
@@ -36,6 +46,9 @@ pub fn run(arguments: &Set) -> Result<u8> {
     let report = result?;
     for warning in &report.warnings {
         host.warning(warning);
+    }
+    if let (Some(given), Some(Given::ToNew)) = (&options.password, report.password) {
+        host.note(&format!("`{}` was not there, and has been made", tree::escaped(given.user().as_bytes())));
     }
     let changed: serde_json::Map<_, _> =
         report.changed.iter().map(|(key, value)| (key.clone(), json!(value))).collect();

@@ -261,19 +261,26 @@ fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
 fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
     let VzctlSet { container: words, save, name, applyconfig, ipdel, ram, mut settings, .. } = arguments;
     in_bytes(&mut settings, ram);
+    // A password stands in no ve.conf, and is there to stay in any case.
+    let sets_only_password = settings.userpasswd.is_some()
+        && settings.said().is_empty()
+        && settings.ipadd.is_empty()
+        && ipdel.is_empty()
+        && name.is_none()
+        && applyconfig.is_none();
     set::run(&Set {
         container: whole(&words)?,
         name,
         applyconfig,
         save,
-        no_save: !save,
+        no_save: !save && !sets_only_password,
         ipdel,
         settings,
         common: common(),
     })?;
     if save {
         lines.say(&format!("Saved parameters for Container {words}"));
-    } else {
+    } else if !sets_only_password {
         output::warning("the settings are not saved, and are gone with the next start: --save saves them");
     }
     Ok(0)

@@ -1,0 +1,261 @@
+//! `set --userpasswd`, `create --userpasswd`: the account has that password, whether the container runs or not, and nobody sees it on the way.
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::fs::{FlockOperation, fcntl_lock};
+use testkit::{Ran, RealHost, Terminal};
+
+const PASSWORD: &str = "Franz: jagt\\'\" im $6$ Taxi";
+
+fn host() -> Option<RealHost> {
+    let host = RealHost::new(env!("CARGO_BIN_EXE_prlctl"))?;
+    host.started("web01");
+    Some(host)
+}
+
+fn with_input(host: &RealHost, words: &[&str], input: &str) -> Ran {
+    let mut command = host.prlctl();
+    let mut child = command
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have been refused before it is read.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Ran::of(child.wait_with_output().unwrap())
+}
+
+/// Somebody who is not root logs in as `user` with `password`; whether he is let in.
+fn lets_in(host: &RealHost, user: &str, password: &str) -> bool {
+    let line = format!("su nobody -s /bin/sh -c 'su {user} -c \"echo I am \\$(id -un)\"'");
+    let mut command = host.prlctl();
+    command.args(["exec", "web01", &line]);
+    let mut terminal = Terminal::run(&command, 24, 80);
+    terminal.expects("assword: ");
+    terminal.types(&format!("{password}\n"));
+    let (code, said) = terminal.ends();
+    assert_eq!(code == 0, said.contains(&format!("I am {user}")), "{said}");
+    code == 0
+}
+
+/// Whether a file of the host's that is Reroot's own has it, or any command line or environment but this process's.
+fn is_seen(host: &RealHost, words: &str) -> bool {
+    let has = |path: &Path| {
+        std::fs::read(path).is_ok_and(|bytes| bytes.windows(words.len()).any(|part| part == words.as_bytes()))
+    };
+    let mut todo = vec![host.path("vz/private"), host.path("etc"), host.path("var"), host.path("run")];
+    while let Some(directory) = todo.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => todo.push(entry.path()),
+                Ok(kind) if kind.is_file() && has(&entry.path()) => return true,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name != own && name.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    processes.into_iter().any(|entry| ["cmdline", "environ"].iter().any(|name| has(&entry.path().join(name))))
+}
+
+#[test]
+fn root_a_password_is_set_while_it_runs_and_while_it_does_not() {
+    let Some(host) = host() else { return };
+    host.exec("web01", "chmod 604 /etc/shadow; echo '# mine' >>/etc/passwd");
+    let before = host.exec("web01", "cat /etc/passwd; grep -v ^root: /etc/shadow");
+    let given = format!("root:{PASSWORD}");
+    let said = host.ok(["set", "web01", "--userpasswd", &given, "--description", "with a password"]);
+    assert!(said.contains("The CT has been successfully configured."), "{said}");
+    assert!(lets_in(&host, "root", PASSWORD));
+    assert!(!lets_in(&host, "root", "another"));
+    assert_eq!(host.exec("web01", "cat /etc/passwd; grep -v ^root: /etc/shadow"), before);
+    assert_eq!(host.exec("web01", "stat -c %a:%u:%g /etc/shadow"), "604:0:42");
+    assert!(host.ok(["list", "-i", "web01"]).contains("with a password"));
+
+    host.ok(["stop", "web01", "--kill"]);
+    host.ok(["set", "web01", "--userpasswd=root:zweites"]);
+    // With its own spelling, and without --save: a password is there to stay.
+    let ran = Ran::of(host.vzctl().args(["set", "web01", "--userpasswd", "ann:drittes"]).output().unwrap());
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(!ran.stderr.contains("not saved"), "{ran}");
+    host.ok(["start", "web01"]);
+    assert!(lets_in(&host, "root", "zweites"));
+    assert!(lets_in(&host, "ann", "drittes"));
+}
+
+#[test]
+fn root_an_account_that_is_not_there_is_made() {
+    let Some(host) = host() else { return };
+    host.exec("web01", "mkdir -p /etc/skel/.config; echo hello >/etc/skel/.profile; echo x >/etc/skel/.config/a; ln -s /etc/shadow /etc/skel/link");
+    let ran = with_input(&host, &["set", "web01", "--userpasswd", "ann:-"], &format!("{PASSWORD}\nmore\n"));
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("`ann` was not there, and has been made"), "{ran}");
+    assert!(lets_in(&host, "ann", PASSWORD));
+    let id = host.exec("web01", "id -u ann");
+    assert_eq!(host.exec("web01", "id -g ann"), id);
+    assert_eq!(
+        host.exec(
+            "web01",
+            "stat -c '%n %a %U:%G' /home/ann /home/ann/.profile /home/ann/.config/a; ls -A /home/ann"
+        ),
+        "/home/ann 700 ann:ann\n/home/ann/.profile 644 ann:ann\n/home/ann/.config/a 644 ann:ann\n.config\n.profile"
+    );
+    // The second time it is an account like any other.
+    let ran = with_input(&host, &["set", "web01", "--userpasswd", "ann:-"], "another\n");
+    assert!(ran.code == 0 && !ran.stderr.contains("has been made"), "{ran}");
+    assert!(lets_in(&host, "ann", "another"));
+    assert_eq!(
+        host.exec("web01", "grep -c ^ann: /etc/passwd /etc/shadow /etc/group"),
+        "/etc/passwd:1\n/etc/shadow:1\n/etc/group:1"
+    );
+
+    // And in one that is only made now.
+    let ran = with_input(
+        &host,
+        &["create", "web02", "--ostemplate", "busybox", "--userpasswd", "bob:-"],
+        "erstes\n",
+    );
+    assert_eq!(ran.code, 0, "{ran}");
+    host.ok(["start", "web02"]);
+    assert_eq!(host.exec("web02", "stat -c '%a %U' /home/bob; id -un bob"), "700 bob\nbob");
+    assert!(host.exec("web02", "grep ^bob: /etc/shadow").starts_with("bob:$6$"));
+}
+
+#[test]
+fn root_a_hash_is_taken_as_it_is() {
+    let Some(host) = host() else { return };
+    // openssl passwd -6 -salt salt secret
+    let hash =
+        "$6$salt$egUF/jLwnkJgtSBwZw8LErJVtPpCyj8JBEBKvLOmh1XRqxWCvjGnSoWTF0KkZFyZ0D4Tb9GtWBYfD3S/9Xq6B0";
+    let openssl =
+        std::process::Command::new("openssl").args(["passwd", "-6", "-salt", "salt", "secret"]).output();
+    let hash = openssl
+        .map_or_else(|_| hash.to_owned(), |made| String::from_utf8(made.stdout).unwrap().trim().to_owned());
+    host.ok(["set", "web01", "--userpasswd", &format!("root:{hash}"), "--crypted"]);
+    assert_eq!(host.exec("web01", "grep ^root: /etc/shadow").split(':').nth(1), Some(hash.as_str()));
+    for (value, code) in [("root:secret", 21), ("root:!", 21), ("root:$6$a$b", 21)] {
+        let ran = host.run(["set", "web01", "--userpasswd", value, "--crypted"]);
+        ran.failed(code, &["it is no hash of a password", "nothing was changed"]);
+        assert!(!ran.to_string().contains("secret"), "{ran}");
+    }
+    assert_eq!(host.exec("web01", "grep ^root: /etc/shadow").split(':').nth(1), Some(hash.as_str()));
+}
+
+#[test]
+fn root_a_password_is_seen_nowhere() {
+    let Some(host) = host() else { return };
+    let (ready, fifo) = (host.path("ready"), host.path("go-on"));
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Something that holds the container's lock for as long as it is wanted.
+    host.script(
+        "etc/vz/conf/vps.reinstall",
+        &format!("#!/bin/sh\n: >{}\nread -r word <{}\nexit 1\n", ready.display(), fifo.display()),
+    );
+    let reinstall =
+        host.prlctl().args(["reinstall", "web01"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut reinstall = reinstall.unwrap();
+    host.wait_until("the script runs", || ready.exists());
+    let given = format!("root:{PASSWORD}");
+    let set = host
+        .prlctl()
+        .args(["set", "web01", "--lock-wait", "300", "--userpasswd", &given])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = format!("/proc/{}/cmdline", set.id());
+    host.wait_until("it has taken it off its command line", || {
+        std::fs::read(&line).is_ok_and(|line| line.windows(7).any(|part| part == b"root:-\0"))
+    });
+    assert!(!is_seen(&host, PASSWORD));
+    drop(std::fs::File::options().write(true).open(&fifo).unwrap());
+    let ran = Ran::of(set.wait_with_output().unwrap());
+    reinstall.wait().unwrap();
+    assert!(ran.code == 0 && !ran.to_string().contains(PASSWORD), "{ran}");
+    assert!(lets_in(&host, "root", PASSWORD));
+    assert!(!is_seen(&host, PASSWORD));
+    let told = host.ok(["log", "web01"]);
+    assert!(!told.contains(PASSWORD) && !told.contains("$6$"), "{told}");
+}
+
+#[test]
+fn root_what_cannot_be_given_changes_nothing_else() {
+    let Some(host) = host() else { return };
+    let conf = || std::fs::read(host.area("web01").join("ve.conf")).unwrap();
+    let limit = |host: &RealHost| {
+        let told = host.ok(["list", "-i", "web01", "-j"]);
+        serde_json::from_str::<serde_json::Value>(&told).unwrap()[0]["now"].clone()
+    };
+    let (before, limits) = (conf(), limit(&host));
+    let refused = |user: &str, wanted: &str| {
+        let ran = host.run([
+            "set",
+            "web01",
+            "--numproc",
+            "77",
+            "--description",
+            "no",
+            "--userpasswd",
+            &format!("{user}:geheim"),
+        ]);
+        ran.failed(74, &[wanted, "state: nothing was changed"]);
+        assert!(!ran.to_string().contains("geheim"), "{ran}");
+        assert_eq!(conf(), before);
+        assert_eq!(limit(&host), limits);
+    };
+    host.exec("web01", "echo docker:x:90: >>/etc/group");
+    refused("docker", "a group with that name is there already");
+    refused("1x", "none can be made with that name");
+    refused("../../etc", "none can be made with that name");
+    host.exec("web01", "mount -t tmpfs none /etc");
+    refused("root", "something else is mounted at `/etc` in it");
+    host.exec("web01", "umount /etc");
+    host.exec("web01", "mv /etc/shadow /etc/shadow.mine; mkdir /etc/shadow");
+    refused("root", "`/etc/shadow`");
+    host.exec("web01", "rmdir /etc/shadow; mv /etc/shadow.mine /etc/shadow");
+
+    // Held as `passwd` inside would: seen when everything else has been done, and taken back.
+    let uuid = host.area("web01").file_name().unwrap().to_owned();
+    let root = host.path("run/vz").join(uuid).join("generations/1");
+    host.exec("web01", ": >/etc/.pwd.lock");
+    let lock = std::fs::File::options().write(true).open(root.join("etc/.pwd.lock")).unwrap();
+    fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    refused("root", "another program in it has held `/etc/.pwd.lock`");
+    drop(lock);
+    host.ok(["set", "web01", "--numproc", "77", "--userpasswd", "root:geheim"]);
+    assert!(lets_in(&host, "root", "geheim"));
+}
+
+#[test]
+fn root_what_is_no_password_is_refused_and_not_repeated() {
+    let Some(host) = host() else { return };
+    let long = format!("root:geheim{}", "x".repeat(300));
+    for (value, wanted) in [
+        ("geheim", "wanted `USER:PASSWORD`"),
+        (":geheim", "wanted `USER:PASSWORD`"),
+        ("ro ot:geheim", "wanted `USER:PASSWORD`"),
+        ("root:geheim\nroot2:x", "wanted `USER:PASSWORD`"),
+        ("root:geheim\u{1b}[2J", "there is a control character in it"),
+        ("root:", "it is empty"),
+        (long.as_str(), "it is longer than 256 bytes"),
+    ] {
+        for words in [&["set", "web01"][..], &["create", "web09", "--ostemplate", "busybox"]] {
+            let ran = host.run([words, &["--userpasswd", value]].concat());
+            ran.failed(21, &[wanted, "state: nothing was changed"]);
+            assert!(!ran.to_string().contains("geheim"), "{ran}");
+        }
+    }
+    host.run(["set", "web01", "--crypted"]).failed(20, &["--userpasswd"]);
+    let ran = host.run(["set", "web01", "--userpasswd", "root:", "geheim"]);
+    assert!(ran.code == 20 && !ran.to_string().contains("geheim"), "{ran}");
+    assert!(!host.ok(["list", "-a"]).contains("web09"));
+}
