@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use store::{Conf, ContainerName, DiskSpace, Forward, Limits};
+use store::{Conf, ContainerName, DiskSpace, Forward, Limits, MEGAHERTZ};
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
@@ -93,12 +93,17 @@ pub fn read(option: &str, text: &str) -> Result<Change> {
     let Some(setting) = SETTINGS.iter().find(|setting| setting.option == option) else {
         return Err(Failure::new(Code::BadOption, format!("there is no `{option}`")));
     };
-    let value = (setting.read)(text.trim()).map_err(refused)?;
+    // `500m`: the same limit in MHz, which has a key of its own.
+    let megahertz = text.trim().strip_suffix('m').filter(|_| setting.key == "CPULIMIT");
+    let (key, value) = match megahertz {
+        Some(megahertz) => (MEGAHERTZ, as_it_is(megahertz).map_err(refused)?),
+        None => (setting.key, (setting.read)(text.trim()).map_err(refused)?),
+    };
     let mut conf = Conf::default();
-    conf.set(setting.key, &value)?;
+    conf.set(key, &value)?;
     Limits::from_conf(&[&conf]).map_err(|error| refused(error.wanted))?;
     DiskSpace::from_conf(&[&conf]).map_err(|error| refused(error.wanted))?;
-    Ok(Change { option: setting.option, key: setting.key, value })
+    Ok(Change { option: setting.option, key, value })
 }
 
 type Read = std::result::Result<String, &'static str>;
@@ -264,6 +269,7 @@ mod tests {
             ("--iolimit", "512K", "524288"),
             ("--iolimit", "0", "0"),
             ("--cpulimit", "150%", "150%"),
+            ("--cpulimit", "0m", "0"),
             ("--cpumask", "0-1", "0-1"),
             ("--diskspace", "10G", "10485760:10485760"),
             ("--forward", "tcp:8080:80,udp:53", "tcp:8080:80 udp:53:53"),
@@ -291,6 +297,10 @@ mod tests {
             ("--memsize", "99999999999999999999", "wanted MiB"),
             ("--cpuunits", "7", "wanted a weight from 8 to 500000"),
             ("--cpus", "two", "wanted a number of cores"),
+            ("--cpulimit", "m", "wanted a value"),
+            ("--cpulimit", "-5m", "wanted MHz"),
+            ("--cpulimit", "5mm", "wanted MHz"),
+            ("--cpulimit", "5M", "wanted percent"),
             ("--cpumask", "3-1", "wanted numbers and ranges"),
             ("--ioprio", "9", "wanted a priority from 0 to 7"),
             ("--iolimit", "fast", "wanted MiB a second"),

@@ -100,6 +100,41 @@ fn root_settings_hold_at_once_and_after_a_reboot_and_a_restart() {
 }
 
 #[test]
+fn root_megahertz_are_a_share_of_a_processor() {
+    let Some(host) = with_settings(&["--cpulimit", "50"]) else { return };
+    let hundredths = |host: &RealHost| -> f64 {
+        let cpu = now(host, "cpu");
+        cpu.strip_prefix("cpus=").and_then(|text| text.split(' ').next()?.parse().ok()).unwrap()
+    };
+    let is_told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/base_frequency").is_ok()
+        || std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("cpu MHz"));
+    if !is_told {
+        host.run(["set", "web01", "--cpulimit", "500m"]).failed(21, &["does not tell how fast"]);
+        return;
+    }
+    host.ok(["set", "web01", "--cpulimit", "500m"]);
+    let one = hundredths(&host);
+    let text = conf(&host);
+    assert!(text.contains("CPULIMIT_MHZ=\"500\"\n") && !text.contains("CPULIMIT=\""), "{text}");
+    assert!(
+        host.ok(["info", "web01"])
+            .lines()
+            .any(|line| line.contains("obeyed ") && line.contains("CPULIMIT_MHZ"))
+    );
+    // Any processor has between 500 MHz and 10 GHz.
+    assert!((0.05..=1.0).contains(&one), "{one}");
+    host.ok(["set", "web01", "--cpulimit", "1000m"]);
+    assert!((hundredths(&host) - 2.0 * one).abs() <= 0.011, "{one} {}", hundredths(&host));
+    host.ok(["restart", "web01"]);
+    assert!((hundredths(&host) - 2.0 * one).abs() <= 0.011);
+    host.ok(["set", "web01", "--cpulimit", "30"]);
+    assert!(!conf(&host).contains("MHZ"), "{}", conf(&host));
+    assert!((hundredths(&host) - 0.3).abs() < 0.001);
+    host.run(["set", "web01", "--cpulimit", "5mm"])
+        .failed(21, &["wanted MHz of one core", "nothing was changed"]);
+}
+
+#[test]
 fn root_settings_are_all_set_or_none() {
     let Some(host) = with_settings(&["--memsize", "64", "--numproc", "60"]) else { return };
     let before = (conf(&host), facts(&host)["Now"]["processes"].clone());

@@ -26,6 +26,7 @@ mod numeric_id;
 mod own_file;
 pub mod prefix;
 pub mod project;
+mod processor;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.
 #[doc(hidden)]
@@ -49,7 +50,7 @@ pub use generation::{Base, GenerationRecord, GenerationState, Reason};
 pub use id_range::IdRange;
 pub use identity::{ContainerId, ContainerName, GenerationNumber, NameError, TemplateChoice, TemplateName};
 pub use journal::Journal;
-pub use limits::{Limits, LimitsError, USUAL_IO_PRIORITY};
+pub use limits::{Limits, LimitsError, MEGAHERTZ, USUAL_IO_PRIORITY};
 pub use lock::{Lock, LockError, LockName};
 pub use nearest::nearest;
 pub use numeric_id::{KEY as NUMERIC_ID, NumericId};

@@ -5,6 +5,7 @@
 //! good for the host.
 
 use crate::conf::Conf;
+use crate::processor;
 
 const PAGE: u64 = 4096;
 /// What the kernel itself shows for "no limit": the largest `long` that is a whole number of pages.
@@ -12,6 +13,10 @@ const LARGEST: u64 = i64::MAX as u64 / PAGE * PAGE;
 
 /// PID_MAX_LIMIT of the kernel's threads.h: its controller of processes says no to more.
 const MOST_PROCESSES: u64 = 4_194_304;
+
+/// A limit of the processors in MHz of one.
+pub const MEGAHERTZ: &str = "CPULIMIT_MHZ";
+const MOST_MEGAHERTZ: u64 = 1_000_000_000;
 
 /// A value that is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +66,21 @@ impl Limits {
             said.find(|value| !value.is_empty()).map(|value| (key, value))
         };
         let cores = look_up("CPUS").map(parse_cores).transpose()?.flatten();
-        let percent = look_up("CPULIMIT").map(parse_percent).transpose()?.flatten();
+        // Two spellings of one limit: whoever says one does not mean another's other.
+        let said_first = sources.iter().find(|source| {
+            ["CPULIMIT", MEGAHERTZ]
+                .iter()
+                .any(|key| source.get(key).is_some_and(|value| !value.trim().is_empty()))
+        });
+        let said = |key: &'static str| {
+            let value = said_first?.get(key)?.trim().to_owned();
+            (!value.is_empty()).then_some((key, value))
+        };
+        let percent = said("CPULIMIT").map(parse_percent).transpose()?.flatten();
+        let of_megahertz = said(MEGAHERTZ)
+            .map(|entry| parse_megahertz(entry, processor::megahertz()))
+            .transpose()?
+            .flatten();
         let memory = look_up("PHYSPAGES").map(parse_memory).transpose()?.flatten();
         let guarantee = match look_up("MEMGUARANTEE_BYTES").map(parse_bytes).transpose()? {
             Some(bytes) => Some(bytes),
@@ -76,7 +95,7 @@ impl Limits {
             memory,
             memory_guarantee: guarantee,
             swap: look_up("SWAPPAGES").map(parse_swap).transpose()?.flatten(),
-            cpus: cores.into_iter().chain(percent).min(),
+            cpus: cores.into_iter().chain(percent).chain(of_megahertz).min(),
             cpu_units: look_up("CPUUNITS").map(parse_units).transpose()?,
             processes: look_up("NUMPROC").map(parse_processes).transpose()?.flatten(),
             cpu_mask: look_up("CPUMASK").map(parse_mask).transpose()?.flatten(),
@@ -195,6 +214,23 @@ fn parse_percent(entry: Entry) -> Result<Option<u32>, LimitsError> {
         Some(Amount::Unlimited | Amount::Of(0)) => Ok(None),
         Some(Amount::Of(percent)) if percent <= 6_553_600 => Ok(u32::try_from(percent).ok()),
         Some(Amount::Of(_)) | None => Err(refuse(entry, "percent of one core, or 0 for no limit")),
+    }
+}
+
+/// As much of one processor as that is, at the least one hundredth.
+fn parse_megahertz(entry: Entry, processor: Option<u32>) -> Result<Option<u32>, LimitsError> {
+    match (parse_digits(&entry.1), processor) {
+        (Some(0), _) => Ok(None),
+        (Some(megahertz @ 1..=MOST_MEGAHERTZ), Some(processor)) => {
+            Ok(u32::try_from(megahertz.saturating_mul(100) / u64::from(processor))
+                .ok()
+                .map(|percent| percent.max(1)))
+        }
+        (Some(1..=MOST_MEGAHERTZ), None) => Err(refuse(
+            entry,
+            "percent in CPULIMIT: the kernel of this host does not tell how fast its processors are",
+        )),
+        (Some(_) | None, _) => Err(refuse(entry, "MHz of one core, up to 1000000000, or 0 for no limit")),
     }
 }
 
@@ -336,6 +372,24 @@ mod tests {
         ] {
             assert_eq!(limits(text).unwrap().cpus, cpus, "{text}");
         }
+    }
+
+    #[test]
+    fn megahertz_are_a_share_of_this_hosts() {
+        let share = |text: &str, processor| parse_megahertz((MEGAHERTZ, text.to_owned()), processor);
+        for (text, cpus) in
+            [("1300", Some(50)), ("2600", Some(100)), ("7800", Some(300)), ("1", Some(1)), ("0", None)]
+        {
+            assert_eq!(share(text, Some(2600)).unwrap(), cpus, "{text}");
+        }
+        assert!(share("1300", None).unwrap_err().wanted.contains("does not tell"));
+        for text in ["1000000001", "-1", "1.5", "500m", "", "99999999999999999999"] {
+            assert!(share(text, Some(2600)).unwrap_err().wanted.starts_with("MHz of one core"), "{text}");
+        }
+        // Whoever says either says both: what the host's own file has of the other does not count.
+        let conf = |text: &str| Conf::parse(text.as_bytes());
+        let both = Limits::from_conf(&[&conf("CPULIMIT=0\n"), &conf("CPULIMIT_MHZ=100\n")]);
+        assert_eq!(both.unwrap().cpus, None);
     }
 
     #[test]

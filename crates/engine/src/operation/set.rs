@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use runtime::monitor::Settings;
-use store::{Conf, ContainerName, Forward, registry};
+use store::{Conf, ContainerName, Forward, MEGAHERTZ, registry};
 
 use super::create::{load_sample, name_is_taken};
 use super::user_password;
@@ -153,7 +153,7 @@ fn check_unkept(container: &Container<'_>, changed: &[(String, String)], options
 }
 
 /// Keys whose values the kernel holds.
-const LIMITS: [&str; 13] = [
+const LIMITS: [&str; 14] = [
     "PHYSPAGES",
     "SWAPPAGES",
     "MEMGUARANTEE",
@@ -161,6 +161,7 @@ const LIMITS: [&str; 13] = [
     "NUMPROC",
     "CPUS",
     "CPULIMIT",
+    MEGAHERTZ,
     "CPUUNITS",
     "CPUMASK",
     "NODEMASK",
@@ -227,6 +228,16 @@ pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
                 .hint("leave one of them out"));
         }
         conf.set(change.key, &change.value)?;
+        // What was said last of one limit is all that holds.
+        match change.key {
+            "CPULIMIT" => {
+                conf.remove(MEGAHERTZ);
+            }
+            MEGAHERTZ => {
+                conf.remove("CPULIMIT");
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -238,8 +249,9 @@ pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
 pub fn lacking(host: &Host, limits: &store::Limits, changes: &[Change]) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for (key, because) in host.runtime.lacks(limits) {
-        let by_hand =
-            changes.iter().find(|change| change.key == key || (change.key, key) == ("CPUS", "CPULIMIT"));
+        let by_hand = changes.iter().find(|change| {
+            change.key == key || key == "CPULIMIT" && ["CPUS", MEGAHERTZ].contains(&change.key)
+        });
         match by_hand {
             Some(change) => {
                 return Err(Failure::new(

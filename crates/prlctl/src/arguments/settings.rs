@@ -64,8 +64,8 @@ pub struct Settings {
     /// Cores; 0 for all
     #[arg(long, value_name = "N", help_heading = SETTINGS)]
     pub cpus: Option<String>,
-    /// Percent of one core; 0 for no limit
-    #[arg(long, value_name = "PERCENT", help_heading = SETTINGS)]
+    /// Percent of one core, or MHz of one with m; 0 for no limit
+    #[arg(long, value_name = "PERCENT|MHZm", help_heading = SETTINGS)]
     pub cpulimit: Option<String>,
     /// Its share of the processors beside others, 8 to 500000; 1000 is usual
     #[arg(long, value_name = "N", help_heading = SETTINGS)]

@@ -107,12 +107,13 @@ fn is_obeyed(key: &str) -> bool {
 }
 
 /// What something is done with beside what `prlctl set` sets.
-const ALSO_OBEYED: [&str; 10] = [
+const ALSO_OBEYED: [&str; 11] = [
     "OSTEMPLATE",
     "TEMPLATES",
     "DISTRIBUTION",
     "IP_ADDRESS",
     "NAT",
+    store::MEGAHERTZ,
     "MEMGUARANTEE_BYTES",
     "REINSTALL_KEEP",
     "REINSTALL_RETAIN",
