@@ -2,6 +2,7 @@
 //! `docs/format/events.md`.
 
 use jiff::Timestamp;
+use runtime::monitor::Killed;
 use serde::{Deserialize, Serialize, Serializer};
 use store::ContainerId;
 
@@ -112,6 +113,13 @@ pub enum What {
     Revert {
         /// Its name.
         step: String,
+    },
+    /// The kernel has killed processes of the container for want of memory.
+    OutOfMemory {
+        /// How many.
+        kills: u64,
+        /// The last of them, as far as it is known which they were.
+        processes: Vec<Killed>,
     },
     /// What a reinstall has come to; the last one of a log counts.
     Report(Box<Report>),

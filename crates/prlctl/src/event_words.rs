@@ -6,6 +6,7 @@ use engine::event::{Event, What};
 use engine::operation::keep::short_lines;
 use engine::operation::report::Report;
 use engine::words::in_words;
+use runtime::monitor::Killed;
 
 /// What people are told of an event; `None`: nothing.
 pub fn words(event: &Event) -> Option<String> {
@@ -28,6 +29,7 @@ pub fn words(event: &Event) -> Option<String> {
         What::Script { script, line } => format!("{script}: {line}"),
         What::LeftOut { lines } => format!("[{lines} lines of scripts are not kept]"),
         What::ScriptEnd { script, outcome, ms } => format!("{script} {outcome} after {}", seconds(*ms)),
+        What::OutOfMemory { kills, processes } => killed(*kills, processes),
         What::Warning { text } => format!("warning: {text}"),
         What::Failed { step, text } => format!("failed in {step}: {text}"),
         What::Revert { .. } | What::Report(_) => String::new(),
@@ -49,6 +51,22 @@ pub fn words(event: &Event) -> Option<String> {
         }
     };
     (!words.is_empty()).then_some(words)
+}
+
+/// What was killed, the last one last.
+fn killed(kills: u64, processes: &[Killed]) -> String {
+    let mut named: Vec<String> = processes
+        .iter()
+        .map(|one| format!("{} (pid {}, {})", one.name, one.pid, in_words(one.bytes)))
+        .collect();
+    match kills.saturating_sub(processes.len() as u64) {
+        0 => {}
+        more if named.is_empty() => {
+            named.push(format!("{more}, of which the kernel's log does not tell more"))
+        }
+        more => named.push(format!("{more} more")),
+    }
+    format!("killed for want of memory: {}", named.join(", "))
 }
 
 /// Milliseconds, as a person reads them.

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if name == runtime::monitor::NAME {
         let argument = words.next().unwrap_or_default();
-        return match runtime::monitor::serve(&argument.to_string_lossy()) {
+        return match runtime::monitor::serve(&argument.to_string_lossy(), engine::log::out_of_memory::diary) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         };

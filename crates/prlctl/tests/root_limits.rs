@@ -175,6 +175,30 @@ fn root_the_limit_of_memory_holds() {
     };
     assert_eq!(take("16M"), 0);
     assert_eq!(take("200M"), 137);
+    // It is written down which it was.
+    let events = || -> Vec<serde_json::Value> {
+        let told = host.ok(["log", "web01", "-j"]);
+        let all = told.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        all.filter(|event| event["event"] == "out-of-memory").collect()
+    };
+    host.wait_until("what was killed is in the log", || !events().is_empty());
+    let event = events().remove(0);
+    assert_eq!((&event["kills"], &event["operation"]), (&1.into(), &"out-of-memory".into()), "{event}");
+    if std::fs::File::open("/dev/kmsg").is_ok() {
+        let killed = &event["processes"][0];
+        assert_eq!(killed["name"], "dd", "{event}");
+        assert!(killed["pid"].as_i64().unwrap() > 1 && killed["bytes"].as_u64().is_some(), "{event}");
+        let told = host.ok(["log", "web01"]);
+        assert!(told.contains("killed for want of memory: dd (pid "), "{told}");
+    }
+    let counts: serde_json::Value = serde_json::from_str(&host.ok(["statistics", "web01", "-j"])).unwrap();
+    assert_eq!(counts[0]["mem.kills"], 1, "{counts}");
+    let facts: serde_json::Value = serde_json::from_str(&host.ok(["list", "-i", "web01", "-j"])).unwrap();
+    assert_eq!(facts[0]["Now"]["out_of_memory_kills"], 1, "{facts}");
+    // The last operation is still the one that somebody has begun.
+    assert!(!host.ok(["log", "web01", "--last"]).contains("want of memory"));
+    assert_eq!(take("200M"), 137);
+    host.wait_until("the second one, too", || events().len() == 2);
     assert_eq!(host.exec("web01", "echo alive"), "alive");
 }
 

@@ -43,6 +43,7 @@ impl Observer for Recorder {
             What::Begin { .. }
             | What::Step { .. }
             | What::Progress { .. }
+            | What::OutOfMemory { .. }
             | What::LeftOut { .. }
             | What::ScriptEnd { .. }
             | What::Failed { .. }

@@ -6,9 +6,11 @@
 //! write    one that is being written, of bounded size
 //! read     those that there are: events, how long operations took, reports
 //! follow   waits for the next events
+//! out_of_memory  what no operation tells: what was killed in a container for want of memory
 //! ```
 
 pub mod follow;
+pub mod out_of_memory;
 pub mod read;
 mod write;
 

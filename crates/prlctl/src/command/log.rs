@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::event::{Event, What};
 use engine::log::follow::Follower;
+use engine::log::out_of_memory::OUT_OF_MEMORY;
 use engine::log::read::{Context, LogReader, begun, last_report, logs, logs_since};
 use engine::log::{directory, directory_of};
 use engine::{Code, Failure, Host, Result};
@@ -56,6 +57,8 @@ pub fn log(arguments: &Log) -> Result<u8> {
 
 /// The last operation, and if it has brought another to an end, that one before it.
 fn last(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    // Nobody has begun it.
+    paths.retain(|path| !path.to_string_lossy().ends_with(&format!("-{OUT_OF_MEMORY}.jsonl")));
     let Some(last) = paths.pop() else { return paths };
     let recovers = begun(&last).and_then(|(_, recovers)| recovers);
     paths.retain(|path| recovers.is_some() && begun(path).is_some_and(|(began, _)| Some(began) == recovers));

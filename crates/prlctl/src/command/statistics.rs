@@ -15,9 +15,10 @@ use crate::arguments::Statistics;
 use crate::output;
 
 /// What is told of each, as `--filter` names it.
-const COUNTS: [(&str, &str); 10] = [
+const COUNTS: [(&str, &str); 11] = [
     ("cpu.time", "seconds on a processor"),
     ("mem.used", "bytes of memory in use"),
+    ("mem.kills", "processes killed for want of memory"),
     ("processes", "processes and threads"),
     ("disk.read", "bytes read"),
     ("disk.written", "bytes written"),
@@ -86,6 +87,7 @@ fn counts(host: &Host, id: &ContainerId) -> Option<Value> {
         "name": area.display_name(),
         "cpu.time": seconds,
         "mem.used": now.memory_used,
+        "mem.kills": now.out_of_memory_kills,
         "processes": now.processes,
         "disk.read": now.disk.map(|(read, _)| read),
         "disk.written": now.disk.map(|(_, written)| written),

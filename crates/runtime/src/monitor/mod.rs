@@ -9,6 +9,7 @@ mod complaints;
 mod console;
 mod container;
 mod identity;
+mod killed;
 mod life;
 mod listening;
 mod old;
@@ -22,6 +23,7 @@ mod session;
 
 pub use console::{last_lines_logged, log_path};
 pub use container::describe;
+pub use killed::{Diary, Killed};
 pub use protocol::{Channel, End, Launch, Settings, VERSION};
 pub use serve::{NAME, serve};
 pub use session::{MonitorError, Session, living_monitor, spawn, wait_for_former};

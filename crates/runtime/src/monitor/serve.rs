@@ -9,11 +9,12 @@ use linux::{Exit, reap_any};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketFlags;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
-use store::Prefix;
+use store::{ContainerId, Prefix};
 
 use super::actions::Actions;
 use super::console::{Console, log_path};
 use super::container::{Running, describe};
+use super::killed::{Diary, Killed, MemoryWatch};
 use super::life::{Prepared, Trouble};
 use super::listening::{hears, is_ready};
 use super::old::OldRoots;
@@ -37,11 +38,11 @@ pub const SOCKET: &str = "monitor";
 /// The program, run under this name with the number of a socket as its argument, is a monitor.
 pub const NAME: &str = "reroot-monitor";
 
-/// Runs a monitor to its end. `argument` is the number of the inherited socket.
+/// Runs a monitor to its end. `argument` is the number of the inherited socket; `diary` is where it is written down what was killed in its container.
 ///
 /// # Errors
 /// In one line; nobody but a log reads it.
-pub fn serve(argument: &str) -> Result<(), String> {
+pub fn serve(argument: &str, diary: fn(&Prefix, &ContainerId) -> Box<dyn Diary>) -> Result<(), String> {
     linux::default_signals();
     super::complaints::keep();
     let number: i32 = argument.parse().map_err(|_| format!("`{argument}` is no descriptor"))?;
@@ -52,7 +53,7 @@ pub fn serve(argument: &str) -> Result<(), String> {
         // Whoever wanted a container has died before saying which.
         return Ok(());
     };
-    match Monitor::prepare(launch, descriptors, starter) {
+    match Monitor::prepare(launch, descriptors, starter, diary) {
         Ok(monitor) => monitor.run(),
         Err((starter, because)) => {
             let failed = Event::Failed { because: because.clone(), console: String::new(), is_action: false };
@@ -90,6 +91,7 @@ pub(super) struct Monitor {
     /// Its generations stay mounted at its end: on probation, where the command decides, and where a start follows.
     pub(super) keeps_mounts: bool,
     pub(super) restarts: Restarts,
+    diary: Box<dyn Diary>,
 }
 
 impl Monitor {
@@ -97,13 +99,16 @@ impl Monitor {
         launch: Launch,
         descriptors: Vec<OwnedFd>,
         starter: Channel,
+        diary: fn(&Prefix, &ContainerId) -> Box<dyn Diary>,
     ) -> Result<Monitor, (Channel, String)> {
         match Prepared::new(&launch, descriptors) {
             Ok(Prepared { prefix, cgroups, host, plain, root, old, actions, listener }) => {
                 let console = Console::open(&log_path(&prefix, &launch.id));
                 let guardian = launch.is_probation.then_some(0);
                 let keeps_mounts = launch.is_probation;
+                let diary = diary(&prefix, &launch.id);
                 Ok(Monitor {
+                    diary,
                     launch,
                     prefix,
                     cgroups,
@@ -179,8 +184,9 @@ impl Monitor {
 
     /// Until init has ended.
     fn watch(&mut self, running: &Running) -> End {
+        let mut memory = MemoryWatch::new(&self.cgroups, self.launch.ids);
         loop {
-            let ready = match self.wait(running) {
+            let ready = match self.wait(running, memory.as_ref()) {
                 Ok(ready) => ready,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
@@ -194,6 +200,7 @@ impl Monitor {
                         listener: false,
                         console: false,
                         notify: false,
+                        memory: false,
                         connections: Vec::new(),
                     }
                 }
@@ -223,6 +230,14 @@ impl Monitor {
             for index in ready.connections.iter().rev() {
                 self.converse(*index, running);
             }
+            if let Some(memory) = &mut memory {
+                if ready.memory {
+                    memory.hear();
+                }
+                if let Some((kills, processes)) = memory.look() {
+                    self.write_down(kills, &processes);
+                }
+            }
             if self.signal_at.is_some_and(|at| at <= Instant::now()) {
                 self.ask_to_stop(running);
             }
@@ -232,9 +247,18 @@ impl Monitor {
                 drop(self.cgroups.kill_container(KILLING));
             }
             if ready.ended {
+                if let Some((kills, processes)) = memory.as_mut().and_then(MemoryWatch::look_last) {
+                    self.write_down(kills, &processes);
+                }
                 return self.end(running);
             }
         }
+    }
+
+    fn write_down(&mut self, kills: u64, processes: &[Killed]) {
+        let names: Vec<&str> = processes.iter().map(|one| one.name.as_str()).collect();
+        self.console.note(&format!("out of memory: {kills} killed: {}", names.join(", ")));
+        self.diary.killed(kills, processes);
     }
 
     /// A systemd may still say that it is up.
@@ -242,7 +266,7 @@ impl Monitor {
         !self.is_up && self.heard < MOST_HEARD
     }
 
-    fn wait(&self, running: &Running) -> io::Result<Ready> {
+    fn wait(&self, running: &Running, memory: Option<&MemoryWatch>) -> io::Result<Ready> {
         let mut polled =
             vec![PollFd::new(&running.pidfd, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
         let heard = self.console.terminal();
@@ -256,12 +280,20 @@ impl Monitor {
             polled.push(PollFd::new(socket, PollFlags::IN));
             polled.len() - 1
         });
+        let heard = memory.and_then(MemoryWatch::polled).map(|group| {
+            polled.push(group);
+            polled.len() - 1
+        });
         let first = polled.len();
         polled.extend(self.connections.iter().map(|connection| PollFd::new(connection, PollFlags::IN)));
-        let timeout = self.kill_at.into_iter().chain(self.signal_at).chain(console_at).min().map(|at| {
-            let rest = at.saturating_duration_since(Instant::now());
-            Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
-        });
+        let timeout = [self.kill_at, self.signal_at, console_at, memory.and_then(MemoryWatch::look_at)]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| {
+                let rest = at.saturating_duration_since(Instant::now());
+                Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() }
+            });
         poll(&mut polled, timeout.as_ref())?;
         let is_ready = |index: usize| !polled[index].revents().is_empty();
         Ok(Ready {
@@ -269,6 +301,7 @@ impl Monitor {
             listener: is_ready(1),
             console: console.is_some_and(is_ready),
             notify: notify.is_some_and(is_ready),
+            memory: heard.is_some_and(is_ready),
             connections: (0..self.connections.len()).filter(|&index| is_ready(first + index)).collect(),
         })
     }
@@ -463,5 +496,6 @@ struct Ready {
     listener: bool,
     console: bool,
     notify: bool,
+    memory: bool,
     connections: Vec<usize>,
 }
