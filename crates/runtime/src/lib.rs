@@ -12,6 +12,7 @@
 //! cgroup      counting, limiting, killing
 //! limits      how much of the host it may use
 //! defaults    limits of whoever has none
+//! lxcfs       a container is told its own share of the host
 //! state       what dies with the host
 //! uts         what a container calls itself
 //! volume      a filesystem of its own
@@ -31,6 +32,7 @@ pub mod going_down;
 pub mod keeper;
 pub mod kernel;
 pub mod limits;
+pub mod lxcfs;
 pub mod monitor;
 pub mod mountinfo;
 pub mod mounts;

@@ -32,6 +32,8 @@ pub struct Wanted<'a> {
     pub init: &'a str,
     /// `container=` in init's environment tells a systemd where it is; this is the container's id.
     pub id: &'a str,
+    /// What is bound over files of `/proc`, by their names there.
+    pub own_proc: &'a [(&'static str, PathBuf)],
     /// The socket on which a systemd tells that it is up, or `None`.
     pub notify: Option<&'a Path>,
 }
@@ -68,7 +70,7 @@ pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
         .seccomp(seccomp()?)
         // `/old` comes and goes by propagation from the monitor's namespace.
         .rootfs_propagation("slave")
-        // Nothing in `/proc` is covered: its ids own nothing there, and what is covered keeps every namespace in it from having a `/proc` of its own.
+        // Nothing in `/proc` is covered but by lxcfs: its ids own nothing there, and what is covered keeps every namespace in it from having a `/proc` of its own.
         .masked_paths(Vec::<String>::new())
         .readonly_paths(Vec::<String>::new())
         .build()?;
@@ -138,6 +140,28 @@ fn mounts(wanted: &Wanted<'_>) -> Result<Vec<Mount>, OciSpecError> {
                 .typ(kind)
                 .source(kind)
                 .options(options)
+                .build()?,
+        );
+    }
+    if !wanted.own_proc.is_empty() {
+        // What is covered in one `/proc` keeps every namespace inside from having one of its own, unless there is another in which nothing is.
+        mounts.push(
+            MountBuilder::default()
+                .destination("/dev/.reroot/proc")
+                .typ("proc")
+                .source("proc")
+                .options(["nosuid", "noexec", "nodev"].map(str::to_owned).to_vec())
+                .build()?,
+        );
+    }
+    for (name, source) in wanted.own_proc {
+        mounts.push(
+            MountBuilder::default()
+                .destination(Path::new("/proc").join(name))
+                .typ("bind")
+                .source(source)
+                // As it is mounted on the host: without setuid and devices.
+                .options(vec!["bind".to_owned()])
                 .build()?,
         );
     }

@@ -22,7 +22,8 @@ pub fn run(arguments: &Info) -> Result<u8> {
     let prefix = prefix()?;
     let directory =
         if prefix.private_dir().is_dir() { prefix.private_dir() } else { prefix.root().to_owned() };
-    let features = features(&directory);
+    let mut features = features(&directory);
+    features.push(runtime::lxcfs::feature(&prefix));
     let file_system = prefix.file_system()?;
     let is_able = features.iter().all(|feature| !feature.is_required || feature.missing.is_none());
     if arguments.json {

@@ -25,6 +25,7 @@ use super::protocol::{Channel, Launch};
 use crate::cgroup::Cgroups;
 use crate::confined::{Reach, confined};
 use crate::limits;
+use crate::lxcfs;
 use crate::small_init::SmallInit;
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
@@ -101,7 +102,14 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     let notify = launch.is_systemd.then(|| notify_socket(&notify_path, launch.ids.first)).transpose();
     let notify = notify.map_err(words("make the notification socket"))?;
     let id = launch.id.to_string();
+    // Beside the root on this namespace's stage, where that is walked to.
+    let own_proc = lxcfs::bring(prefix, root.parent().unwrap_or(root)).unwrap_or_else(|because| {
+        warnings
+            .push(format!("no lxcfs, so that /proc/meminfo and the like tell what the host has: {because}"));
+        Vec::new()
+    });
     let wanted = Wanted {
+        own_proc: &own_proc,
         root,
         hostname: &launch.hostname,
         cgroup: cgroups.path_in_hierarchy(),
