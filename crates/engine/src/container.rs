@@ -194,6 +194,7 @@ impl Container<'_> {
         // One that must not be run is found out before anything is stopped.
         crate::actions::open_all(self)?;
         crate::actions::limit(self.host, &conf)?;
+        self.attachments(&conf)?;
         Ok((conf, limits, hostname))
     }
 
@@ -245,6 +246,7 @@ impl Container<'_> {
             ))
             .hint(format!("give it one: `prlctl set {} --ipadd 10.0.0.2`", self.name)));
         }
+        crate::attachments::configured(&self.area, conf).map_err(refused)?;
         Ok(Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash })
     }
 
@@ -319,6 +321,7 @@ impl Container<'_> {
             restarts_on_crash,
             actions: crate::actions::open_all(self)?,
             action_limit: crate::actions::limit(self.host, &conf)?,
+            attachments: self.attachments(&conf)?,
         })
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use linux::{Exit, SignalReader, signal_by_number};
 use runtime::actions::ActionScript;
+use runtime::attachments::{self, Attached, Attachment};
 use runtime::confined::{Reach, confined};
 use runtime::exec::{self, ExecError, Lines, Program, Request, Script, Streams};
 use runtime::going_down::{self, Pulse};
@@ -22,7 +23,7 @@ use runtime::mounts;
 use runtime::volume::VolumeError;
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state, volume};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use store::{ContainerId, Forward, GenerationNumber, IdRange, Limits, Prefix};
+use store::{ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Limits, Prefix};
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, volume_error, wait_error};
 use crate::runtime::{
@@ -161,6 +162,15 @@ impl RealRuntime {
         mounted
     }
 
+    fn mount_attachment(
+        &self,
+        id: &ContainerId,
+        ids: IdRange,
+        one: &Attachment,
+    ) -> RuntimeResult<(Attached, OwnedFd)> {
+        attachments::mount(&self.prefix, id, ids, one).map_err(|error| other(&error))
+    }
+
     fn mount_each_root(&self, start: &Start) -> RuntimeResult<Vec<OwnedFd>> {
         let mut clones = Vec::with_capacity(start.roots.len());
         for (depth, root) in start.roots.iter().take(DEEPEST).enumerate() {
@@ -194,9 +204,13 @@ impl Runtime for RealRuntime {
     fn start(&self, start: &Start, said: &mut dyn FnMut(&str, &[u8])) -> RuntimeResult<Vec<String>> {
         // First, so that it comes up while the roots are mounted. It has waited for a former monitor, which may still unmount them.
         let monitor = spawn(&self.prefix, &start.id).map_err(monitor_error)?;
-        let mounted = self.release_view(&start.id).and_then(|()| self.mount_roots(start));
-        let mut clones = match mounted {
-            Ok(clones) => clones,
+        let mounted = self.release_view(&start.id).and_then(|()| self.mount_roots(start)).and_then(|roots| {
+            let attached =
+                start.attachments.iter().map(|one| self.mount_attachment(&start.id, start.ids, one));
+            Ok((roots, attached.collect::<RuntimeResult<Vec<_>>>()?))
+        });
+        let (mut clones, attached) = match mounted {
+            Ok(mounted) => mounted,
             Err(error) => {
                 // It has nothing to run, and the groups that it was born in are nobody's.
                 monitor.dismiss();
@@ -205,7 +219,9 @@ impl Runtime for RealRuntime {
             }
         };
         let old = clones.split_off(1);
+        let (attachments, attached): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
         let wanted = Launch {
+            attachments,
             prefix: self.prefix.root().to_owned(),
             id: start.id,
             generation: start.roots[0].number,
@@ -234,18 +250,20 @@ impl Runtime for RealRuntime {
         let files: Vec<_> = start.actions.iter().map(|script| script.file.as_fd()).collect();
         let signals = self.signals.borrow();
         let interrupt = signals.as_ref().map(AsFd::as_fd);
-        let launched = monitor.launch(&wanted, &clones[0], &files, &old, interrupt, said).map_err(|error| {
-            if matches!(error, MonitorError::Interrupted) {
-                // What its scripts have begun they are to end.
-                let _ = self.wait_until_gone(&start.id);
-            }
-            // A monitor that was killed while it started it has left what it had made so far; and what was mounted for it is nobody's.
-            let _ = self.kill(&start.id);
-            if state::running(&self.prefix, &start.id).is_none() && !start.is_probation {
-                let _ = self.unmount_all(&start.id);
-            }
-            monitor_error(error)
-        });
+        let launched = monitor
+            .launch(&wanted, &clones[0], &files, (&attached, &old), interrupt, said)
+            .map_err(|error| {
+                if matches!(error, MonitorError::Interrupted) {
+                    // What its scripts have begun they are to end.
+                    let _ = self.wait_until_gone(&start.id);
+                }
+                // A monitor that was killed while it started it has left what it had made so far; and what was mounted for it is nobody's.
+                let _ = self.kill(&start.id);
+                if state::running(&self.prefix, &start.id).is_none() && !start.is_probation {
+                    let _ = self.unmount_all(&start.id);
+                }
+                monitor_error(error)
+            });
         drop(signals);
         let (session, warnings) = launched?;
         let ended = match start.application {
@@ -539,6 +557,7 @@ impl Runtime for RealRuntime {
             let _ = mounts::unmount(&point);
         }
         let _ = volume::unmount_volume(&self.prefix, id);
+        volume::unmount_disks(&self.prefix, id);
     }
 
     fn release_view(&self, id: &ContainerId) -> RuntimeResult<()> {
@@ -692,8 +711,35 @@ impl Runtime for RealRuntime {
         volume::remake(&self.prefix, id, image, size).map_err(volume_error)
     }
 
-    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()> {
-        volume::compact(&self.prefix, id).map(drop).map_err(volume_error)
+    fn compact_volume(&self, id: &ContainerId, image: &Path) -> RuntimeResult<()> {
+        volume::compact(&self.prefix, id, image).map(drop).map_err(volume_error)
+    }
+
+    fn release_disk(&self, id: &ContainerId, number: DiskNumber) {
+        let _ = mounts::unmount(&store::disks::mount_point(&self.prefix, id, number));
+    }
+
+    fn let_disks_go(&self, id: &ContainerId) {
+        volume::let_disks_go(&self.prefix, id);
+    }
+
+    fn attach(&self, id: &ContainerId, ids: IdRange, what: &Attachment) -> RuntimeResult<bool> {
+        let Some(session) = self.connect(id)? else { return Ok(false) };
+        let (attached, mount) = self.mount_attachment(id, ids, what)?;
+        match session.attach(attached, &mount) {
+            Ok(()) => Ok(true),
+            Err(MonitorError::OtherVersion { .. }) => Ok(false),
+            Err(error) => Err(monitor_error(error)),
+        }
+    }
+
+    fn detach(&self, id: &ContainerId, at: &InnerPath) -> RuntimeResult<bool> {
+        let Some(session) = self.connect(id)? else { return Ok(false) };
+        match session.detach(at.clone()) {
+            Ok(()) => Ok(true),
+            Err(MonitorError::OtherVersion { .. }) => Ok(false),
+            Err(error) => Err(monitor_error(error)),
+        }
     }
 
     fn kill_outside(&self, id: &ContainerId) -> RuntimeResult<()> {

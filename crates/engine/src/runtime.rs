@@ -11,11 +11,14 @@ use std::time::Duration;
 use linux::Exit;
 use net::Probation;
 use runtime::actions::Action;
+use runtime::attachments::Attachment;
 use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
-use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits};
+use store::{
+    Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Limits,
+};
 
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +89,8 @@ pub struct Start {
     pub actions: Vec<ActionFile>,
     /// How long each of them may take.
     pub action_limit: Duration,
+    /// What is mounted in its root.
+    pub attachments: Vec<Attachment>,
 }
 
 /// An action script that has been opened and checked.
@@ -340,7 +345,19 @@ pub trait Runtime {
     /// Makes one smaller, or larger, that nobody is in: all of it or, with an error, nothing.
     fn remake_volume(&self, id: &ContainerId, image: &Path, size: u64) -> RuntimeResult<()>;
     /// Gives back what is free in a mounted one.
-    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()>;
+    fn compact_volume(&self, id: &ContainerId, image: &Path) -> RuntimeResult<()>;
+    /// Unmounts what is mounted of a disk beside it on the host, unless somebody is in it.
+    fn release_disk(&self, _id: &ContainerId, _number: DiskNumber) {}
+    /// Takes the disks beside it away for good, whoever is in them: they are deleted.
+    fn let_disks_go(&self, _id: &ContainerId) {}
+    /// Has a container that runs see something more; false: only its next start can.
+    fn attach(&self, _id: &ContainerId, _ids: IdRange, _what: &Attachment) -> RuntimeResult<bool> {
+        Ok(true)
+    }
+    /// Takes something away from a container that runs; false: only its end can. With an error something in it is in it.
+    fn detach(&self, _id: &ContainerId, _at: &InnerPath) -> RuntimeResult<bool> {
+        Ok(true)
+    }
     /// Runs a script in a running container; `None`: it did not end in time and was killed.
     fn run_inside(
         &self,

@@ -233,6 +233,11 @@ fn bytes(text: &str) -> Option<u64> {
         .then(|| digits.parse::<u64>().ok()?.checked_mul(factor).filter(|&bytes| bytes <= i64::MAX as u64))?
 }
 
+/// The size of something that has one.
+pub fn size_in_bytes(text: &str) -> Option<u64> {
+    bytes(text.trim()).filter(|&bytes| bytes > 0)
+}
+
 /// As OpenVZ writes it: barrier and limit, in pages.
 fn mebibytes_in_pages(text: &str) -> Read {
     if text.eq_ignore_ascii_case("unlimited") {

@@ -3,11 +3,12 @@
 //! An image is as large as `DISKSPACE` says. A directory has that end where the host's filesystem keeps project quotas, and else none but the disk's: what was said by
 //! hand and cannot be had is refused; what a sample says is told.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use linux::ProjectLimits;
 use store::disk_space::volume_of;
-use store::{Area, Conf, DiskSpace, GenerationNumber, LimitsError, Lock, Volume};
+use store::{Area, Conf, DiskSpace, Disks, GenerationNumber, LimitsError, Lock, Volume};
 
 use crate::container::Container;
 use crate::error::{Code, Failure, Result};
@@ -145,7 +146,8 @@ pub fn make_at(host: &Host, area: &Area, image: &Path, wanted: &Wanted) -> Resul
     Ok(point)
 }
 
-fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
+/// Of something that could not be done to a disk.
+pub fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
     let code = match error.kind {
         RuntimeErrorKind::NoSpace => Code::NoSpace,
         RuntimeErrorKind::Busy => Code::Mounted,
@@ -395,22 +397,32 @@ impl Container<'_> {
     /// # Errors
     /// [`Code::Unsupported`] where it has none of its own.
     pub fn compact(&self) -> Result<(u64, u64)> {
-        let taken = || self.area.image_size().map(|(taken, _)| taken);
-        let Some(before) = taken() else {
+        let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
+        let beside = Disks::of(&conf).unwrap_or_default().own;
+        let images: Vec<PathBuf> = (self.area.volume() == Volume::Image)
+            .then(|| self.area.image())
+            .into_iter()
+            .chain(beside.iter().map(|disk| self.area.disk_image(disk.number)))
+            .collect();
+        if images.is_empty() {
             return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be compacted", self.name))
                 .because("its files lie in a directory, which takes no more than they do")
                 .unchanged()
                 .hint("there is nothing to do"));
-        };
+        }
+        let taken =
+            |image: &PathBuf| std::fs::symlink_metadata(image).map_or(0, |found| found.blocks() * 512);
+        let before = images.iter().map(taken).sum();
         self.enter_volume()?;
-        self.runtime()
-            .compact_volume(self.id())
-            .map_err(|error| refused(format!("`{}` cannot be compacted", self.name), error).unchanged())?;
-        // What is told lies on the disk when the file does.
-        let file = std::fs::File::open(self.area.image()).and_then(|file| file.sync_all());
-        file.map_err(|error| {
-            damaged(store::AreaError::Unreadable { path: self.area.image(), source: error }, &self.name)
-        })?;
-        Ok((before, taken().unwrap_or(before)))
+        let failed = |error| refused(format!("`{}` cannot be compacted", self.name), error).unchanged();
+        for image in &images {
+            self.runtime().mount_volume(self.id(), image).map_err(failed)?;
+            self.runtime().compact_volume(self.id(), image).map_err(failed)?;
+            // What is told lies on the disk when the file does.
+            std::fs::File::open(image).and_then(|file| file.sync_all()).map_err(|error| {
+                damaged(store::AreaError::Unreadable { path: image.clone(), source: error }, &self.name)
+            })?;
+        }
+        Ok((before, images.iter().map(taken).sum()))
     }
 }

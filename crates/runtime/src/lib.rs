@@ -22,6 +22,7 @@
 //! Whether a container runs or is mounted is asked of the kernel, never stored. Nothing here knows what an operation is.
 
 pub mod actions;
+pub mod attachments;
 pub mod cgroup;
 pub mod confined;
 pub mod defaults;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// Its number, never used twice at a time.
+    pub id: u64,
     /// Device number of its superblock, `major:minor`.
     pub superblock: String,
     /// What of that filesystem is mounted there.
@@ -23,6 +25,7 @@ impl Entry {
         let (left, right) = line.split_once(" - ")?;
         let fields: Vec<&str> = left.split(' ').collect();
         Some(Entry {
+            id: fields.first()?.parse().ok()?,
             superblock: (*fields.get(2)?).to_owned(),
             root: PathBuf::from(unescape(fields.get(3)?)),
             point: PathBuf::from(unescape(fields.get(4)?)),
@@ -61,7 +64,7 @@ mod tests {
     fn reads_a_line_with_a_space_in_the_path() {
         let line = "36 35 0:57 / /mnt/my\\040old rw,nosuid master:1 - overlay reroot rw,lowerdir=/a";
         let entry = Entry::parse(line).unwrap();
-        assert_eq!(entry.superblock, "0:57");
+        assert_eq!((entry.id, entry.superblock.as_str()), (36, "0:57"));
         assert_eq!(entry.point, PathBuf::from("/mnt/my old"));
         assert_eq!(entry.file_system, "overlay");
         assert_eq!(Entry::parse("nonsense"), None);

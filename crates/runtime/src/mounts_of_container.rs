@@ -19,6 +19,7 @@ pub fn unmount_all(prefix: &Prefix, id: &ContainerId) {
         }
     }
     drop(unmount(&store::volume::mount_point(prefix, id)));
+    crate::volume::unmount_disks(prefix, id);
 }
 
 /// Takes away what `prlctl mount` has put at `/vz/root/<uuid>`, and the mounts below it.
@@ -31,7 +32,7 @@ pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountE
     for line in table.lines().rev() {
         let Some(mount) = crate::mountinfo::Entry::parse(line) else { continue };
         if mount.point.starts_with(&root) {
-            match unmount_below(&root, &mount.point) {
+            match unmount_below(&root, &mount.point, UnmountFlags::empty()) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::BUSY) => return Err(MountError::Busy { path: mount.point }),
                 Err(error) => {
@@ -50,12 +51,12 @@ pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountE
 /// Unmounts what is mounted in a root, or the root itself. Whoever is root in the container may have taken away what it was mounted on and put a symlink
 /// there, so it is gone to by handle, and what is named is one name that is not followed. There is no call that unmounts by handle alone, and one on the
 /// mount itself would keep it busy.
-fn unmount_below(root: &Path, point: &Path) -> rustix::io::Result<()> {
+pub(crate) fn unmount_below(root: &Path, point: &Path, how: UnmountFlags) -> rustix::io::Result<()> {
     let (Ok(below), Some(name)) = (point.strip_prefix(root), point.file_name()) else {
         return Err(rustix::io::Errno::INVAL);
     };
     let Some(parent) = below.parent() else {
-        return rustix::mount::unmount(root, UnmountFlags::NOFOLLOW);
+        return rustix::mount::unmount(root, how | UnmountFlags::NOFOLLOW);
     };
     let hold = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let top = rustix::fs::open(root, hold, Mode::empty())?;
@@ -64,7 +65,7 @@ fn unmount_below(root: &Path, point: &Path) -> rustix::io::Result<()> {
     let parent = rustix::fs::openat2(&top, parent, hold, Mode::empty(), stays)?;
     let before = rustix::fs::open(".", hold, Mode::empty())?;
     rustix::process::fchdir(&parent)?;
-    let unmounted = rustix::mount::unmount(name, UnmountFlags::NOFOLLOW);
+    let unmounted = rustix::mount::unmount(name, how | UnmountFlags::NOFOLLOW);
     rustix::process::fchdir(&before)?;
     unmounted
 }

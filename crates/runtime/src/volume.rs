@@ -4,6 +4,9 @@
 //! /vz/private/<uuid>/volume.img     an ext4, as large as the container's disk may become, and taking what is in it
 //!     loop device                   direct, so that nothing is held in memory twice; nobody's again with the last mount
 //! /run/vz/<uuid>/volume             where it is mounted; its layers are cloned from there as any others
+//!
+//! /vz/private/<uuid>/hdd1.img       a disk beside it, of which the container sees what is in `data/`; made, checked, mounted and resized by the same code
+//! /run/vz/<uuid>/disks/hdd1         where that is mounted
 //! ```
 //!
 //! What a container deletes is given back to the host's disk (`discard`, which a loop device makes a hole of). A file that is behind a loop device already is
@@ -25,10 +28,10 @@ use linux::{Exit, attach_whole, find_loop};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use store::atomic::TEMPORARY;
-use store::volume::mount_point;
-use store::{ContainerId, Prefix};
+use store::volume::{mount_point, mount_point_of};
+use store::{ContainerId, DiskNumber, Prefix};
 
-use crate::mounts::{MountError, attach, ensure_run_mount, is_mounted, unmount};
+use crate::mounts::{MountError, attach, ensure_run_mount, is_mounted, mounted, unmount};
 
 /// What an ext4 needs for itself beside anything worth keeping.
 pub const SMALLEST: u64 = 32 << 20;
@@ -117,8 +120,9 @@ pub fn make(image: &Path, size: u64, inodes: Option<u64>) -> Result<(), VolumeEr
     let size = size / BLOCK * BLOCK;
     file.set_len(size).map_err(call("make room in", image))?;
     let inodes = inodes.unwrap_or(size / BYTES_PER_INODE).clamp(64, size / BLOCK);
-    // Whole permille are as exact as it takes.
-    let permille = (RESERVE * 1000 / size).clamp(1, 50);
+    // Whole permille are as exact as it takes. No root is made on a disk beside.
+    let permille =
+        if DiskNumber::of_image(image).is_some() { 0 } else { (RESERVE * 1000 / size).clamp(1, 50) };
     let (inodes, reserve) = (inodes.to_string(), format!("{}.{}", permille / 10, permille % 10));
     // Tables of inodes need not be written: what was never written of a sparse file is zero.
     let arguments = ["-q", "-F", "-b", "4096", "-I", "256", "-N", &inodes, "-m", &reserve];
@@ -128,12 +132,12 @@ pub fn make(image: &Path, size: u64, inodes: Option<u64>) -> Result<(), VolumeEr
     file.sync_all().map_err(call("write out", image))
 }
 
-/// Mounts a container's volume where its layers are looked for, unless it is.
+/// Mounts a container's volume where its layers are looked for, or a disk beside it, unless it is.
 ///
 /// # Errors
 /// [`VolumeError::Damaged`], and the rest.
 pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf, VolumeError> {
-    let point = mount_point(prefix, id);
+    let point = mount_point_of(prefix, id, image);
     if is_mounted(&point) && is_of(&point, image)? {
         return Ok(point);
     }
@@ -173,7 +177,9 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
     // A death while it grew has left it smaller than its file. Where it is not, this does nothing; where it may not be done, it is as it was.
     let _ = linux::resize_ext4(&made, found.size() / BLOCK);
     attach(made.as_fd(), &point)?;
-    keep_reserve(prefix, id);
+    if point == mount_point(prefix, id) {
+        keep_reserve(prefix, id);
+    }
     Ok(point)
 }
 
@@ -218,13 +224,29 @@ pub fn unmount_volume(prefix: &Prefix, id: &ContainerId) -> Result<(), MountErro
     unmount(&mount_point(prefix, id))
 }
 
+/// Unmounts what is mounted of the disks beside it; what of them somebody has open stays.
+pub fn unmount_disks(prefix: &Prefix, id: &ContainerId) {
+    for point in mounted(prefix, id, "disks") {
+        let _ = unmount(&point);
+    }
+}
+
 /// The same of one that is deleted with all that is in it: whoever has something of it open goes on with what is nobody's any more.
 pub fn let_go(prefix: &Prefix, id: &ContainerId) {
-    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
     let point = mount_point(prefix, id);
     if is_mounted(&point) {
-        let _ = rustix::mount::unmount(&point, flags);
+        detach(&point);
     }
+}
+
+/// The same of its disks beside that.
+pub fn let_disks_go(prefix: &Prefix, id: &ContainerId) {
+    mounted(prefix, id, "disks").iter().for_each(|point| detach(point));
+}
+
+fn detach(point: &Path) {
+    let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+    let _ = rustix::mount::unmount(point, flags);
 }
 
 /// Makes a mounted volume larger, at once. `size` in bytes.
@@ -232,7 +254,7 @@ pub fn let_go(prefix: &Prefix, id: &ContainerId) {
 /// # Errors
 /// [`VolumeError`]; it is as large as before.
 pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Result<(), VolumeError> {
-    let point = mount_point(prefix, id);
+    let point = mount_point_of(prefix, id, image);
     let size = size / BLOCK * BLOCK;
     let file = open_image(image)?;
     let before = file.metadata().map_err(call("look at", image))?;
@@ -264,7 +286,7 @@ pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Resul
 pub fn remake(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Result<(), VolumeError> {
     // Until the copy has its name nobody mounts the one that it is made of.
     let _lock = lock(&prefix.run_dir_of(id))?;
-    unmount_volume(prefix, id)?;
+    unmount(&mount_point_of(prefix, id, image))?;
     let file = open_image(image)?;
     let found = file.metadata().map_err(call("look at", image))?;
     wait_until_free(image, &found)?;
@@ -322,8 +344,8 @@ fn wait_until_free(image: &Path, found: &std::fs::Metadata) -> Result<(), Volume
 ///
 /// # Errors
 /// [`VolumeError::Call`].
-pub fn compact(prefix: &Prefix, id: &ContainerId) -> Result<u64, VolumeError> {
-    let point = mount_point(prefix, id);
+pub fn compact(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<u64, VolumeError> {
+    let point = mount_point_of(prefix, id, image);
     let top = open_directory(&point).map_err(call("open", &point))?;
     // What was deleted a moment ago is free once that is written down.
     rustix::fs::syncfs(&top).map_err(|error| call("write out", &point)(error.into()))?;

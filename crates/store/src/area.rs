@@ -4,6 +4,7 @@
 //! ve.conf            the configuration (see `conf`)
 //! area.json          format, features, id range, next generation number
 //! generations/<n>/   generation.json, made.json, delta/, work/ (see `generation`)
+//! hdd<n>.img         its disks beside that of the root (see `disks`)
 //! volume.img         instead of delta/ and work/: a filesystem that has them (see `volume`)
 //! live -> generations/<n>
 //! operation.json     only while an operation is under way (see `journal`)
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, AtomicError};
 use crate::conf::{Conf, ConfError};
+use crate::disks;
 use crate::id_range::{IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName, GenerationNumber, NameError};
 use crate::prefix::Prefix;
@@ -82,7 +84,7 @@ pub struct AreaRecord {
 
 impl AreaRecord {
     pub const FORMAT: u32 = 1;
-    const KNOWN_FEATURES: [&'static str; 1] = [volume::IMAGE_FEATURE];
+    const KNOWN_FEATURES: [&'static str; 2] = [volume::IMAGE_FEATURE, disks::FEATURE];
 
     /// The record of a container that is being made.
     pub fn new(uuid: ContainerId, id_range: IdRange) -> Self {

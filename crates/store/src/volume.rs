@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use crate::area::{Area, AreaError, AreaRecord};
 use crate::atomic;
+use crate::disks::{self, DiskNumber};
 use crate::identity::{ContainerId, GenerationNumber};
 use crate::prefix::Prefix;
 use crate::trash::{self, TrashError};
@@ -66,6 +67,14 @@ impl Volume {
 /// Where a container's volume is mounted.
 pub fn mount_point(prefix: &Prefix, id: &ContainerId) -> PathBuf {
     prefix.run_dir_of(id).join("volume")
+}
+
+/// Where the filesystem in one of a container's files is mounted: the volume of its roots, or a disk beside it.
+pub fn mount_point_of(prefix: &Prefix, id: &ContainerId, image: &Path) -> PathBuf {
+    match DiskNumber::of_image(image) {
+        Some(number) => disks::mount_point(prefix, id, number),
+        None => mount_point(prefix, id),
+    }
 }
 
 /// An area's view of its volume.

@@ -541,7 +541,7 @@ impl Runtime for FakeRuntime {
         self.call(id, "remake_volume", "", |_| set_size(image, size))
     }
 
-    fn compact_volume(&self, id: &ContainerId) -> RuntimeResult<()> {
+    fn compact_volume(&self, id: &ContainerId, _image: &Path) -> RuntimeResult<()> {
         self.call(id, "compact_volume", "", |_| Ok(()))
     }
 

@@ -295,6 +295,7 @@ pub fn create_options(name: &str) -> create::Options {
         sample: None,
         changes: Vec::new(),
         addresses: engine::addresses::AddressChange::default(),
+        attachments: engine::attachments::AttachmentChange::default(),
         volume: None,
     }
 }

@@ -74,6 +74,23 @@ fn root_no_command_goes_into_a_root_by_name() {
     does(&["delete", "old"]);
     does(&["exec", "web01", "true"]);
     does(&["set", "web01", "--numproc", "70", "--hostname", "other"]);
+    let bound = host.path("bound");
+    std::fs::create_dir(&bound).expect("make a directory");
+    let bind = format!("{}:/srv/bound/deep", bound.display());
+    does(&[
+        "set",
+        "web01",
+        "--bindmount_add",
+        &bind,
+        "--device-add",
+        "hdd",
+        "--size",
+        "64M",
+        "--mnt",
+        "/srv/disk",
+    ]);
+    does(&["set", "web01", "--device-set", "hdd1", "--mnt", "/srv/other"]);
+    does(&["set", "web01", "--bindmount_del", "all", "--device-del", "hdd1", "--destroy-image"]);
     does(&["mount", "web01"]);
     does(&["umount", "web01"]);
     does(&["reinstall", "web01"]);
@@ -105,6 +122,21 @@ fn root_no_monitor_goes_into_a_root_by_name() {
     let Some(host) = RealHost::new(&program().to_string_lossy()) else { return };
     host.ok(["create", "web01", "--ostemplate", "busybox"]);
     host.ok(["reinstall", "web01"]);
+    let bound = host.path("bound");
+    std::fs::create_dir(&bound).expect("make a directory");
+    let bind = format!("{}:/srv/bound/deep", bound.display());
+    host.ok([
+        "set",
+        "web01",
+        "--bindmount_add",
+        &bind,
+        "--device-add",
+        "hdd",
+        "--size",
+        "64M",
+        "--mnt",
+        "/srv/disk",
+    ]);
     let mut command = host.prlctl();
     let (calls, found) = watched(&host, command.args(["start", "web01"]), Victim::Monitor);
     assert!(calls > 20, "only {calls} calls were seen");

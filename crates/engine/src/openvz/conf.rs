@@ -92,6 +92,7 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
             tree::escaped(bad.join(" ").as_bytes())
         ));
     }
+    notes.extend(leave_behind(conf));
     if let Some(applications) = conf.get("TEMPLATES").filter(|list| !list.trim().is_empty()) {
         // Here they are packages that a reinstall installs: those are other names.
         conf.comment_out("TEMPLATES");
@@ -101,6 +102,31 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
         ));
     }
     Ok(notes)
+}
+
+/// What another host had beside the root: paths of this host that somebody else has written down would be shown to whoever he was.
+fn leave_behind(conf: &mut Conf) -> Vec<String> {
+    let mut notes = Vec::new();
+    let of_host = [
+        (store::BIND_MOUNTS, "`prlctl set NAME --bindmount_add` binds it again, once it is there and meant"),
+        (
+            store::disks::KEY,
+            "disks beside that of the root stay behind: `prlctl set NAME --device-add hdd --size SIZE --mnt PATH` makes new ones",
+        ),
+    ];
+    for (key, what) in of_host {
+        let said = conf.get(key).unwrap_or_default();
+        let is_said = match key {
+            store::BIND_MOUNTS => !said.trim().is_empty(),
+            // The root's own is what became of it.
+            _ => said.split(';').any(|disk| disk.contains("mnt=") || disk.contains("image=hdd")),
+        };
+        if is_said && conf.comment_out(key) {
+            let shown = tree::escaped(&said.as_bytes()[..said.len().min(300)]);
+            notes.push(format!("`{key}` is a comment now ({shown}): {what}"));
+        }
+    }
+    notes
 }
 
 /// What a reinstall is to be from: the template of this host that is meant by OpenVZ's name for it, else that name, with what is to be said of it.
@@ -130,6 +156,18 @@ pub fn ostemplate(host: &Host, conf: &Conf) -> (Option<String>, Option<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_of_another_host_was_beside_the_root_is_not_taken_for_ones_own() {
+        let root = "DISK=\"uuid={00000000-0000-0000-0000-000000000000},size=1,enabled=yes,image=root.hdd\"\n";
+        let mut conf = Conf::parse(root.as_bytes());
+        assert_eq!(leave_behind(&mut conf), Vec::<String>::new());
+        let text = format!("BINDMOUNT=\"/etc:/x,ro\"\n{}", root.replace("root.hdd", "hdd1.img"));
+        let mut conf = Conf::parse(text.as_bytes());
+        assert_eq!(leave_behind(&mut conf).len(), 2);
+        assert_eq!(conf.keys(), Vec::<&str>::new());
+        assert_eq!(String::from_utf8(conf.to_bytes()).unwrap().replace("# ", ""), text, "nothing is lost");
+    }
 
     #[test]
     fn who_it_was_is_told_by_its_configuration_or_by_where_it_lay() {

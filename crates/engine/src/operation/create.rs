@@ -6,6 +6,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use runtime::attachments::open_source;
 use runtime::confined::Reach;
 use store::registry;
 use store::{
@@ -20,6 +21,7 @@ use super::reinstall::check_user_data;
 use super::{set, user_password};
 use crate::accounts::GivenPassword;
 use crate::addresses::{AddressChange, are_free, are_not_listened_to};
+use crate::attachments::AttachmentChange;
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
 use crate::error::{Code, Failure, Result, system};
@@ -51,12 +53,15 @@ pub struct Options {
     pub addresses: AddressChange,
     /// Of an account of its root.
     pub password: Option<GivenPassword>,
+    /// What it sees of the host.
+    pub attachments: AttachmentChange,
     /// Where its layers lie; else `VOLUME` of `vz.conf`.
     pub volume: Option<Volume>,
 }
 
 /// Keys that a sample never brings: they are the container's own.
-const NOT_FROM_SAMPLE: [&str; 9] = [
+const NOT_FROM_SAMPLE: [&str; 10] = [
+    store::disks::KEY,
     "OSTEMPLATE",
     "TEMPLATES",
     "VE_ROOT",
@@ -116,6 +121,12 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes)?;
     options.addresses.apply(host, None, &mut sample)?;
+    options.attachments.apply_binds(&mut sample)?;
+    for one in &options.attachments.bind {
+        open_source(&host.prefix, one.source.as_ref()).map_err(|error| {
+            Failure::new(Code::BadValue, "`--bindmount_add` cannot be used").caused_by(&error)
+        })?;
+    }
     let forwards = Forward::all(&sample)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
     if !forwards.is_empty() && sample.get(ADDRESSES).unwrap_or_default().trim().is_empty() {

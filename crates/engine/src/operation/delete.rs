@@ -45,6 +45,7 @@ pub fn delete(container: Container<'_>, is_forced: bool) -> Result<()> {
     container.runtime().wait_until_gone_unless_interrupted(&id).map_err(busy)?;
     container.runtime().unmount_all(&id).map_err(busy)?;
     container.runtime().let_volume_go(&id);
+    container.runtime().let_disks_go(&id);
 
     let _lock = host.lock_host()?;
     fault::here("delete", "discard", Place::Before)?;

@@ -12,6 +12,7 @@ use super::create::{load_sample, name_is_taken};
 use super::user_password;
 use crate::accounts::GivenPassword;
 use crate::addresses::{AddressChange, are_free, are_not_listened_to};
+use crate::attachments::{AttachmentChange, configured};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
@@ -29,6 +30,8 @@ pub struct Options {
     pub addresses: AddressChange,
     /// Of an account of its root.
     pub password: Option<GivenPassword>,
+    /// Which disks, and what it sees of the host.
+    pub attachments: AttachmentChange,
     /// Written to `ve.conf`; else it is gone with the next start.
     pub is_kept: bool,
 }
@@ -68,7 +71,13 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     }
     apply(&mut new, &options.changes)?;
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
+    let work = options.attachments.apply(&container.area, &mut new)?;
     let wanted = container.check(&new)?;
+    for one in configured(&container.area, &new).unwrap_or_default() {
+        if options.attachments.bind.iter().any(|bind| bind.at == one.at) {
+            container.check_attachment(&one)?;
+        }
+    }
     if !options.is_kept {
         check_unkept(container, &difference(&old, &new), options)?;
     }
@@ -98,11 +107,13 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         volume::resize(container, resize)?;
     }
     let name = claim(container, &old, &options.changes)?;
-    let mut told = if options.is_kept {
-        tell_and_write(container, (&old, &new), &wanted, what)
-    } else {
-        tell(container, &wanted, what)
-    };
+    let mut told = container.begin(&work, &mut new).and_then(|()| {
+        if options.is_kept {
+            tell_and_write(container, (&old, &new), &wanted, what)
+        } else {
+            tell(container, &wanted, what)
+        }
+    });
     let mut password = None;
     if told.is_ok()
         && let Some(given) = &options.password
@@ -115,6 +126,9 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
             }
         }
     }
+    if told.is_err() {
+        container.take_back(&work);
+    }
     if let Some(name) = &name {
         if told.is_err() {
             // One that stays is removed by `recover`.
@@ -124,6 +138,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         }
     }
     warnings.extend(told?);
+    warnings.extend(container.conclude(&work));
     warnings.sort();
     warnings.dedup();
     Ok(Report { changed: difference(&old, &new), password, warnings })
@@ -203,8 +218,17 @@ fn tell_and_write(
     let is_running = container.is_running();
     if is_running {
         warnings = tell(container, wanted, what)?;
+        let followed = container.follow_attachments(old, new).inspect_err(|_| {
+            if let Ok(settings) = container.check(old) {
+                let _ = container.runtime().change(container.id(), &settings);
+            }
+        });
+        warnings.extend(followed?);
     }
     if let Err(error) = container.area.store_conf(new) {
+        if is_running {
+            let _ = container.follow_attachments(new, old);
+        }
         if is_running && let Ok(settings) = container.check(old) {
             // What holds is what is written.
             let _ = container.runtime().change(container.id(), &settings);

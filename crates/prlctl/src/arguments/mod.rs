@@ -1,6 +1,7 @@
 //! The command lines, as the original spells them.
 
 mod container;
+mod devices;
 mod generation;
 mod log;
 mod register;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 pub use container::{
     Create, Delete, Enter, Exec, List, Mount, Move, Restart, Start, Statistics, Status, Stop,
 };
+pub use devices::Devices;
 pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Common;
+use super::{Common, Devices};
 
 /// Settings of a container. A value that is none is refused by `engine::settings`, which knows what is wanted.
 #[derive(Debug, Default, Clone, Args)]
@@ -37,6 +37,9 @@ pub struct Settings {
     /// An address that is routed to it, IPv4 or IPv6, with a mask or without; may be repeated
     #[arg(long, value_name = "ADDRESS", help_heading = SETTINGS)]
     pub ipadd: Vec<String>,
+    /// A directory or file of the host that it sees: /of/the/host:/in/the/container[,ro]; may be repeated
+    #[arg(long = "bindmount_add", alias = "bindmount-add", value_name = "SOURCE:PATH", help_heading = SETTINGS)]
+    pub bindmount_add: Vec<String>,
     /// Addresses of name servers; `inherit` for those of the host; at the next start
     #[arg(long, value_name = "ADDRESS…", help_heading = SETTINGS)]
     pub nameserver: Option<String>,
@@ -113,6 +116,7 @@ impl Settings {
             userpasswd: _,
             crypted: _,
             ipadd: _,
+            bindmount_add: _,
             nameserver,
             searchdomain,
             memsize,
@@ -180,11 +184,14 @@ pub struct Set {
     #[arg(long)]
     pub save: bool,
     /// Only until its next start: limits of a container that runs
-    #[arg(long, conflicts_with_all = ["save", "applyconfig", "name", "ipadd", "ipdel"])]
+    #[arg(long, conflicts_with_all = ["save", "applyconfig", "name", "ipadd", "ipdel", "bindmount_add", "bindmount_del", "device"])]
     pub no_save: bool,
     /// An address that it has no more, or all; may be repeated
     #[arg(long, value_name = "ADDRESS|all", help_heading = SETTINGS)]
     pub ipdel: Vec<String>,
+    /// Its disks
+    #[command(flatten)]
+    pub devices: Devices,
     /// What is to be set
     #[command(flatten)]
     pub settings: Settings,

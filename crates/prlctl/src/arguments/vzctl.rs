@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use super::{Reinstall, Settings};
+use super::{Devices, Reinstall, Settings};
 
 /// Containers, in the words of legacy OpenVZ
 #[derive(Debug, Parser)]
@@ -193,6 +193,9 @@ pub struct VzctlSet {
     /// An address that it has no more, or all; may be repeated
     #[arg(long, value_name = "ADDRESS|all")]
     pub ipdel: Vec<String>,
+    /// Its disks
+    #[command(flatten)]
+    pub devices: Devices,
     /// Memory: bytes, or with K, M, G, T
     #[arg(long, value_name = "SIZE", conflicts_with_all = ["memsize", "physpages"])]
     pub ram: Option<String>,

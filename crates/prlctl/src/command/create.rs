@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use engine::addresses::AddressChange;
+use engine::attachments::AttachmentChange;
 use engine::cloud_init::{LONGEST, UserData};
 use engine::event::Ended;
 use engine::operation::create::{Options, create};
@@ -42,6 +43,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
     let addresses = AddressChange::read(&arguments.settings.ipadd, &[])?;
+    let attachments = AttachmentChange::read_binds(&arguments.settings.bindmount_add, &[])?;
     let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
@@ -57,6 +59,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
         changes,
         addresses,
         password,
+        attachments,
         volume,
     };
     let id = create(&host, &options)?;

@@ -108,7 +108,9 @@ fn is_obeyed(key: &str) -> bool {
 }
 
 /// What something is done with beside what `prlctl set` sets.
-const ALSO_OBEYED: [&str; 11] = [
+const ALSO_OBEYED: [&str; 13] = [
+    "BINDMOUNT",
+    "DISK",
     "OSTEMPLATE",
     "TEMPLATES",
     "DISTRIBUTION",

@@ -4,7 +4,7 @@ use engine::Host;
 use runtime::cgroup::Cgroups;
 use runtime::limits::{Disk, Now, now};
 use serde_json::{Value, json};
-use store::{Area, Conf, Limits, USUAL_IO_PRIORITY};
+use store::{Area, BindMount, Conf, Disks, Limits, USUAL_IO_PRIORITY};
 
 use super::list::Row;
 use crate::arguments::List;
@@ -77,6 +77,12 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     });
     facts.push(("Hardware".into(), hardware));
     facts.push(("Disk".into(), volume(host, row)));
+    if let Ok(area) = Area::open_unchecked(&host.prefix, &row.id) {
+        let beside = beside(host, &area, row);
+        if beside.as_object().is_some_and(|found| !found.is_empty()) {
+            facts.push(("Mounts".into(), beside));
+        }
+    }
     facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
     facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
     facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
@@ -121,6 +127,44 @@ fn volume(host: &Host, row: &Row) -> Value {
         disk["inodes_used"] = json!(found.f_files.saturating_sub(found.f_ffree));
     }
     disk
+}
+
+/// Its disks beside that of the root, and what of the host it sees.
+fn beside(host: &Host, area: &Area, row: &Row) -> Value {
+    let mut found = serde_json::Map::new();
+    for disk in Disks::of(&row.conf).unwrap_or_default().own {
+        let mut one = format!("{} at {}", disk.number.image(), disk.at);
+        match area.disk_size(disk.number) {
+            Some((size, taken)) => {
+                one.push_str(&format!(", size {}, taken {}", mebibytes(size), mebibytes(taken)))
+            }
+            None => one.push_str(", which is not there"),
+        }
+        let point = store::disks::mount_point(&host.prefix, &row.id, disk.number);
+        if runtime::mounts::is_mounted(&point)
+            && let Ok(now) = rustix::fs::statvfs(&point)
+        {
+            one.push_str(&format!(
+                ", used {}",
+                mebibytes(now.f_blocks.saturating_sub(now.f_bfree) * now.f_frsize)
+            ));
+        }
+        if !disk.is_enabled {
+            one.push_str(", disabled");
+        }
+        for word in disk.flags.words() {
+            one.push_str(&format!(", {word}"));
+        }
+        found.insert(disk.number.to_string(), json!(one));
+    }
+    for number in engine::attachments::detached(area, &row.conf) {
+        found.insert(number.to_string(), json!(format!("{}, detached", number.image())));
+    }
+    for bind in BindMount::all(&row.conf).unwrap_or_default() {
+        let words: String = bind.flags.words().iter().map(|word| format!(", {word}")).collect();
+        found.insert(bind.source, json!(format!("at {}{words}", bind.at)));
+    }
+    Value::Object(found)
 }
 
 /// What the kernel says, which is what holds.

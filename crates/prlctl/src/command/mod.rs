@@ -3,6 +3,7 @@
 mod compact;
 mod create;
 mod delete;
+mod devices;
 mod exec;
 mod generate;
 mod generation;

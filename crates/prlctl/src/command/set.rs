@@ -7,7 +7,7 @@ use engine::settings::{self, Change};
 use engine::{Code, Failure, Result};
 use serde_json::json;
 
-use super::{done, host};
+use super::{devices, done, host};
 use crate::arguments::{Set, Settings};
 use crate::password;
 
@@ -22,11 +22,19 @@ pub fn run(arguments: &Set) -> Result<u8> {
     }
     let addresses = AddressChange::read(&arguments.settings.ipadd, &arguments.ipdel)?;
     let is_kept = !arguments.no_save;
-    let mut options =
-        Options { sample: arguments.applyconfig.clone(), changes, addresses, password: None, is_kept };
+    let attachments = devices::understood(&arguments.settings.bindmount_add, &arguments.devices)?;
+    let mut options = Options {
+        sample: arguments.applyconfig.clone(),
+        changes,
+        addresses,
+        attachments,
+        password: None,
+        is_kept,
+    };
     if options.sample.is_none()
         && options.changes.is_empty()
         && options.addresses.is_empty()
+        && options.attachments.is_empty()
         && arguments.settings.userpasswd.is_none()
     {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")

@@ -259,7 +259,8 @@ fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
 }
 
 fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
-    let VzctlSet { container: words, save, name, applyconfig, ipdel, ram, mut settings, .. } = arguments;
+    let VzctlSet { container: words, save, name, applyconfig, ipdel, ram, devices, mut settings, .. } =
+        arguments;
     in_bytes(&mut settings, ram);
     // A password stands in no ve.conf, and is there to stay in any case.
     let sets_only_password = settings.userpasswd.is_some()
@@ -275,6 +276,7 @@ fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
         save,
         no_save: !save && !sets_only_password,
         ipdel,
+        devices,
         settings,
         common: common(),
     })?;

@@ -17,6 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use store::Prefix;
 use tree::Root;
 
+use super::attached::Attachments;
 use super::complaints;
 use super::console::Console;
 use super::identity;
@@ -63,6 +64,8 @@ pub struct Place<'a> {
     pub root: &'a Path,
     /// The roots for `/old`.
     pub old: &'a OldRoots,
+    /// What is mounted in the root.
+    pub attachments: &'a mut Attachments,
 }
 
 /// Starts the container and returns when its init has been executed. For the first run of a monitor its control groups are new, and it was born
@@ -70,7 +73,7 @@ pub struct Place<'a> {
 ///
 /// # Errors
 /// In one line, why not; nothing of the container is left running.
-pub fn start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
+pub fn start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
     let result = try_start(place, console, is_first).map_err(|because| match complaints::take() {
         Some(complaint) => why_not_executed(&complaint)
             .map_or_else(|| format!("{because} ({complaint})"), |why| not_executed(&place.launch.init, why)),
@@ -87,14 +90,15 @@ pub fn start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     result
 }
 
-fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
-    let Place { launch, prefix, cgroups, root, old } = place;
+fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Result<Running, String> {
+    let Place { launch, prefix, cgroups, root, old, attachments } = place;
     let run = prefix.run_dir_of(&launch.id);
     if !is_first {
         cgroups.clear_container(KILLING).map_err(words("clear the control group"))?;
     }
     // What is below is cut off while init is made: a mount that is there already would be locked in the container for ever.
     old.detach();
+    attachments.detach();
 
     let mut warnings = apply_identity(launch, root)?;
     let runtime = Leftovers::clear(&run)?;
@@ -170,6 +174,8 @@ fn try_start(place: &Place<'_>, console: &mut Console, is_first: bool) -> Result
     };
     warnings
         .extend(net::attach(prefix, &launch.id, pidfd.as_fd(), network).map_err(|error| describe(&error))?);
+    // Before init: nothing runs in it that would find a database's directory empty.
+    attachments.attach()?;
     warnings.extend(old.attach().map_err(words("attach the old root"))?);
     drop(complaints::take());
     container.start().map_err(|error| describe(&error))?;

@@ -9,6 +9,7 @@ use rustix::mount::{OpenTreeFlags, UnmountFlags};
 use store::Prefix;
 
 use super::actions::Actions;
+use super::attached::Attachments;
 use super::container::{Place, Running, describe, start};
 use super::old::{OldRoots, share};
 use super::place::{enter_own_namespace, listen, mount_stage};
@@ -44,6 +45,7 @@ pub struct Prepared {
     pub plain: PathBuf,
     pub root: PathBuf,
     pub old: OldRoots,
+    pub attachments: Attachments,
     pub actions: Actions,
     pub listener: OwnedFd,
 }
@@ -56,11 +58,12 @@ impl Prepared {
         let run = prefix.run_dir_of(&launch.id);
         let host = std::fs::File::open("/proc/self/ns/mnt").map_err(|error| error.to_string())?.into();
         enter_own_namespace(&prefix).map_err(|error| format!("cannot make a mount namespace: {error}"))?;
-        if descriptors.len() <= launch.actions.len() {
-            return Err("no root, or not every script, came with the request".to_owned());
+        if descriptors.len() <= launch.actions.len() + launch.attachments.len() {
+            return Err("no root, or not every script or mount, came with the request".to_owned());
         }
         let mut files = descriptors.split_off(1);
-        let chain = files.split_off(launch.actions.len());
+        let mut mounts = files.split_off(launch.actions.len());
+        let chain = mounts.split_off(launch.attachments.len());
         let stage =
             mount_stage(&prefix).map_err(|error| format!("cannot make a place for the root: {error}"))?;
         let (plain, root) = (stage.join("plain"), stage.join("root"));
@@ -70,10 +73,16 @@ impl Prepared {
         attach(descriptors[0].as_fd(), &plain).map_err(|error| describe(&error))?;
         let mut old = OldRoots::new(&root, &stage.join("old"));
         old.replace(chain).map_err(|error| format!("cannot take the old roots: {error}"))?;
+        let mut attachments = Attachments::new(&root, &stage.join("attached"), launch.ids);
+        for (what, mount) in launch.attachments.iter().zip(&mounts) {
+            attachments
+                .take(what.clone(), mount)
+                .map_err(|error| format!("cannot take {}: {error}", what.name))?;
+        }
         let actions = Actions::new(&prefix, launch, &stage, files);
         let listener =
             listen(&run.join(SOCKET)).map_err(|error| format!("cannot listen for commands: {error}"))?;
-        Ok(Prepared { prefix, cgroups, host, plain, root, old, actions, listener })
+        Ok(Prepared { prefix, cgroups, host, plain, root, old, attachments, actions, listener })
     }
 }
 
@@ -86,14 +95,15 @@ impl Monitor {
         let tree = tree.ok_or_else(|| "the root was not handed on".to_owned())?;
         attach(tree.as_fd(), &self.root).map_err(|error| describe(&error))?;
         share(&self.root).map_err(|error| format!("cannot share the root: {error}"))?;
-        let place = Place {
+        let mut place = Place {
             launch: &self.launch,
             prefix: &self.prefix,
             cgroups: &self.cgroups,
             root: &self.root,
             old: &self.old,
+            attachments: &mut self.attachments,
         };
-        let running = start(&place, &mut self.console, is_first)?;
+        let running = start(&mut place, &mut self.console, is_first)?;
         // One that nobody knows of would be started a second time, on the same root.
         let state = self.record(&running).map_err(|error| format!("cannot record the start: {error}"))?;
         self.inside(Action::Start, &state, is_first)?;
@@ -104,6 +114,8 @@ impl Monitor {
     pub(super) fn go_down(&mut self) -> Vec<String> {
         let mut warnings = Vec::new();
         self.old.detach();
+        // Scripts of the host see nothing of it: what lies there could be executed by them.
+        self.attachments.detach();
         if self.actions.take_begun(Action::Mount) && self.actions.has(Action::Umount) {
             match self.give_up_root() {
                 Ok(tree) => warnings.extend(self.outside(Action::Umount, Some(tree), false).err()),

@@ -5,6 +5,7 @@
 //! and never reads `live`. If it is killed the container goes on; the next command adopts it.
 
 mod actions;
+mod attached;
 mod complaints;
 mod console;
 mod container;

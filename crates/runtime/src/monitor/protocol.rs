@@ -16,9 +16,10 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits};
+use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, InnerPath, Limits};
 
 use crate::actions::ActionScript;
+use crate::attachments::Attached;
 
 /// What a monitor of this program speaks. It stands in `state.json`, by which commands find a monitor, so that a command of a later program says to an
 /// earlier monitor only what that one knows: Reroot is upgraded while containers run.
@@ -26,7 +27,7 @@ use crate::actions::ActionScript;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`] |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::attachments`], [`Request::Attach`], [`Request::Detach`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -37,8 +38,8 @@ const LONGEST: usize = 64 * 1024;
 /// A packet carries at most this many descriptors (`SCM_MAX_FD` is 253).
 pub const MOST_DESCRIPTORS: usize = 200;
 
-/// What a monitor is to run. Descriptors beside it: the root's mount, the files of `actions`, then the roots for `/old`, `/old/old`, …; the mounts are
-/// detached clones.
+/// What a monitor is to run. Descriptors beside it: the root's mount, the files of `actions`, the mounts of `attachments`, then the roots for `/old`,
+/// `/old/old`, …; the mounts are detached clones.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 pub struct Launch {
     /// The host's prefix.
@@ -89,6 +90,9 @@ pub struct Launch {
     /// What they are told that it is, where that is not its UUID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub veid: Option<String>,
+    /// What is mounted in its root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attached>,
 }
 
 /// What of a container can become something else while it runs.
@@ -126,6 +130,10 @@ pub enum Request {
     Change(Box<Settings>),
     /// Take away what is at `/old`, and attach these descriptors there instead.
     Old,
+    /// Mount this descriptor in its root, now and in every life from now on.
+    Attach(Attached),
+    /// Take away what is mounted there, unless something in the container is in it.
+    Detach(InnerPath),
     /// Tell when it is up: [`Event::Up`], at once if it is.
     Watch,
     /// Tell whether a stop is under way: [`Event::Done`], or [`Event::Refused`] when none is.

@@ -19,6 +19,7 @@ use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, d
 use super::serve::SOCKET;
 use super::session::{MonitorError, Session, record_of};
 use crate::actions::{Action, ActionScript};
+use crate::attachments::Attached;
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
 const ID: &str = "0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42";
@@ -72,6 +73,10 @@ fn settings() -> Settings {
     }
 }
 
+fn attached() -> Attached {
+    Attached { name: "hdd1".into(), at: "/data".parse().unwrap(), is_file: false }
+}
+
 fn launch() -> Launch {
     Launch {
         prefix: "/".into(),
@@ -99,6 +104,7 @@ fn launch() -> Launch {
         actions: vec![ActionScript { action: Action::Mount, name: "vps.mount".into() }],
         action_limit: 120,
         veid: Some("101".into()),
+        attachments: vec![attached()],
     }
 }
 
@@ -126,6 +132,8 @@ fn requests() -> Vec<Request> {
         Request::Stop { limit: 120_000, keeps_mounts: true },
         Request::Change(Box::new(settings())),
         Request::Old,
+        Request::Attach(attached()),
+        Request::Detach("/data".parse().unwrap()),
         Request::Watch,
         Request::IsStopping,
     ]
@@ -157,6 +165,8 @@ fn name_of(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Change(_) => "change",
         Request::Old => "old",
+        Request::Attach(_) => "attach",
+        Request::Detach(_) => "detach",
         Request::Watch => "watch",
         Request::IsStopping => "is-stopping",
     }
@@ -266,7 +276,7 @@ fn without_what_came_later(value: &mut Value) {
     ];
     let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["forwards", "veid"] {
+    for name in ["forwards", "veid", "attachments"] {
         fields.remove(name);
     }
     let is_end = fields.contains_key("how");

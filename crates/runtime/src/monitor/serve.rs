@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use linux::{Exit, reap_any};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::{ContainerId, Prefix};
 
 use super::actions::Actions;
+use super::attached::Attachments;
 use super::console::{Console, log_path};
 use super::container::{Running, describe};
 use super::killed::{Diary, Killed, MemoryWatch};
@@ -21,6 +23,7 @@ use super::old::OldRoots;
 use super::place::recovery_log;
 use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
 use super::restarts::{Restarts, Verdict};
+use crate::attachments::Attached;
 use crate::cgroup::Cgroups;
 use crate::state::{self, ProcessIdentity};
 
@@ -75,6 +78,7 @@ pub(super) struct Monitor {
     pub(super) plain: PathBuf,
     pub(super) root: PathBuf,
     pub(super) old: OldRoots,
+    pub(super) attachments: Attachments,
     pub(super) actions: Actions,
     pub(super) console: Console,
     pub(super) listener: OwnedFd,
@@ -102,7 +106,7 @@ impl Monitor {
         diary: fn(&Prefix, &ContainerId) -> Box<dyn Diary>,
     ) -> Result<Monitor, (Channel, String)> {
         match Prepared::new(&launch, descriptors) {
-            Ok(Prepared { prefix, cgroups, host, plain, root, old, actions, listener }) => {
+            Ok(Prepared { prefix, cgroups, host, plain, root, old, attachments, actions, listener }) => {
                 let console = Console::open(&log_path(&prefix, &launch.id));
                 let guardian = launch.is_probation.then_some(0);
                 let keeps_mounts = launch.is_probation;
@@ -116,6 +120,7 @@ impl Monitor {
                     plain,
                     root,
                     old,
+                    attachments,
                     actions,
                     console,
                     listener,
@@ -337,6 +342,12 @@ impl Monitor {
                     Err(error) => Event::Refused { because: error.to_string() },
                 })
             }
+            Ok(Some((Request::Attach(what), mounts))) => Some(self.attach(what, &mounts)),
+            Ok(Some((Request::Detach(at), _))) => Some(match self.attachments.remove(&at) {
+                Ok(()) => Event::Done { warnings: Vec::new() },
+                Err(Errno::BUSY) => Event::Refused { because: format!("something in it has {at} in use") },
+                Err(error) => Event::Refused { because: format!("{at} in the container: {error}") },
+            }),
             Ok(Some((Request::Watch, _))) => self.is_up.then_some(Event::Up),
             Ok(Some((Request::IsStopping, _))) => Some(if self.is_stopping {
                 Event::Done { warnings: Vec::new() }
@@ -358,6 +369,26 @@ impl Monitor {
         };
         if let Some(answer) = answer {
             drop(self.connections[index].send(&answer, &[]));
+        }
+    }
+
+    /// All of it, or nothing.
+    fn attach(&mut self, what: Attached, mounts: &[OwnedFd]) -> Event {
+        let refused = |because: String| Event::Refused { because };
+        let Some(mount) = mounts.first() else { return refused("nothing to mount came with it".to_owned()) };
+        if self.attachments.has(&what.at) {
+            return refused(format!("something is mounted at {} in the container already", what.at));
+        }
+        let at = what.at.clone();
+        if let Err(error) = self.attachments.take(what, mount) {
+            return refused(error.to_string());
+        }
+        match self.attachments.attach() {
+            Ok(()) => Event::Done { warnings: Vec::new() },
+            Err(because) => {
+                let _ = self.attachments.remove(&at);
+                refused(because)
+            }
         }
     }
 

@@ -11,11 +11,12 @@ use linux::{Child, close_on_exec_from, exit_now, fork};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use store::{ContainerId, Prefix};
+use store::{ContainerId, InnerPath, Prefix};
 
 use super::container::short_path;
 use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, deadline};
 use super::serve::{NAME, SOCKET};
+use crate::attachments::Attached;
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::state::{ProcessIdentity, recorded};
 
@@ -171,7 +172,7 @@ impl Newborn {
     /// Has it start the container. Returns when init has been executed, with what is not as it should be. `said` is told what its action scripts
     /// write. Where the wait for these is interrupted, the monitor takes all down again, and ends.
     ///
-    /// `root` and `old` are detached mounts.
+    /// `root`, `attachments` and `old` are detached mounts.
     ///
     /// # Errors
     /// [`MonitorError`]; nothing is left running.
@@ -180,14 +181,14 @@ impl Newborn {
         wanted: &Launch,
         root: &OwnedFd,
         actions: &[BorrowedFd<'_>],
-        old: &[OwnedFd],
+        (attachments, old): (&[OwnedFd], &[OwnedFd]),
         interrupt: Option<BorrowedFd<'_>>,
         said: &mut dyn FnMut(&str, &[u8]),
     ) -> Result<(Session, Vec<String>), MonitorError> {
         let Newborn { session, child, moves } = self;
         let mut descriptors = vec![root.as_fd()];
         descriptors.extend(actions);
-        descriptors.extend(old.iter().map(OwnedFd::as_fd));
+        descriptors.extend(attachments.iter().chain(old).map(OwnedFd::as_fd));
         session.channel.send(wanted, &descriptors)?;
         // All of them, down again if one of the first has failed.
         let scripts = Duration::from_secs(wanted.action_limit) * wanted.actions.len() as u32;
@@ -260,6 +261,22 @@ impl Session {
     pub fn replace_old(&self, chain: &[OwnedFd]) -> Result<Vec<String>, MonitorError> {
         let descriptors: Vec<_> = chain.iter().map(OwnedFd::as_fd).collect();
         self.ask(&Request::Old, &descriptors)
+    }
+
+    /// Mounts something in the container's root, now and in every life from now on.
+    ///
+    /// # Errors
+    /// [`MonitorError`], also when it is one of an earlier version, which cannot.
+    pub fn attach(&self, what: Attached, mount: &OwnedFd) -> Result<(), MonitorError> {
+        self.ask(&Request::Attach(what), &[mount.as_fd()]).map(drop)
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// [`MonitorError::Refused`] when something in the container is in it, and the rest.
+    pub fn detach(&self, at: InnerPath) -> Result<(), MonitorError> {
+        self.ask(&Request::Detach(at), &[]).map(drop)
     }
 
     /// Waits until a systemd inside has reached its target.

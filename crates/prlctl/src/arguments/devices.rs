@@ -1,0 +1,47 @@
+//! Disks of a container beside that of its root, and what of the host it sees no more: `prlctl set` and `vzctl set`.
+
+use clap::Args;
+
+/// What they are called in the help.
+const DEVICES: &str = "Disks and bind mounts";
+
+/// What becomes of them. What cannot be is refused by `engine::attachments`.
+#[derive(Debug, Default, Clone, Args)]
+pub struct Devices {
+    /// One more disk, as large as --size, at --mnt
+    #[arg(long, value_name = "hdd", group = "device", help_heading = DEVICES)]
+    pub device_add: Option<String>,
+    /// Another size, another place or other options for a disk, hdd1 or its UUID
+    #[arg(long, value_name = "DISK", group = "device", help_heading = DEVICES)]
+    pub device_set: Option<String>,
+    /// A disk that it has no more; what is on it stays in a file, unless --destroy-image
+    #[arg(long, value_name = "DISK", group = "device", help_heading = DEVICES)]
+    pub device_del: Option<String>,
+    /// Of a disk: MiB, or with K, M, G, T
+    #[arg(long, value_name = "SIZE", requires = "device", help_heading = DEVICES)]
+    pub size: Option<String>,
+    /// Where the disk is in the container
+    #[arg(long, value_name = "PATH", requires = "device", help_heading = DEVICES)]
+    pub mnt: Option<String>,
+    /// What the disk forbids: ro, nosuid, noexec, noatime, between commas; '' for nothing
+    #[arg(long, value_name = "OPTIONS", requires = "device", help_heading = DEVICES)]
+    pub mnt_opts: Option<String>,
+    /// A disk that was detached: hdd1.img
+    #[arg(long, value_name = "FILE", requires = "device_add", help_heading = DEVICES)]
+    pub image: Option<String>,
+    /// Mount the disk again
+    #[arg(long, requires = "device_set", help_heading = DEVICES)]
+    pub enable: bool,
+    /// Do not mount the disk
+    #[arg(long, requires = "device_set", conflicts_with = "enable", help_heading = DEVICES)]
+    pub disable: bool,
+    /// Accepted: what is on the disk stays in its file
+    #[arg(long, requires = "device_del", help_heading = DEVICES)]
+    pub detach_only: bool,
+    /// Delete what is on the disk
+    #[arg(long, requires = "device_del", conflicts_with = "detach_only", help_heading = DEVICES)]
+    pub destroy_image: bool,
+    /// What of the host it sees no more, by where it is in the container, or all; may be repeated
+    #[arg(long = "bindmount_del", alias = "bindmount-del", value_name = "PATH|all", help_heading = DEVICES)]
+    pub bindmount_del: Vec<String>,
+}
