@@ -20,6 +20,7 @@ use runtime::keeper::Keeper;
 use runtime::limits::{Disk, lacking};
 use runtime::monitor::{Launch, MonitorError, Session, living_monitor, spawn, wait_for_former};
 use runtime::mounts;
+use runtime::state::{Looked, RuntimeState};
 use runtime::volume::VolumeError;
 use runtime::{cgroup::Cgroups, mounts_of_container, script, state, volume};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,8 +28,8 @@ use store::{ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPa
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, volume_error, wait_error};
 use crate::runtime::{
-    InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Settings,
-    Sink, Start,
+    InnerScript, Life, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult,
+    Settings, Sink, Start,
 };
 
 /// How long processes may take to die of SIGKILL.
@@ -188,17 +189,34 @@ impl RealRuntime {
     }
 }
 
+/// What a record says that lives.
+fn run_of(state: &RuntimeState) -> Run {
+    Run {
+        generation: state.generation,
+        init: state.init.pid,
+        started: state.started,
+        is_monitored: state.monitor.is_alive(),
+        is_systemd: state.is_systemd,
+        is_application: state.is_application,
+    }
+}
+
 impl Runtime for RealRuntime {
+    fn life(&self, id: &ContainerId) -> Life {
+        match state::look(&self.prefix, id) {
+            Looked::Running(state) => Life::Running(run_of(&state)),
+            Looked::BetweenLives => Life::Between,
+            Looked::Stopped => Life::Stopped,
+            // The kernel is asked whom there is; whether the record is of a later version or damaged.
+            Looked::Unreadable(error) => {
+                let lives = Cgroups::of(&self.prefix, id).is_ok_and(|groups| groups.is_populated());
+                if lives { Life::Unknown(error.to_string()) } else { Life::Stopped }
+            }
+        }
+    }
+
     fn running(&self, id: &ContainerId) -> Option<Run> {
-        let state = state::running(&self.prefix, id)?;
-        Some(Run {
-            generation: state.generation,
-            init: state.init.pid,
-            started: state.started,
-            is_monitored: state.monitor.is_alive(),
-            is_systemd: state.is_systemd,
-            is_application: state.is_application,
-        })
+        state::running(&self.prefix, id).as_ref().map(run_of)
     }
 
     fn start(&self, start: &Start, said: &mut dyn FnMut(&str, &[u8])) -> RuntimeResult<Vec<String>> {

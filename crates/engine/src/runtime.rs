@@ -37,6 +37,19 @@ pub struct Run {
     pub is_application: bool,
 }
 
+/// What can be told of a container at once.
+#[derive(Debug, Clone)]
+pub enum Life {
+    /// Its init lives.
+    Running(Run),
+    /// It is about to be started again, or to be no more: scripts may be at work between.
+    Between,
+    /// Something of it runs, and the record of it cannot be read: why.
+    Unknown(String),
+    /// Neither.
+    Stopped,
+}
+
 /// One generation and what it is made of.
 #[derive(Debug, Clone)]
 pub struct Root {
@@ -175,7 +188,9 @@ pub type Sink<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// Whatever runs containers.
 pub trait Runtime {
-    /// Asks the kernel whether the container runs.
+    /// Asks the kernel what the container does just now, and waits for nothing: for whoever only looks, or holds what others wait for.
+    fn life(&self, id: &ContainerId) -> Life;
+    /// Asks the kernel whether the container runs; waits where it is between two lives.
     fn running(&self, id: &ContainerId) -> Option<Run>;
     /// Mounts the roots and starts it; returns when init has been executed, with what is not as it should be. `said` is told what its action scripts
     /// write, each by its name.

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the trees of these tests are their own")]
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -546,4 +546,41 @@ fn root_what_an_action_script_writes_is_told_and_logged_a_bounded_amount_of_it()
 
 fn log_of(host: &RealHost) -> PathBuf {
     host.path("var/log/vz").join(format!("{}.console", uuid(host)))
+}
+
+/// Whoever only looks waits for no script, and the container is not taken for a stopped one.
+#[test]
+fn root_who_only_looks_waits_for_no_script_between_two_lives() {
+    let Some(host) = new() else { return };
+    let (first, ready, fifo) = (host.path("data/first"), host.path("data/ready"), host.path("data/go-on"));
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Were it waited for, it would be until its time is over and the container has stopped.
+    std::fs::write(host.path("etc/vz/vz.conf"), "SCRIPT_TIMEOUT=\"60\"\n").unwrap();
+    host.script(
+        &of_all("premount"),
+        &format!(
+            "#!/bin/sh\nif [ -e {first} ]; then : >{ready}; read -r word <{fifo}; fi\n: >{first}\n",
+            first = first.display(),
+            ready = ready.display(),
+            fifo = fifo.display()
+        ),
+    );
+    host.ok(["start", "web01"]);
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("the script is at work again", || ready.exists());
+    assert!(host.ok(["list", "-a"]).contains(" running "));
+    assert!(host.ok(["list", "-i", "web01"]).contains("State: running"));
+    assert!(is_state(&host, "running"));
+    assert!(host.run(["statistics", "-a"]).code == 0);
+    assert!(String::from_utf8_lossy(&host.vzlist().arg("-a").output().unwrap().stdout).contains("running"));
+    // It is still at work: nobody has waited for its end.
+    drop(
+        std::fs::File::options()
+            .write(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed())
+            .open(&fifo)
+            .unwrap(),
+    );
+    host.wait_until("it has rebooted", || host.run(["exec", "web01", "true"]).code == 0);
 }

@@ -30,9 +30,10 @@ pub fn release() -> String {
 
 /// The id of this boot; runtime state of another boot is stale.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+    // No process outlives its boot.
+    static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    BOOT.get_or_init(|| read().map(|id| id.trim().to_owned()).unwrap_or_default()).clone()
 }
 
 /// Asks for everything that containers need, in `directory`, which must lie on the filesystem that will carry them.

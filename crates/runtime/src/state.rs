@@ -135,28 +135,62 @@ pub fn recorded(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
     (state.format == FORMAT && state.prefix == prefix.root() && state.boot_id == boot_id()).then_some(state)
 }
 
+/// What can be told of a container at once, without waiting for anybody.
+#[derive(Debug)]
+pub enum Looked {
+    /// There is no record, or nobody in it lives.
+    Stopped,
+    /// Its init lives.
+    Running(RuntimeState),
+    /// Its init has ended, and its monitor has not yet begun the next life, nor given up: there may be scripts between.
+    BetweenLives,
+    /// There is a record that says nothing here: why.
+    Unreadable(io::Error),
+}
+
+/// Looks at the record and at whom it names.
+pub fn look(prefix: &Prefix, id: &ContainerId) -> Looked {
+    let state = match std::fs::read(path(prefix, id)).and_then(|text| read(&text)) {
+        Ok(state) => state,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Looked::Stopped,
+        Err(error) => return Looked::Unreadable(error),
+    };
+    if state.prefix != prefix.root() || state.boot_id != boot_id() {
+        return Looked::Stopped;
+    }
+    if state.init.is_alive() {
+        Looked::Running(state)
+    } else if state.monitor.is_alive() {
+        Looked::BetweenLives
+    } else {
+        Looked::Stopped
+    }
+}
+
 /// Whether it can be told if the container runs: that there is no record says that it does not, one that cannot be read says nothing.
 ///
 /// # Errors
 /// Why it cannot; [`io::ErrorKind::Unsupported`] where a later version of this program has written it.
 pub fn check(prefix: &Prefix, id: &ContainerId) -> io::Result<()> {
     match std::fs::read(path(prefix, id)) {
-        Ok(text) => {
-            // First: of a later one nothing else need be as it is known here.
-            let Format { format } = serde_json::from_slice(&text)?;
-            if format > FORMAT {
-                return Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    format!(
-                        "a later version of Reroot has written it: its format is {format}, and {FORMAT} the latest known here"
-                    ),
-                ));
-            }
-            serde_json::from_slice::<RuntimeState>(&text).map(drop).map_err(io::Error::from)
-        }
+        Ok(text) => read(&text).map(drop),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn read(text: &[u8]) -> io::Result<RuntimeState> {
+    // First: of a later one nothing else need be as it is known here.
+    let Format { format } = serde_json::from_slice(text)?;
+    if format > FORMAT {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "a later version of Reroot has written it: its format is {format}, and {FORMAT} the latest known here"
+            ),
+        ));
+    }
+    Ok(serde_json::from_slice(text)?)
 }
 
 /// What every record has.

@@ -211,7 +211,11 @@ impl Area {
 
     /// `NAME` of the configuration; a container may have none.
     pub fn name(&self) -> Result<Option<ContainerName>, AreaError> {
-        match self.conf()?.get("NAME") {
+        self.name_in(&self.conf()?)
+    }
+
+    fn name_in(&self, conf: &Conf) -> Result<Option<ContainerName>, AreaError> {
+        match conf.get("NAME") {
             None => Ok(None),
             Some(name) if name.is_empty() => Ok(None),
             Some(name) => match name.parse() {
@@ -224,6 +228,14 @@ impl Area {
     /// What to call the container in a message: its name, else its id. Never fails.
     pub fn display_name(&self) -> String {
         match self.name() {
+            Ok(Some(name)) => name.to_string(),
+            Ok(None) | Err(_) => self.id.to_string(),
+        }
+    }
+
+    /// The same, where its configuration has been read.
+    pub fn display_name_in(&self, conf: &Conf) -> String {
+        match self.name_in(conf) {
             Ok(Some(name)) => name.to_string(),
             Ok(None) | Err(_) => self.id.to_string(),
         }

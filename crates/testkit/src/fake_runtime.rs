@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use engine::fault;
 use engine::runtime::{
-    InnerScript, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink, Start,
+    InnerScript, Life, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink,
+    Start,
 };
 use linux::Exit;
 use serde::{Deserialize, Serialize};
@@ -318,6 +319,10 @@ fn not_running() -> RuntimeError {
 }
 
 impl Runtime for FakeRuntime {
+    fn life(&self, id: &ContainerId) -> Life {
+        self.running(id).map_or(Life::Stopped, Life::Running)
+    }
+
     fn running(&self, id: &ContainerId) -> Option<Run> {
         let running = self.container(id).running?;
         Some(Run {

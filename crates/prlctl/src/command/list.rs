@@ -1,10 +1,14 @@
 //! `prlctl list`
 
+use std::cell::OnceCell;
+
 use engine::host::hint_of;
+use engine::runtime::Life;
 use engine::{Code, Failure, Host, Result};
+use runtime::cgroup::Cgroups;
 use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
-use store::{Area, Conf, ContainerId, registry};
+use store::{Area, Base, Conf, ContainerId, Prefix, registry};
 
 use super::{host, list_info::inform, template::short_choice};
 use crate::arguments::List;
@@ -48,20 +52,37 @@ const DEFAULT: [&str; 5] = ["uuid", "status", "ip_configured", "type", "name"];
 
 /// What the kernel, and the mounts, say of a container: `running`, `mounted`, `stopped`.
 pub fn state_of(host: &Host, id: &ContainerId) -> &'static str {
-    if host.runtime.running(id).is_some() {
-        "running"
-    } else if is_mounted_for_host(&host.prefix, id) {
-        "mounted"
-    } else {
-        "stopped"
+    in_words(host, id, &host.runtime.life(id))
+}
+
+fn in_words(host: &Host, id: &ContainerId, life: &Life) -> &'static str {
+    match life {
+        // Whoever waits for its end waits until nothing of it is left.
+        Life::Running(_) | Life::Between | Life::Unknown(_) => "running",
+        Life::Stopped if is_mounted_for_host(&host.prefix, id) => "mounted",
+        Life::Stopped => "stopped",
+    }
+}
+
+/// What was found of the templates on which containers lie: many lie on the same.
+#[derive(Default)]
+pub struct Seen(Vec<(Base, Option<String>)>);
+
+impl Seen {
+    fn problem_of(&mut self, host: &Host, base: &Base) -> Option<String> {
+        if let Some((_, problem)) = self.0.iter().find(|(seen, _)| seen == base) {
+            return problem.clone();
+        }
+        let problem = engine::template::problem_of(&host.prefix, base);
+        self.0.push((base.clone(), problem.clone()));
+        problem
     }
 }
 
 /// What is wrong with the template of the live root, and what to do.
-pub fn damage_of_template(host: &Host, id: &ContainerId) -> Option<String> {
-    let area = Area::open(&host.prefix, id).ok()?;
+pub fn damage_of_template(host: &Host, area: &Area, seen: &mut Seen) -> Option<String> {
     let record = area.generation(area.live().ok()?).ok()?;
-    let problem = engine::template::problem_of(&host.prefix, &record.base)?;
+    let problem = seen.problem_of(host, &record.base)?;
     let name = area.display_name();
     let what_to_do = if problem.contains("damaged") {
         format!(
@@ -101,7 +122,7 @@ pub fn run(arguments: &List) -> Result<u8> {
                 .hint("`--vmtype ct`, or leave it out"));
         }
     }
-    let mut rows: Vec<Row> = ids.into_iter().map(|id| Row::load(&host, id)).collect();
+    let mut rows: Vec<Row> = Row::load_all(&host, ids);
     if !arguments.json && !arguments.info {
         for damage in rows.iter().filter_map(|row| row.damage.as_ref()) {
             host.warning(damage);
@@ -193,24 +214,41 @@ pub struct Row {
     pub state: &'static str,
     pub damage: Option<String>,
     pub home: String,
-    processes: Option<usize>,
+    /// Of one that runs, counted when somebody wants to know.
+    processes: OnceCell<Option<usize>>,
+    prefix: Prefix,
 }
 
 impl Row {
-    pub fn load(host: &Host, id: ContainerId) -> Row {
+    /// All of these.
+    pub fn load_all(host: &Host, ids: Vec<ContainerId>) -> Vec<Row> {
+        let mut seen = Seen::default();
+        ids.into_iter().map(|id| Row::load(host, id, &mut seen)).collect()
+    }
+
+    pub fn load(host: &Host, id: ContainerId, seen: &mut Seen) -> Row {
         let home = host.prefix.area_dir(&id).display().to_string();
         let loaded = Area::open(&host.prefix, &id).and_then(|area| {
             let conf = area.conf()?;
             area.live()?;
             // One that is damaged is refused by every command, so it is told here, too.
             area.journal()?;
-            Ok((conf, area.display_name()))
+            let name = area.display_name_in(&conf);
+            Ok((area, conf, name))
         });
-        let state = state_of(host, &id);
+        let life = host.runtime.life(&id);
+        let state = in_words(host, &id, &life);
+        let (processes, prefix) = (OnceCell::new(), host.prefix.clone());
         match loaded {
-            Ok((conf, name)) => {
-                let damage = damage_of_template(host, &id);
-                Row { id, conf, name, state, damage, home, processes: None }
+            Ok((area, conf, name)) => {
+                let damage = damage_of_template(host, &area, seen);
+                let damage = match (damage, life) {
+                    (None, Life::Unknown(because)) => Some(format!(
+                        "`{name}` runs, and nobody can tell how: the record of it cannot be read: {because}; use the version of Reroot that has started it, or `prlctl stop {name} --kill`"
+                    )),
+                    (damage, _) => damage,
+                };
+                Row { id, conf, name, state, damage, home, processes, prefix }
             }
             Err(error) => {
                 let name = Area::open_unchecked(&host.prefix, &id)
@@ -223,19 +261,18 @@ impl Row {
                     state: if state == "running" { state } else { "invalid" },
                     damage: Some(damage),
                     home,
-                    processes: None,
+                    processes,
+                    prefix,
                 }
             }
         }
-        .with_processes(host)
     }
 
-    fn with_processes(mut self, host: &Host) -> Row {
-        if self.state == "running" {
-            self.processes =
-                runtime::cgroup::Cgroups::of(&host.prefix, &self.id).ok().map(|groups| groups.count());
-        }
-        self
+    fn processes(&self) -> Option<usize> {
+        *self.processes.get_or_init(|| {
+            let groups = Cgroups::of(&self.prefix, &self.id).ok().filter(|_| self.state == "running");
+            groups.map(|groups| groups.count())
+        })
     }
 
     fn uuid(&self) -> String {
@@ -275,7 +312,7 @@ impl Row {
             "netdev" => self.key("NETDEV"),
             "ha_enable" => self.key("HA_ENABLE"),
             "ha_prio" => self.key("HA_PRIO"),
-            "numproc" => self.processes.map(|count| count.to_string()).unwrap_or_default(),
+            "numproc" => self.processes().map(|count| count.to_string()).unwrap_or_default(),
             "ostemplate" => self.key("OSTEMPLATE"),
             _ => String::new(),
         }

@@ -1,6 +1,7 @@
 //! `prlctl list -i`: all that is known of a container, what is configured and, where it runs, what holds.
 
 use engine::Host;
+use engine::runtime::Life;
 use runtime::cgroup::Cgroups;
 use runtime::limits::{Disk, Now, now};
 use serde_json::{Value, json};
@@ -40,7 +41,10 @@ fn plain(value: &Value) -> String {
 }
 
 fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
-    let run = host.runtime.running(&row.id);
+    let run = match host.runtime.life(&row.id) {
+        Life::Running(run) => Some(run),
+        Life::Between | Life::Unknown(_) | Life::Stopped => None,
+    };
     let uptime =
         run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
     let limits = host

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use engine::addresses::traffic;
+use engine::runtime::Life;
 use engine::{Code, Failure, Host, Result};
 use runtime::cgroup::Cgroups;
 use runtime::limits::{Disk, now};
@@ -74,7 +75,9 @@ pub fn run(arguments: &Statistics) -> Result<u8> {
 
 /// Of one that runs.
 fn counts(host: &Host, id: &ContainerId) -> Option<Value> {
-    host.runtime.running(id)?;
+    if !matches!(host.runtime.life(id), Life::Running(_)) {
+        return None;
+    }
     let area = Area::open_unchecked(&host.prefix, id).ok()?;
     let now = Cgroups::of(&host.prefix, id).ok().map(|groups| now(&groups, Disk::of(&host.prefix)))?;
     let traffic = traffic(host, id).unwrap_or_default();

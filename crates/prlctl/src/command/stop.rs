@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use engine::interrupt::{Second, signal_word};
 use engine::recover::in_boot_order;
+use engine::runtime::Life;
 use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
@@ -121,7 +122,7 @@ fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
 /// The lowest `BOOTORDER` first, so that what others need goes last.
 fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
     host.not_begun("cannot stop all CTs");
-    let mut groups = in_boot_order(host, &|id, _| host.runtime.running(id).is_some())?;
+    let mut groups = in_boot_order(host, &|id, _| !matches!(host.runtime.life(id), Life::Stopped))?;
     groups.reverse();
     for id in groups.iter().flatten() {
         let conf =

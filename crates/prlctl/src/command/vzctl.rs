@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use engine::{Code, Failure, Host, Result};
-use runtime::mounts_of_container::is_mounted_for_host;
 use store::{ContainerId, NumericId, Volume, registry};
 
+use super::list::state_of;
 use super::{create, delete, exec, host, mount, prefix, reinstall, set, start, stop};
 use crate::arguments::{
     Common, Create, Delete, Enter, Exec, Mount, Named, OfContainer, Restart, Set, Settings, Start, Stop,
@@ -232,12 +232,10 @@ fn status(words: &str) -> Result<u8> {
 }
 
 fn state(host: &Host, id: &ContainerId) -> &'static str {
-    if host.runtime.running(id).is_some() {
-        "exist mounted running"
-    } else if is_mounted_for_host(&host.prefix, id) {
-        "exist mounted down"
-    } else {
-        "exist unmounted down"
+    match state_of(host, id) {
+        "running" => "exist mounted running",
+        "mounted" => "exist mounted down",
+        _ => "exist unmounted down",
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::cmp::Ordering;
 
+use engine::runtime::{Life, Run};
 use engine::{Code, Failure, Host, Result};
 use serde_json::{Map, Value, json};
-use store::{NumericId, registry};
+use store::{ContainerId, NumericId, registry};
 
 use super::host;
-use super::list::Row;
+use super::list::{Row, Seen};
 use crate::arguments::Vzlist;
 use crate::output;
 
@@ -147,10 +148,10 @@ pub fn run(arguments: &Vzlist) -> Result<u8> {
 
 fn rows(host: &Host, arguments: &Vzlist) -> Result<Vec<Row>> {
     if arguments.containers.is_empty() {
-        return Ok(registry::list(&host.prefix)?.into_iter().map(|id| Row::load(host, id)).collect());
+        return Ok(Row::load_all(host, registry::list(&host.prefix)?));
     }
     let named = |words: &String| match registry::find_whole(&host.prefix, words)? {
-        Some(id) => Ok(Row::load(host, id)),
+        Some(id) => Ok(Row::load(host, id, &mut Seen::default())),
         // As there: whoever asks for one that is not there gets 1.
         None => Err(Failure::new(Code::UnknownField, "Container(s) not found")
             .because(format!("`{}` is none", tree::escaped(words.as_bytes())))
@@ -179,6 +180,13 @@ fn read_pattern(text: &str) -> Result<glob::Pattern> {
     })
 }
 
+fn running(host: &Host, id: &ContainerId) -> Option<Run> {
+    match host.runtime.life(id) {
+        Life::Running(run) => Some(run),
+        Life::Between | Life::Unknown(_) | Life::Stopped => None,
+    }
+}
+
 /// What stands in a column; empty where there is nothing.
 fn value(host: &Host, row: &Row, column: &str) -> String {
     match column {
@@ -187,7 +195,7 @@ fn value(host: &Host, row: &Row, column: &str) -> String {
         "private" => row.home.clone(),
         "root" => host.prefix.root_dir(&row.id).display().to_string(),
         "smart_name" | "name" => row.name.clone(),
-        "uptime" => host.runtime.running(&row.id).map_or_else(String::new, |run| {
+        "uptime" => running(host, &row.id).map_or_else(String::new, |run| {
             let seconds = jiff::Timestamp::now().as_second() - run.started.as_second();
             seconds.max(0).to_string()
         }),

@@ -12,6 +12,7 @@ use store::{ContainerId, GenerationNumber, Lock, LockName, TemplateError, Templa
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
 use crate::operation::template_store;
+use crate::runtime::Life;
 
 /// What is there under the name of a version.
 pub(super) enum Standing {
@@ -79,7 +80,7 @@ pub(super) fn nobody_on(
             locks.push(lock);
         }
         refuse_running(host, &one, what)?;
-        if host.runtime.running(id).is_none() {
+        if matches!(host.runtime.life(id), Life::Stopped) {
             // What a stop leaves mounted for the next start, which would find what was damaged there.
             host.runtime.clear_up(id);
         }
@@ -102,9 +103,13 @@ fn refuse_running(host: &Host, lying: &Lying, what: &str) -> Result<()> {
                 host.command
             )));
     }
-    let Some(run) = host.runtime.running(id) else { return Ok(()) };
-    // The one at `/old` is mounted there, too.
-    let is_live = lying.generations.as_ref().is_none_or(|on_it| on_it.contains(&run.generation));
+    // Without waiting: this is under the lock of the host.
+    let is_live = match host.runtime.life(id) {
+        Life::Stopped => return Ok(()),
+        // The one at `/old` is mounted there, too.
+        Life::Running(run) => lying.generations.as_ref().is_none_or(|on_it| on_it.contains(&run.generation)),
+        Life::Between | Life::Unknown(_) => true,
+    };
     if is_live || is_mounted(host, lying, "generations") {
         let hint = format!("`prlctl stop {name}`, then `{}` again", host.command);
         return Err(refused(Code::Running, what, &format!("`{name}` runs"), hint));

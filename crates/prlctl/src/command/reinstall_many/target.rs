@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::host::damaged;
 use engine::retention::KEY as RETAIN;
+use engine::runtime::Life;
 use engine::{Code, Failure, Host, Result};
 use linux::Exit;
 use serde_json::{Value, json};
@@ -47,7 +48,7 @@ impl Target {
         Ok(Target {
             id,
             name: area.display_name(),
-            is_running: host.runtime.running(&id).is_some(),
+            is_running: !matches!(host.runtime.life(&id), Life::Stopped),
             live: Some(area.live().map_err(damaged)?.get()),
             template: conf.get("OSTEMPLATE").filter(|name| !name.is_empty()),
             retain: conf
