@@ -248,3 +248,27 @@ fn root_a_disk_is_limited() {
     host.ok(["set", "web01", "--iolimit", "0"]);
     assert!(now(&host, "disk").contains("iolimit=unlimited"));
 }
+
+/// Its disk is a file on the host's, which the kernel reads and writes for it; what that takes is counted as its own, and once.
+#[test]
+fn root_a_disk_of_its_own_is_limited_too() {
+    let Some(host) = with_settings(&["--volume", "image", "--diskspace", "64M"]) else { return };
+    host.exec("web01", "dd if=/dev/zero of=/x bs=64k count=32 oflag=direct 2>/dev/null");
+    let ran = host.run(["set", "web01", "--iolimit", "1"]);
+    if ran.code == 5 {
+        ran.failed(5, &["`--iolimit` cannot be enforced"]);
+        not_run_here(PROGRAM.as_ref(), "what lies below has no one disk, or this kernel limits none");
+        return;
+    }
+    assert_eq!(ran.code, 0, "{ran}");
+    let slow = |line: &str| {
+        let began = Instant::now();
+        host.exec("web01", line);
+        assert!(began.elapsed() >= Duration::from_millis(1000), "{line}: {:?}", began.elapsed());
+    };
+    slow("dd if=/x of=/dev/null bs=64k count=32 iflag=direct");
+    slow("dd if=/dev/zero of=/x bs=64k count=32 oflag=direct conv=notrunc");
+    host.ok(["set", "web01", "--iolimit", "0", "--iopslimit", "20"]);
+    slow("dd if=/x of=/dev/null bs=4k count=40 iflag=direct");
+    slow("dd if=/dev/zero of=/x bs=4k count=40 oflag=direct conv=notrunc");
+}

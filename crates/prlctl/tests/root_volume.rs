@@ -495,10 +495,19 @@ fn root_a_disk_that_cannot_be_is_refused() {
     assert!(ran.code == 0 && ran.stderr.contains("`DISKSPACE` is not enforced"), "{ran}");
     host.run(["set", "web01", "--diskspace", "1G"]).failed(5, &["prlctl move web01 --volume image"]);
     host.run(["compact", "web01"]).failed(5, &["lie in a directory"]);
+    let obeyed = |name: &str| -> bool {
+        let told: serde_json::Value = serde_json::from_str(&host.ok(["info", name, "-j"])).unwrap();
+        let has = |list: &str| told[list].as_array().unwrap().iter().any(|key| key == "DISKSPACE");
+        assert_ne!(has("obeyed"), has("not_obeyed"), "{told}");
+        has("obeyed")
+    };
+    assert!(!obeyed("web01"));
+    assert!(host.ok(["info", "web01"]).contains("prlctl move web01 --volume image"));
     // The host says which volume there is by default.
     host.write("etc/vz/vz.conf", "VOLUME=\"image\"\n", 0o644);
     host.ok(["create", "web02", "--ostemplate", "busybox", "--config", "small"]);
     assert_eq!(image(&host, "web02").metadata().unwrap().len(), 1 << 30);
+    assert!(obeyed("web02"));
     host.run(["set", "web02", "--diskspace", "unlimited"]).failed(21, &["without an end"]);
     host.write("etc/vz/vz.conf", "VOLUME=\"floppy\"\n", 0o644);
     host.run(["create", "web03", "--ostemplate", "busybox"]).failed(21, &["VOLUME=floppy"]);

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use runtime::confined::Reach;
 use runtime::disk_copy::MountedCopy;
+use store::disk_space::volume_of;
 use store::{
     Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationNumber, GenerationRecord,
-    GenerationState, Lock, LockName, NumericId, Reason, registry,
+    GenerationState, Lock, LockName, NumericId, Reason, Volume, registry,
 };
 use tree::{Copied, Copier, Except, LayeredRoot, Root, Stamp};
 
@@ -171,6 +172,9 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
 
 fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Result<Plan> {
     let configuration = host.configuration()?;
+    if volume_of(&configuration).is_ok_and(|volume| volume == Some(Volume::Image)) {
+        host.warning("`VOLUME` of vz.conf is `image`, and what is registered lies in a directory at first: `prlctl move NAME --volume image` gives it a disk of its own");
+    }
     let mut conf = match &area.conf {
         Some((_, conf)) => conf.clone(),
         None => {

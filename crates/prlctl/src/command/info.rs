@@ -5,7 +5,7 @@ use engine::host::damaged;
 use engine::settings::SETTINGS;
 use runtime::kernel::{features, release};
 use serde_json::json;
-use store::{Area, Conf};
+use store::{Area, Conf, Volume};
 
 use crate::arguments::Info;
 use crate::command::{host, prefix};
@@ -57,7 +57,12 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
     let conf = area.conf().map_err(|error| damaged(error, words))?;
-    let Obeyed { obeyed, beancounters, others } = Obeyed::of(&conf);
+    let Obeyed { obeyed, beancounters, mut others } = Obeyed::of(&conf);
+    // Of a directory nobody counts what is in it.
+    let has_disk = area.volume() == Volume::Image;
+    let (obeyed, of_disk): (Vec<&str>, Vec<&str>) =
+        obeyed.into_iter().partition(|key| has_disk || !OF_DISK.contains(key));
+    others.extend(&of_disk);
     if is_json {
         output::json(&json!({
             "uuid": id.to_string(),
@@ -72,6 +77,13 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     output::line(&format!("  obeyed                       {}", shown(&obeyed)));
     output::line(&format!("  without meaning here         {}", shown(&beancounters)));
     output::line(&format!("  not obeyed by this version   {}", shown(&others)));
+    if !of_disk.is_empty() {
+        output::line(&format!(
+            "{}: nothing on this host counts what is in a directory; `prlctl move {} --volume image` gives it a disk of its own.",
+            of_disk.join(" "),
+            area.display_name()
+        ));
+    }
     if !beancounters.is_empty() {
         output::line(
             "Beancounters are of OpenVZ's kernel: PHYSPAGES, SWAPPAGES and NUMPROC are what limits a container.",
@@ -79,6 +91,9 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     }
     Ok(0)
 }
+
+/// What only a disk of its own obeys.
+const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
 
 /// What is done with the keys of a configuration that say anything.
 pub struct Obeyed<'a> {
