@@ -11,6 +11,7 @@ use store::{
     GenerationRecord, Limits, Lock, OwnFile, TemplateRecord, Volume,
 };
 
+use crate::devices::Extras;
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::event::What;
 use crate::host::{Host, damaged};
@@ -247,6 +248,7 @@ impl Container<'_> {
             .hint(format!("give it one: `prlctl set {} --ipadd 10.0.0.2`", self.name)));
         }
         crate::attachments::configured(&self.area, conf).map_err(refused)?;
+        Extras::of(conf).map_err(refused)?;
         Ok(Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash })
     }
 
@@ -322,6 +324,7 @@ impl Container<'_> {
             actions: crate::actions::open_all(self)?,
             action_limit: crate::actions::limit(self.host, &conf)?,
             attachments: self.attachments(&conf)?,
+            extras: Extras::of(&conf).unwrap_or_default(),
         })
     }
 
@@ -453,8 +456,8 @@ impl Container<'_> {
                 )),
             }
         })?;
-        for warning in warnings {
-            self.host.warning(&warning);
+        for warning in warnings.iter().chain(&start.extras.warnings) {
+            self.host.warning(warning);
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ pub mod attachments;
 pub mod cloud_init;
 pub mod conffiles;
 mod container;
+pub mod devices;
 pub mod difference;
 pub mod error;
 pub mod event;

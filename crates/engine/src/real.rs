@@ -240,6 +240,8 @@ impl Runtime for RealRuntime {
         let (attachments, attached): (Vec<_>, Vec<_>) = attached.into_iter().unzip();
         let wanted = Launch {
             attachments,
+            devices: start.extras.devices.clone(),
+            nests: start.extras.nests,
             prefix: self.prefix.root().to_owned(),
             id: start.id,
             generation: start.roots[0].number,

@@ -20,6 +20,8 @@ use store::{
     Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Limits,
 };
 
+use crate::devices::Extras;
+
 /// A container that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -104,6 +106,8 @@ pub struct Start {
     pub action_limit: Duration,
     /// What is mounted in its root.
     pub attachments: Vec<Attachment>,
+    /// What it has that others have not.
+    pub extras: Extras,
 }
 
 /// An action script that has been opened and checked.

@@ -5,7 +5,10 @@
 
 use std::net::IpAddr;
 
-use store::{Conf, ContainerName, DiskSpace, Forward, Limits, MEGAHERTZ};
+use store::{
+    Conf, ContainerName, DeviceNode, DiskSpace, FeatureError, Features, Forward, Limits, MEGAHERTZ,
+    device_nodes, features,
+};
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
@@ -16,6 +19,8 @@ const LONGEST_DESCRIPTION: usize = 4096;
 
 /// What is done with it when the host goes down.
 pub const AUTOSTOP: &str = "AUTOSTOP";
+/// What of the packet filter it may use: here all, always.
+pub const NETFILTER: &str = "NETFILTER";
 /// Whether it is started again when it has ended without having been asked to.
 pub const RESTART: &str = "RESTART";
 
@@ -38,7 +43,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 28] = [
+pub const SETTINGS: [Setting; 31] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -65,6 +70,9 @@ pub const SETTINGS: [Setting; 28] = [
     setting("--iolimit", "IOLIMIT", mebibytes_in_bytes),
     setting("--iopslimit", "IOPSLIMIT", as_it_is),
     setting("--forward", "FORWARD", forwards),
+    setting("--features", features::KEY, feature_words),
+    setting("--devnodes", device_nodes::KEY, devices),
+    setting("--netfilter", NETFILTER, netfilter),
     setting("--diskspace", "DISKSPACE", blocks_of_disk),
     setting("--diskinodes", "DISKINODES", as_it_is),
 ];
@@ -121,6 +129,30 @@ fn blocks_of_disk(text: &str) -> Read {
     match DiskSpace::from_conf(&[&conf]).map_err(|error| error.wanted)?.bytes {
         Some(bytes) => Ok(format!("{0}:{0}", bytes.div_ceil(1024))),
         None => Ok("unlimited".to_owned()),
+    }
+}
+
+/// Added to those that are there when they are written.
+fn feature_words(text: &str) -> Read {
+    match Features::merge("", as_it_is(text)?.as_str()) {
+        Ok(words) => Ok(words),
+        // What is no word at all; what cannot be had is said where it is written.
+        Err(FeatureError::Unknown(_)) => Err(features::WANTED),
+        Err(FeatureError::Impossible(..)) => Ok(text.to_owned()),
+    }
+}
+
+/// Likewise.
+fn devices(text: &str) -> Read {
+    DeviceNode::merge("", as_it_is(text)?.as_str()).map_err(|error| error.wanted)?;
+    Ok(text.to_owned())
+}
+
+/// Every container has all of nftables, in its own network.
+fn netfilter(text: &str) -> Read {
+    match text {
+        "disabled" | "stateless" | "stateful" | "full" => Ok(text.to_owned()),
+        _ => Err("disabled, stateless, stateful or full, all of which are full here"),
     }
 }
 
@@ -276,6 +308,9 @@ mod tests {
             ("--cpulimit", "150%", "150%"),
             ("--cpulimit", "0m", "0"),
             ("--cpumask", "0-1", "0-1"),
+            ("--features", "nesting:on,fuse:off", "nesting:on fuse:off"),
+            ("--devnodes", "sdb1:rw ttyS0:none", "sdb1:rw ttyS0:none"),
+            ("--netfilter", "stateful", "stateful"),
             ("--diskspace", "10G", "10485760:10485760"),
             ("--forward", "tcp:8080:80,udp:53", "tcp:8080:80 udp:53:53"),
             ("--forward", "", ""),
@@ -324,6 +359,11 @@ mod tests {
             ("--forward", "tcp:80 tcp:80:81", "wanted `tcp:8080:80`"),
             ("--diskspace", "\0", "wanted blocks of 1 KiB"),
             ("--diskinodes", "10K", "wanted a number of inodes"),
+            ("--features", "frob:on", "wanted `NAME:on`"),
+            ("--features", "", "wanted a value"),
+            ("--devnodes", "mem:rw", "wanted one that is not the whole host"),
+            ("--devnodes", "../sda:rw", "wanted `NAME:r`"),
+            ("--netfilter", "on", "wanted disabled"),
             ("--cpus", "", "wanted a value"),
         ] {
             let failure = read(option, text).unwrap_err();

@@ -7,6 +7,7 @@
 
 mod file;
 mod ids;
+mod keyring;
 mod loop_device;
 mod memory;
 mod mount;
@@ -19,6 +20,7 @@ mod user_namespace;
 
 pub use file::{begin_writing, resize_ext4, share_blocks, trim};
 pub use ids::{on_a_thread_of_its_own, take_filesystem_ids, with_filesystem_ids};
+pub use keyring::take_new_session_keyring;
 pub use loop_device::{LoopDevice, attach_loop, attach_whole, find_loop};
 pub use memory::release_code_pages;
 pub use mount::{MountAttributes, Propagation, set_mount_attributes, unshare_mount_namespace};

@@ -26,6 +26,7 @@ pub mod attachments;
 pub mod cgroup;
 pub mod confined;
 pub mod defaults;
+pub mod devices;
 pub mod disk_copy;
 pub mod exec;
 pub mod foreign;

@@ -14,6 +14,8 @@ use oci_spec::runtime::{
 };
 use store::IdRange;
 
+use crate::devices::{Device, node};
+
 /// The search path of everything that is started in a container, as the original has it.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -36,6 +38,12 @@ pub struct Wanted<'a> {
     pub own_proc: &'a [(&'static str, PathBuf)],
     /// The socket on which a systemd tells that it is up, or `None`.
     pub notify: Option<&'a Path>,
+    /// What devices it has beside those that every container has.
+    pub devices: &'a [Device],
+    /// Where their nodes are.
+    pub nodes: &'a Path,
+    /// Containers run in it.
+    pub nests: bool,
 }
 
 /// Writes the specification.
@@ -66,8 +74,8 @@ pub fn specification(wanted: &Wanted<'_>) -> Result<Spec, OciSpecError> {
         .uid_mappings(vec![mapping])
         .gid_mappings(vec![mapping])
         .cgroups_path(wanted.cgroup.clone())
-        .resources(LinuxResourcesBuilder::default().devices(devices()?).build()?)
-        .seccomp(seccomp()?)
+        .resources(LinuxResourcesBuilder::default().devices(devices(wanted.devices)?).build()?)
+        .seccomp(seccomp(wanted.nests)?)
         // `/old` comes and goes by propagation from the monitor's namespace.
         .rootfs_propagation("slave")
         // Nothing in `/proc` is covered but by lxcfs: its ids own nothing there, and what is covered keeps every namespace in it from having a `/proc` of its own.
@@ -175,11 +183,21 @@ fn mounts(wanted: &Wanted<'_>) -> Result<Vec<Mount>, OciSpecError> {
                 .build()?,
         );
     }
+    for (index, device) in wanted.devices.iter().enumerate() {
+        mounts.push(
+            MountBuilder::default()
+                .destination(Path::new("/dev").join(&device.name))
+                .typ("bind")
+                .source(node(wanted.nodes, index))
+                .options(vec!["bind".to_owned(), "rw".to_owned(), "nosuid".to_owned(), "noexec".to_owned()])
+                .build()?,
+        );
+    }
     Ok(mounts)
 }
 
-/// Nothing but the pseudo-devices that every container has; terminals are of the container's own devpts.
-fn devices() -> Result<Vec<oci_spec::runtime::LinuxDeviceCgroup>, OciSpecError> {
+/// Nothing but the pseudo-devices that every container has, and its own; terminals are of the container's own devpts.
+fn devices(own: &[Device]) -> Result<Vec<oci_spec::runtime::LinuxDeviceCgroup>, OciSpecError> {
     let deny_all =
         LinuxDeviceCgroupBuilder::default().allow(false).typ(LinuxDeviceType::A).access("rwm").build()?;
     let mut rules = vec![deny_all];
@@ -204,6 +222,16 @@ fn devices() -> Result<Vec<oci_spec::runtime::LinuxDeviceCgroup>, OciSpecError> 
         if let Some(minor) = minor {
             rule = rule.minor(minor);
         }
+        rules.push(rule.build()?);
+    }
+    for device in own {
+        let kind = if device.is_block { LinuxDeviceType::B } else { LinuxDeviceType::C };
+        let rule = LinuxDeviceCgroupBuilder::default()
+            .allow(true)
+            .typ(kind)
+            .major(i64::from(device.major))
+            .minor(i64::from(device.minor))
+            .access(device.access());
         rules.push(rule.build()?);
     }
     Ok(rules)
@@ -253,15 +281,17 @@ pub(crate) fn architectures() -> Vec<Arch> {
     }
 }
 
+const KEYRINGS: [&str; 3] = ["add_key", "keyctl", "request_key"];
+
 /// The calls that are refused in every container, to init and to whatever is executed in it alike.
 ///
 /// Modules, kexec, opening files by handle (it walks past the mount), the kernel's log, keyrings that are not namespaced, and four large
 /// surfaces that a VPS loses nothing without. `EPERM`, but for `clone3`-like probes none of these has a fallback that needs `ENOSYS`;
-/// io_uring's users do look for `ENOSYS`.
+/// io_uring's users do look for `ENOSYS`. One in which containers run may use keyrings: each of those has one made.
 ///
 /// # Errors
 /// When a field is out of its range.
-pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
+pub fn seccomp(nests: bool) -> Result<LinuxSeccomp, OciSpecError> {
     let refused: Vec<String> = [
         "kexec_load",
         "kexec_file_load",
@@ -288,6 +318,7 @@ pub fn seccomp() -> Result<LinuxSeccomp, OciSpecError> {
         "lookup_dcookie",
     ]
     .iter()
+    .filter(|name| !(nests && KEYRINGS.contains(name)))
     .map(|&name| name.to_owned())
     .collect();
     let absent: Vec<String> = ["io_uring_setup", "io_uring_enter", "io_uring_register"]
@@ -328,7 +359,7 @@ mod tests {
         let (list, _) = rest.split_once("Everything else is allowed").expect("it ends");
         let (_, list) = list.split_once(": ").expect("it is a list");
         let promised: BTreeSet<String> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-        let profile = seccomp().expect("it can be built");
+        let profile = seccomp(false).expect("it can be built");
         assert_eq!(profile.default_action(), LinuxSeccompAction::ScmpActAllow);
         let mut found = BTreeSet::new();
         for group in profile.syscalls().iter().flatten() {
@@ -337,6 +368,11 @@ mod tests {
             found.extend(group.names().iter().cloned());
         }
         assert_eq!(found, promised);
+        let nesting = seccomp(true).expect("it can be built");
+        let left: BTreeSet<String> =
+            nesting.syscalls().iter().flatten().flat_map(|group| group.names().iter().cloned()).collect();
+        let opened: Vec<&String> = found.difference(&left).collect();
+        assert_eq!(opened, ["add_key", "keyctl", "request_key"]);
         assert!(found.len() >= 26);
     }
 }

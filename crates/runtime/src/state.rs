@@ -87,6 +87,9 @@ pub struct RuntimeState {
     /// Its init is the small one, and runs an application.
     #[serde(default)]
     pub is_application: bool,
+    /// Containers run in it: it may use keyrings.
+    #[serde(default)]
+    pub nests: bool,
     /// What its monitor speaks: `monitor::VERSION` of the program that has started it.
     #[serde(default = "first")]
     pub protocol: u32,

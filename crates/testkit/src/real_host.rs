@@ -282,18 +282,30 @@ impl RealHost {
     /// The template of [`RealHost::with_cloud_init`].
     pub const CLOUDY: &str = "debian-12-cloud-init";
 
+    /// The template of [`RealHost::with_podman`].
+    pub const PODMAN: &str = "debian-12-podman";
+
     /// As [`RealHost::with_debian`], with a Debian 12 that has a cloud-init instead.
     pub fn with_cloud_init(program: &str) -> Option<RealHost> {
+        Self::with_packages(program, Self::CLOUDY, &["cloud-init"])
+    }
+
+    /// As [`RealHost::with_debian`], with a Debian 12 that has what runs containers. Making it takes a minute, once a build.
+    pub fn with_podman(program: &str) -> Option<RealHost> {
+        Self::with_packages(program, Self::PODMAN, &["podman", "crun", "fuse-overlayfs"])
+    }
+
+    fn with_packages(program: &str, name: &str, packages: &[&str]) -> Option<RealHost> {
         let host = RealHost::bare(program)?;
         let shared = host.shared_store("busybox");
-        let recipe = shared.join("etc/vz/templates.d").join(format!("{}.toml", Self::CLOUDY));
+        let recipe = shared.join("etc/vz/templates.d").join(format!("{name}.toml"));
         std::fs::create_dir_all(recipe.parent().expect("a file has a directory")).expect("make a directory");
-        let text = "kind = \"mmdebstrap\"\nsuite = \"bookworm\"\npackages = [\"cloud-init\"]\n";
+        let text = format!("kind = \"mmdebstrap\"\nsuite = \"bookworm\"\npackages = {packages:?}\n");
         // By one rename: another test may read it.
         let file = tempfile::NamedTempFile::new_in(&shared).expect("make a file");
         file.as_file().write_all(text.as_bytes()).expect("write a recipe");
         file.persist(&recipe).expect("name a recipe");
-        let ran = host.make_shared(&shared, Self::CLOUDY);
+        let ran = host.make_shared(&shared, name);
         if ran.is_some_and(|ran| ran.code != 0) {
             not_run(&scratch(&host.program), "no Debian archive can be reached");
             return None;

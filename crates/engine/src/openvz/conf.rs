@@ -108,6 +108,7 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
 fn leave_behind(conf: &mut Conf) -> Vec<String> {
     let mut notes = Vec::new();
     let of_host = [
+        (store::device_nodes::KEY, "`prlctl set NAME --devnodes` gives it devices of this host"),
         (store::BIND_MOUNTS, "`prlctl set NAME --bindmount_add` binds it again, once it is there and meant"),
         (
             store::disks::KEY,
@@ -117,7 +118,7 @@ fn leave_behind(conf: &mut Conf) -> Vec<String> {
     for (key, what) in of_host {
         let said = conf.get(key).unwrap_or_default();
         let is_said = match key {
-            store::BIND_MOUNTS => !said.trim().is_empty(),
+            store::BIND_MOUNTS | store::device_nodes::KEY => !said.trim().is_empty(),
             // The root's own is what became of it.
             _ => said.split(';').any(|disk| disk.contains("mnt=") || disk.contains("image=hdd")),
         };

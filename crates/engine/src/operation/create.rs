@@ -120,6 +120,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     })?;
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes)?;
+    crate::devices::check(&options.changes)?;
     options.addresses.apply(host, None, &mut sample)?;
     options.attachments.apply_binds(&mut sample)?;
     for one in &options.attachments.bind {

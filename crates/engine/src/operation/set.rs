@@ -13,6 +13,7 @@ use super::user_password;
 use crate::accounts::GivenPassword;
 use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::attachments::{AttachmentChange, configured};
+use crate::devices::{self, merged};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::names;
@@ -70,6 +71,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         new.set("ORIGIN_SAMPLE", options.sample.as_deref().unwrap_or_default())?;
     }
     apply(&mut new, &options.changes)?;
+    devices::check(&options.changes)?;
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
     let work = options.attachments.apply(&container.area, &mut new)?;
     let wanted = container.check(&new)?;
@@ -99,6 +101,9 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
 
     if let Some(given) = &options.password {
         user_password::give(container, given, true)?;
+    }
+    if container.is_running() {
+        warnings.extend(devices::waits(&options.changes));
     }
 
     container.host.heed_signals(what)?;
@@ -251,7 +256,7 @@ pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
                 .unchanged()
                 .hint("leave one of them out"));
         }
-        conf.set(change.key, &change.value)?;
+        conf.set(change.key, &merged(conf, change)?)?;
         // What was said last of one limit is all that holds.
         match change.key {
             "CPULIMIT" => {

@@ -91,6 +91,15 @@ pub struct Settings {
     /// Ports of the host behind which it answers: tcp:8080:80, several with blanks between them; '' for none
     #[arg(long, value_name = "PORTS", help_heading = SETTINGS)]
     pub forward: Option<String>,
+    /// What others have not: nesting:on, fuse:on, tun:on, ppp:on; from its next start on
+    #[arg(long, value_name = "NAME:on|off…", help_heading = SETTINGS)]
+    pub features: Option<String>,
+    /// Devices of the host, by their names in /dev: sdb1:rw, net/tun:r; none takes one away; from its next start on
+    #[arg(long, value_name = "NAME:rw…", help_heading = SETTINGS)]
+    pub devnodes: Option<String>,
+    /// Accepted: every container has all of the packet filter
+    #[arg(long, value_name = "disabled|stateless|stateful|full", help_heading = SETTINGS)]
+    pub netfilter: Option<String>,
     /// Its disk: blocks of 1 KiB, or with K, M, G, T; at once where it is to be larger, and while it is stopped where smaller
     #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
     pub diskspace: Option<String>,
@@ -134,6 +143,9 @@ impl Settings {
             iolimit,
             iopslimit,
             forward,
+            features,
+            devnodes,
+            netfilter,
             diskspace,
             diskinodes,
         } = self;
@@ -162,6 +174,9 @@ impl Settings {
             ("--iolimit", iolimit),
             ("--iopslimit", iopslimit),
             ("--forward", forward),
+            ("--features", features),
+            ("--devnodes", devnodes),
+            ("--netfilter", netfilter),
             ("--diskspace", diskspace),
             ("--diskinodes", diskinodes),
         ];

@@ -2,10 +2,10 @@
 
 use engine::Result;
 use engine::host::damaged;
-use engine::settings::SETTINGS;
+use engine::settings::{NETFILTER, SETTINGS};
 use runtime::kernel::{features, release};
 use serde_json::json;
-use store::{Area, Conf, Volume};
+use store::{Area, Conf, Disks, Features, Volume};
 
 use crate::arguments::Info;
 use crate::command::{host, prefix};
@@ -58,8 +58,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
     let conf = area.conf().map_err(|error| damaged(error, words))?;
     let Obeyed { obeyed, beancounters, mut others } = Obeyed::of(&conf);
-    // Of a directory nobody counts what is in it.
-    let has_disk = area.volume() == Volume::Image;
+    let has_disk = area.volume() == Volume::Image || area.project().is_some();
     let (obeyed, of_disk): (Vec<&str>, Vec<&str>) =
         obeyed.into_iter().partition(|key| has_disk || !OF_DISK.contains(key));
     others.extend(&of_disk);
@@ -69,6 +68,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
             "obeyed": obeyed,
             "beancounters": beancounters,
             "not_obeyed": others,
+            "remarks": remarks(&conf),
         }));
         return Ok(0);
     }
@@ -79,10 +79,13 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     output::line(&format!("  not obeyed by this version   {}", shown(&others)));
     if !of_disk.is_empty() {
         output::line(&format!(
-            "{}: nothing on this host counts what is in a directory; `prlctl move {} --volume image` gives it a disk of its own.",
+            "{}: nobody counts what is in its directory; `prlctl move {} --volume image` gives it a disk of its own.",
             of_disk.join(" "),
             area.display_name()
         ));
+    }
+    for remark in remarks(&conf) {
+        output::line(&remark);
     }
     if !beancounters.is_empty() {
         output::line(
@@ -92,8 +95,27 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// What only a disk of its own obeys.
+/// What only a disk of its own obeys, or a directory that is counted.
 const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
+
+/// What of a key that is obeyed is not.
+fn remarks(conf: &Conf) -> Vec<String> {
+    let ignored = Features::of(conf).ignored.into_iter();
+    let mut remarks: Vec<String> = ignored
+        .map(|(word, why)| format!("FEATURES: `{}` is not obeyed: {why}.", tree::escaped(word.as_bytes())))
+        .collect();
+    if let Some(word) = conf.get(NETFILTER).filter(|word| !["", "full"].contains(&word.trim())) {
+        remarks.push(format!(
+            "NETFILTER: `{}` is not obeyed: every container has all of nftables and iptables, in its own network.",
+            tree::escaped(word.as_bytes())
+        ));
+    }
+    let foreign = Disks::of(conf).unwrap_or_default().foreign;
+    remarks.extend(foreign.iter().filter(|disk| disk.contains("mnt=")).map(|disk| {
+        format!("DISK: `{}` is not obeyed: it is a disk of Virtuozzo's.", tree::escaped(disk.as_bytes()))
+    }));
+    remarks
+}
 
 /// What is done with the keys of a configuration that say anything.
 pub struct Obeyed<'a> {

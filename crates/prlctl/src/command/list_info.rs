@@ -87,6 +87,8 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
             facts.push(("Mounts".into(), beside));
         }
     }
+    facts.push(("Features".into(), json!(row.key("FEATURES"))));
+    facts.push(("Devices".into(), json!(row.key("DEVNODES"))));
     facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
     facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
     facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));

@@ -71,7 +71,7 @@ pub fn join(
             return step("namespaces", &error);
         }
         let program = fork(CLONE_PARENT, None, || {
-            let (letter, because, code) = match become_program(request, theirs.as_fd()) {
+            let (letter, because, code) = match become_program(request, theirs.as_fd(), state.nests) {
                 Ok(()) => {
                     let (because, code) = request.program.execute(&request.environment);
                     ('X', because, code)
@@ -142,7 +142,7 @@ fn every_namespace() -> ThreadNameSpaceType {
 }
 
 /// In the container already: everything that init has, and nothing else.
-fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<(), String> {
+fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>, nests: bool) -> Result<(), String> {
     let named = |what: &'static str| move |error: rustix::io::Errno| format!("{what}: {error}");
     rustix::process::setsid().map_err(named("session"))?;
     match &request.streams {
@@ -182,7 +182,11 @@ fn become_program(request: &Request<'_>, terminal_to: BorrowedFd<'_>) -> Result<
     unblock_signals();
     close_on_exec_from(3).map_err(|error| format!("descriptors: {error}"))?;
     limit_capabilities().map_err(named("capabilities"))?;
-    let filter = crate::spec::seccomp().map_err(|error| error.to_string())?;
+    if nests {
+        // Keys of whoever has typed the command are not the container's to find.
+        linux::take_new_session_keyring().map_err(|error| format!("keyring: {error}"))?;
+    }
+    let filter = crate::spec::seccomp(nests).map_err(|error| error.to_string())?;
     libcontainer::seccomp::initialize_seccomp(&filter)
         .map_err(|error| format!("seccomp: {}", describe(&error)))?;
     Ok(())

@@ -31,6 +31,8 @@ use crate::small_init::SmallInit;
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
 
+/// Beside the root: where the nodes of its devices are.
+pub const DEVICES: &str = "devices";
 /// How long the last step, from the word to start to the execution of init, may take.
 const EXECUTION: Duration = Duration::from_secs(30);
 /// How long a process that has complained of its end may take to end.
@@ -121,6 +123,9 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
         init: &launch.init,
         id: &id,
         notify: notify.as_ref().map(|_| notify_path.as_path()),
+        devices: &launch.devices,
+        nodes: &root.with_file_name(DEVICES),
+        nests: launch.nests,
     };
     let specification = specification(&wanted).map_err(words("describe the container"))?;
     let bundle = runtime.path.join("bundle");

@@ -10,13 +10,14 @@ use store::Prefix;
 
 use super::actions::Actions;
 use super::attached::Attachments;
-use super::container::{Place, Running, describe, start};
+use super::container::{DEVICES, Place, Running, describe, start};
 use super::old::{OldRoots, share};
 use super::place::{enter_own_namespace, listen, mount_stage};
 use super::protocol::{Event, Launch, VERSION};
 use super::serve::{Monitor, SOCKET};
 use crate::actions::Action;
 use crate::cgroup::Cgroups;
+use crate::devices::make_nodes;
 use crate::mounts::{attach, clone_mount, is_mounted};
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
@@ -71,6 +72,13 @@ impl Prepared {
             std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
         }
         attach(descriptors[0].as_fd(), &plain).map_err(|error| describe(&error))?;
+        make_nodes(&stage.join(DEVICES), launch.ids, &launch.devices)
+            .map_err(|error| format!("cannot make its devices: {error}"))?;
+        if launch.nests {
+            // It may ask for keys, and must not find those of whoever has started it.
+            linux::take_new_session_keyring()
+                .map_err(|error| format!("cannot take a keyring of its own: {error}"))?;
+        }
         let mut old = OldRoots::new(&root, &stage.join("old"));
         old.replace(chain).map_err(|error| format!("cannot take the old roots: {error}"))?;
         let mut attachments = Attachments::new(&root, &stage.join("attached"), launch.ids);
@@ -189,6 +197,7 @@ impl Monitor {
             stop_signal: self.launch.stop_signal,
             is_systemd: self.launch.is_systemd,
             is_application: self.launch.application.is_some(),
+            nests: self.launch.nests,
             protocol: VERSION,
             actions_limit: self.actions.limit_between_lives(),
             started: jiff::Timestamp::now(),

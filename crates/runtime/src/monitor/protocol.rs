@@ -20,6 +20,7 @@ use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRang
 
 use crate::actions::ActionScript;
 use crate::attachments::Attached;
+use crate::devices::Device;
 
 /// What a monitor of this program speaks. It stands in `state.json`, by which commands find a monitor, so that a command of a later program says to an
 /// earlier monitor only what that one knows: Reroot is upgraded while containers run.
@@ -27,7 +28,7 @@ use crate::attachments::Attached;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::attachments`], [`Request::Attach`], [`Request::Detach`] |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], [`Request::Attach`], [`Request::Detach`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -93,6 +94,12 @@ pub struct Launch {
     /// What is mounted in its root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attached>,
+    /// What devices it has beside those that every container has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Containers run in it.
+    #[serde(default)]
+    pub nests: bool,
 }
 
 /// What of a container can become something else while it runs.

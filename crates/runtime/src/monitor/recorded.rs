@@ -20,6 +20,7 @@ use super::serve::SOCKET;
 use super::session::{MonitorError, Session, record_of};
 use crate::actions::{Action, ActionScript};
 use crate::attachments::Attached;
+use crate::devices::Device;
 use crate::state::{self, ProcessIdentity, RuntimeState};
 
 const ID: &str = "0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42";
@@ -105,6 +106,16 @@ fn launch() -> Launch {
         action_limit: 120,
         veid: Some("101".into()),
         attachments: vec![attached()],
+        devices: vec![Device {
+            name: "net/tun".into(),
+            is_block: false,
+            major: 10,
+            minor: 200,
+            reads: true,
+            writes: true,
+            is_everybodys: true,
+        }],
+        nests: true,
     }
 }
 
@@ -120,6 +131,7 @@ fn runtime_state() -> RuntimeState {
         stop_signal: 37,
         is_systemd: true,
         is_application: false,
+        nests: true,
         protocol: 2,
         actions_limit: 240,
         started: "2026-11-28T02:40:34.123456789Z".parse().unwrap(),
@@ -265,7 +277,8 @@ fn what_every_earlier_version_has_said_is_understood() {
 }
 
 fn without_what_came_later(value: &mut Value) {
-    let later: [(&str, Value); 7] = [
+    let later: [(&str, Value); 8] = [
+        ("nests", false.into()),
         ("actions", Value::Array(Vec::new())),
         ("action_limit", 0.into()),
         ("restarts_on_crash", false.into()),
@@ -276,7 +289,7 @@ fn without_what_came_later(value: &mut Value) {
     ];
     let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["forwards", "veid", "attachments"] {
+    for name in ["forwards", "veid", "attachments", "devices"] {
         fields.remove(name);
     }
     let is_end = fields.contains_key("how");
