@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, Forward, registry};
+use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, Forward, Interface, registry};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
@@ -76,6 +76,32 @@ impl AddressChange {
                     .hint("`--ipdel all` takes away all that is there")
             })?
         };
+        self.apply_to(&mut addresses, |ip| {
+            is_free(host, id, ip, Place::Routed)?;
+            let of_a_bridge = Interface::all(conf).unwrap_or_default();
+            match of_a_bridge.iter().find(|one| one.addresses.iter().any(|own| own.ip == ip)) {
+                None => Ok(()),
+                Some(one) => Err(taken(
+                    ip,
+                    format!("the container has it already, on {}", one.name),
+                    &format!("take it from there with `--ifname {} --ipdel {ip}` first", one.name),
+                )),
+            }
+        })?;
+        let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        conf.set(ADDRESSES, &words.join(" "))?;
+        Ok(())
+    }
+
+    /// Does it to these, where each new one passes.
+    pub(crate) fn apply_to(
+        &self,
+        addresses: &mut Vec<Address>,
+        is_free: impl Fn(IpAddr) -> Result<()>,
+    ) -> Result<()> {
+        if self.removes_all {
+            addresses.clear();
+        }
         for ip in &self.remove {
             let before = addresses.len();
             addresses.retain(|address| address.ip != *ip);
@@ -86,35 +112,52 @@ impl AddressChange {
             }
         }
         for address in &self.add {
-            is_free(host, id, address.ip)?;
+            is_free(address.ip)?;
             addresses.retain(|one| one.ip != address.ip);
             addresses.push(*address);
         }
-        let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-        conf.set(ADDRESSES, &words.join(" "))?;
         Ok(())
     }
 }
 
-/// Nobody else on this host has the address, whether it runs or not.
-fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
-    let taken = |whose: String| {
-        Err(Failure::new(Code::AddressInUse, format!("the address {ip} is taken"))
-            .because(whose)
-            .unchanged()
-            .hint("choose another address, or take it from there with --ipdel"))
-    };
+/// Where an address is to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// Routed, and so everybody's to see.
+    Routed,
+    /// On this interface, seen by what is beside it.
+    Bridge(&'a Interface),
+}
+
+fn taken(ip: IpAddr, whose: String, hint: &str) -> Failure {
+    Failure::new(Code::AddressInUse, format!("the address {ip} is taken"))
+        .because(whose)
+        .unchanged()
+        .hint(hint)
+}
+
+/// Nobody else on this host has the address where that would be seen, whether it runs or not.
+pub(crate) fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr, place: Place<'_>) -> Result<()> {
+    let taken =
+        |whose: String| Err(taken(ip, whose, "choose another address, or take it from there with --ipdel"));
     for other in registry::list(&host.prefix)? {
         if Some(&other) == id {
             continue;
         }
         let Ok(area) = Area::open_unchecked(&host.prefix, &other) else { continue };
         // What cannot be read says nothing; a start of it is refused then.
-        let has_it = area.conf().is_ok_and(|conf| {
-            Address::all(&conf).is_ok_and(|addresses| addresses.iter().any(|address| address.ip == ip))
-        });
-        if has_it {
+        let Ok(conf) = area.conf() else { continue };
+        let has_it = |all: &[Address]| all.iter().any(|address| address.ip == ip);
+        if Address::all(&conf).is_ok_and(|all| has_it(&all)) {
             return taken(format!("container `{}` has it", area.display_name()));
+        }
+        let is_seen = |one: &Interface| match place {
+            Place::Routed => true,
+            Place::Bridge(own) => own.is_beside(one),
+        };
+        let theirs = Interface::all(&conf).unwrap_or_default();
+        if let Some(one) = theirs.iter().find(|one| has_it(&one.addresses) && is_seen(one)) {
+            return taken(format!("container `{}` has it, on {}", area.display_name(), one.name));
         }
     }
     match host.runtime.holder_of(ip, id) {
@@ -122,6 +165,7 @@ fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr) -> Result<()> {
         None => Ok(()),
     }
 }
+
 /// No other container has these ports, whether it runs or not.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use runtime::mounts::Layers;
 use store::template::{self, Template};
 use store::{
     ADDRESSES, Address, Area, AreaError, Base, Conf, ContainerId, FORWARDS, Forward, GenerationNumber,
-    GenerationRecord, Limits, Lock, OwnFile, TemplateRecord, Volume,
+    GenerationRecord, INTERFACES, Interface, Limits, Lock, OwnFile, RATE, Rate, TemplateRecord, Volume,
 };
 
 use crate::devices::Extras;
@@ -230,10 +230,15 @@ impl Container<'_> {
             refused(format!("`HOSTNAME` is `{is}`, not {wanted}"))
         })?;
         let addresses = Address::all(conf).map_err(|error| refused(format!("`{ADDRESSES}`: {error}")))?;
-        if !addresses.is_empty()
+        let interfaces = Interface::all(conf).map_err(|error| {
+            refused(format!("`{INTERFACES}`: `{}` {}", error.text, error.why))
+                .hint(format!("correct it, or take all away: `prlctl set {} --netif_del all`", self.name))
+        })?;
+        if (!addresses.is_empty() || !interfaces.is_empty())
             && let Err(error) = self.runtime().check_filter()
         {
-            let without = format!("or take its addresses away: `prlctl set {} --ipdel all`", self.name);
+            let all = "--ipdel all --netif_del all";
+            let without = format!("or take its addresses away: `prlctl set {} {all}`", self.name);
             return Err(Failure { code: Code::Unsupported, ..refused(error.because) }
                 .hint(format!("`apt-get install nftables`, {without}")));
         }
@@ -249,7 +254,17 @@ impl Container<'_> {
         }
         crate::attachments::configured(&self.area, conf).map_err(refused)?;
         Extras::of(conf).map_err(refused)?;
-        Ok(Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash })
+        let rate = Rate::of(conf).map_err(|error| refused(format!("`{RATE}`: {error}")))?;
+        Ok(Settings {
+            limits,
+            hostname,
+            addresses,
+            translates,
+            forwards,
+            interfaces,
+            rate,
+            restarts_on_crash,
+        })
     }
 
     /// Takes away what `prlctl mount` shows of the container before its root, or what is at its `/old`, becomes another: nobody must go on
@@ -280,8 +295,16 @@ impl Container<'_> {
         is_probation: bool,
     ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash } =
-            self.check(&conf)?;
+        let Settings {
+            limits,
+            hostname,
+            addresses,
+            translates,
+            forwards,
+            interfaces,
+            rate,
+            restarts_on_crash,
+        } = self.check(&conf)?;
         crate::addresses::are_free(self.host, Some(self.id()), &forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
@@ -311,6 +334,8 @@ impl Container<'_> {
             addresses,
             translates,
             forwards,
+            interfaces,
+            rate,
             probation_network: Probation::default(),
             veid: self.veid(),
             hostname,

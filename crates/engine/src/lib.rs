@@ -35,6 +35,7 @@ pub mod event;
 pub mod fault;
 pub mod host;
 pub mod identity;
+pub mod interfaces;
 pub mod interrupt;
 pub mod keep;
 pub mod log;

@@ -250,6 +250,8 @@ impl Runtime for RealRuntime {
             addresses: start.addresses.clone(),
             translates: start.translates,
             forwards: start.forwards.clone(),
+            interfaces: start.interfaces.clone(),
+            rate: start.rate,
             probation_network: start.probation_network,
             veid: Some(start.veid.clone()).filter(|veid| *veid != start.id.to_string()),
             hostname: start.hostname.clone(),
@@ -490,6 +492,10 @@ impl Runtime for RealRuntime {
 
     fn restore_filter(&self) -> RuntimeResult<()> {
         net::restore(&self.prefix).map_err(|error| other(&error))
+    }
+
+    fn lacks_bridge(&self, wanted: &store::Interface) -> Option<String> {
+        net::check_bridge(wanted).err().map(|error| error.to_string())
     }
 
     fn listens(&self, forward: &Forward) -> bool {

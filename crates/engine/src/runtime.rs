@@ -17,7 +17,8 @@ use runtime::going_down::Pulse;
 pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
 use store::{
-    Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Limits,
+    Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Interface,
+    Limits, Rate,
 };
 
 use crate::devices::Extras;
@@ -80,6 +81,10 @@ pub struct Start {
     pub translates: bool,
     /// Ports of the host behind which it answers.
     pub forwards: Vec<Forward>,
+    /// Its interfaces on bridges of the host.
+    pub interfaces: Vec<Interface>,
+    /// How much may go in, and how much out.
+    pub rate: Option<Rate>,
     /// What of its network there is on probation.
     pub probation_network: Probation,
     /// What scripts are told that it is: its number, or its UUID.
@@ -233,6 +238,10 @@ pub trait Runtime {
     /// Has the packet filter what it has to know of all containers, should somebody have flushed it.
     fn restore_filter(&self) -> RuntimeResult<()> {
         Ok(())
+    }
+    /// Why an interface cannot be on the bridge that it is to be on; `None`: it can.
+    fn lacks_bridge(&self, _wanted: &Interface) -> Option<String> {
+        None
     }
     /// A program of this host listens to the port of the host that this is about.
     fn listens(&self, _forward: &Forward) -> bool {

@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 
 use store::{
-    Conf, ContainerName, DeviceNode, DiskSpace, FeatureError, Features, Forward, Limits, MEGAHERTZ,
-    device_nodes, features,
+    Conf, ContainerName, DeviceNode, DiskSpace, FeatureError, Features, Forward, Limits, MEGAHERTZ, RATE,
+    RATE_BOUND, Rate, device_nodes, features,
 };
 
 use crate::container::check_host_name;
@@ -43,7 +43,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 31] = [
+pub const SETTINGS: [Setting; 33] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -73,6 +73,8 @@ pub const SETTINGS: [Setting; 31] = [
     setting("--features", features::KEY, feature_words),
     setting("--devnodes", device_nodes::KEY, devices),
     setting("--netfilter", NETFILTER, netfilter),
+    setting("--rate", RATE, rate),
+    setting("--ratebound", RATE_BOUND, yes_or_no),
     setting("--diskspace", "DISKSPACE", blocks_of_disk),
     setting("--diskinodes", "DISKINODES", as_it_is),
 ];
@@ -162,6 +164,14 @@ fn forwards(text: &str) -> Read {
         |_| "`tcp:8080:80` or `udp:53`, several with blanks between them, no port twice; or '' for none",
     )?;
     Ok(all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+}
+
+/// As OpenVZ writes it.
+fn rate(text: &str) -> Read {
+    Rate::read(text).map_err(|_| {
+        "`eth0:1:1000`: a device or `*`, a class from 1 to 15, and kilobits a second up to 100000000; or '' for no limit"
+    })?;
+    Ok(text.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
 }
 
 fn name(text: &str) -> Read {
@@ -315,6 +325,9 @@ mod tests {
             ("--forward", "tcp:8080:80,udp:53", "tcp:8080:80 udp:53:53"),
             ("--forward", "", ""),
             ("--diskspace", "100:2048", "2048:2048"),
+            ("--rate", "eth0:1:1000,*:2:5", "eth0:1:1000 *:2:5"),
+            ("--rate", "", ""),
+            ("--ratebound", "no", "no"),
             ("--diskspace", "unlimited", "unlimited"),
             ("--diskinodes", "5000", "5000"),
             ("--onboot", "on", "yes"),
@@ -358,6 +371,10 @@ mod tests {
             ("--forward", "tcp:0", "wanted `tcp:8080:80`"),
             ("--forward", "tcp:80 tcp:80:81", "wanted `tcp:8080:80`"),
             ("--diskspace", "\0", "wanted blocks of 1 KiB"),
+            ("--rate", "1000", "wanted `eth0:1:1000`"),
+            ("--rate", "eth0:1:0", "wanted `eth0:1:1000`"),
+            ("--rate", "eth0:1:10M", "wanted `eth0:1:1000`"),
+            ("--ratebound", "maybe", "wanted yes or no"),
             ("--diskinodes", "10K", "wanted a number of inodes"),
             ("--features", "frob:on", "wanted `NAME:on`"),
             ("--features", "", "wanted a value"),

@@ -1,20 +1,30 @@
 //! A container's network: its loopback, and what is routed to it.
 //!
 //! ```text
-//! netlink     what is said to the kernel
-//! routed      venet0 in the container, its other end on the host, addresses and routes
-//! filter      who may send from which address; new connections on probation; private addresses to the outside
-//! listeners   who listens on this host
-//! record      what was made of one container, for whoever takes it away
+//! netlink        what is said to the kernel
+//! life           a container's network as a whole: made, changed, taken away
+//! routed         venet0 in the container, its other end on the host, addresses and routes
+//! bridged        eth0 and so on in the container, their other ends on bridges of the host
+//! filter         who may send from which address; new connections on probation; private addresses to the outside
+//! bridge_filter  the same for what is on bridges, and who may have which MAC address
+//! limit          how much may pass in a second
+//! nft            what both filters are told by
+//! listeners      who listens on this host
+//! record         what was made of one container, for whoever takes it away
 //! ```
 //!
-//! All of it is made from outside, by a thread that visits the container's network namespace, so that it is there whatever is in the root. A container
+//! All of it is made from outside, by a thread that visits the container's network namespace, so that it is there whatever is in the root. What is routed
 //! has no bridge and no neighbour: both ends of its pair have one MAC address and speak neither ARP nor neighbour discovery, so there is nothing in them
 //! to forge; packets are routed to it and from it, and those that do not come from its own addresses are dropped before anything else is done with them.
 
+mod bridge_filter;
+mod bridged;
 mod filter;
+mod life;
+mod limit;
 mod listeners;
 mod netlink;
+mod nft;
 mod record;
 mod routed;
 
@@ -23,10 +33,12 @@ use std::os::fd::BorrowedFd;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::{ContainerId, Prefix};
 
-pub use filter::has_filter;
+pub use bridged::check_bridge;
+pub use life::{attach, change, detach, release, restore};
 pub use listeners::listens;
-pub use record::{Network, Probation};
-pub use routed::{Holder, attach, change, detach, holder_of, release, restore};
+pub use nft::has_filter;
+pub use record::{Bridged, Network, Probation};
+pub use routed::{Holder, holder_of};
 
 /// The kernel gives `lo` this index in every new namespace.
 const LOOPBACK: u32 = 1;
@@ -59,6 +71,14 @@ pub enum NetworkError {
         port: u16,
         /// Its UUID.
         holder: String,
+    },
+    /// An interface cannot be where it is to be.
+    #[error("`{network}` {why}")]
+    NoBridge {
+        /// The bridge.
+        network: String,
+        /// What it is instead.
+        why: &'static str,
     },
     /// `nft` is not there.
     #[error(
@@ -93,16 +113,29 @@ pub struct Traffic {
     pub packets_out: u64,
 }
 
-/// What has gone in and out of a container; `None`: it has no address.
+/// What has gone in and out of a container, by all of its interfaces; `None`: it has none.
 ///
 /// # Errors
 /// When the kernel does not say.
 pub fn traffic(prefix: &Prefix, id: &ContainerId) -> Result<Option<Traffic>, NetworkError> {
     let Some(network) = Network::load(prefix, id) else { return Ok(None) };
-    let found = netlink::Netlink::open().and_then(|mut kernel| kernel.link(&network.interface));
-    let link =
-        found.map_err(NetworkError::system(format!("ask what has gone through {}", network.interface)))?;
-    Ok(link.filter(|link| link.alias.as_deref() == Some(&network.alias)).map(|link| link.traffic))
+    let ask = || -> std::io::Result<Option<Traffic>> {
+        let mut kernel = netlink::Netlink::open()?;
+        let mut sum: Option<Traffic> = None;
+        let names = network.bridged.iter().map(|one| &one.interface).chain([&network.interface]);
+        for name in names {
+            let found = kernel.link(name)?.filter(|link| link.alias.as_deref() == Some(&network.alias));
+            if let Some(link) = found {
+                let sum = sum.get_or_insert_default();
+                sum.bytes_in += link.traffic.bytes_in;
+                sum.bytes_out += link.traffic.bytes_out;
+                sum.packets_in += link.traffic.packets_in;
+                sum.packets_out += link.traffic.packets_out;
+            }
+        }
+        Ok(sum)
+    };
+    ask().map_err(NetworkError::system("ask what has gone through its interfaces"))
 }
 
 /// Does something in the network namespace of the process behind `pidfd`.

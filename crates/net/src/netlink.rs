@@ -10,13 +10,14 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -35,8 +36,23 @@ pub struct Link {
     pub alias: Option<String>,
     /// Of a pair: the index of its other end, in whatever namespace that is.
     pub peer: Option<u32>,
+    pub mtu: u32,
+    /// It is a bridge, and whether it tells VLANs apart.
+    pub bridge: Option<bool>,
+    /// The bridge that it is on.
+    pub master: Option<u32>,
     pub traffic: Traffic,
 }
+
+/// One end of a pair that is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    pub name: &'a str,
+    pub mac: [u8; 6],
+}
+
+/// The VLAN that whatever joins a bridge is in, where nothing else is said.
+const USUAL_VLAN: u16 = 1;
 
 /// Where the kernel would send a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +152,15 @@ impl Netlink {
                         link.alias = Some(alias);
                     } else if let LinkAttribute::Link(index) = attribute {
                         link.peer = Some(index);
+                    } else if let LinkAttribute::Mtu(mtu) = attribute {
+                        link.mtu = mtu;
+                    } else if let LinkAttribute::Controller(index) = attribute {
+                        link.master = Some(index);
+                    } else if let LinkAttribute::LinkInfo(infos) = &attribute
+                        && infos.contains(&LinkInfo::Kind(InfoKind::Bridge))
+                    {
+                        let is_filtering = |info: &LinkInfo| matches!(info, LinkInfo::Data(InfoData::Bridge(all)) if all.contains(&InfoBridge::VlanFiltering(true)));
+                        link.bridge = Some(infos.iter().any(is_filtering));
                     } else if let LinkAttribute::Stats64(counts) = attribute {
                         // What comes in here has gone out of the container, and the other way round.
                         link.traffic = Traffic {
@@ -154,30 +179,68 @@ impl Netlink {
         }
     }
 
-    /// A pair of interfaces: `name` here, `peer` in the namespace behind `there`, with one MAC address.
+    /// A pair of interfaces: one here, the other in the namespace behind `there`; packets of `mtu` bytes, or as many as is usual.
     pub fn add_pair(
         &mut self,
-        name: &str,
-        peer: &str,
+        here: End<'_>,
+        other: End<'_>,
         there: BorrowedFd<'_>,
-        mac: [u8; 6],
+        mtu: Option<u32>,
     ) -> io::Result<()> {
-        let mut other = LinkMessage::default();
-        other.attributes = vec![
-            LinkAttribute::IfName(peer.to_owned()),
-            LinkAttribute::NetNsFd(there.as_raw_fd()),
-            LinkAttribute::Address(mac.to_vec()),
-        ];
+        let attributes = |end: End<'_>| {
+            let mut all =
+                vec![LinkAttribute::IfName(end.name.to_owned()), LinkAttribute::Address(end.mac.to_vec())];
+            all.extend(mtu.map(LinkAttribute::Mtu));
+            all
+        };
+        let mut peer = LinkMessage::default();
+        peer.attributes = attributes(other);
+        peer.attributes.push(LinkAttribute::NetNsFd(there.as_raw_fd()));
         let mut message = LinkMessage::default();
-        message.attributes = vec![
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::Address(mac.to_vec()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
-            ]),
-        ];
+        message.attributes = attributes(here);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
         self.tell(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Puts an interface on a bridge; 0: on none. What is on one cannot take the bridge's part in a spanning tree.
+    pub fn join(&mut self, index: u32, bridge: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)?;
+        if bridge == 0 {
+            return Ok(());
+        }
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Guard(true)])),
+        ]));
+        self.tell(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// What is on a bridge is in this VLAN and in no other, and is told nothing of it.
+    pub fn set_vlan(&mut self, index: u32, vlan: u16) -> io::Result<()> {
+        let message = |flags, vid| {
+            let mut message = LinkMessage::default();
+            message.header.interface_family = AddressFamily::Bridge;
+            message.header.index = index;
+            message.attributes.push(LinkAttribute::AfSpecBridge(vec![AfSpecBridge::VlanInfo(
+                BridgeVlanInfo { flags, vid },
+            )]));
+            message
+        };
+        let own = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+        self.tell(RouteNetlinkMessage::SetLink(message(own, vlan)), 0)?;
+        if vlan == USUAL_VLAN {
+            return Ok(());
+        }
+        let usual = RouteNetlinkMessage::DelLink(message(BridgeVlanInfoFlags::empty(), USUAL_VLAN));
+        unless(self.tell(usual, 0), &[Errno::NOENT])
     }
 
     /// Removes an interface, and its peer; that it is gone is no error.
@@ -267,6 +330,26 @@ impl Netlink {
         let message =
             RouteNetlinkMessage::NewRoute(Netlink::route(index, family(source), None, Some(source)));
         self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// All of the family of `gateway` that goes elsewhere goes by it, wherever its address lies.
+    pub fn set_gateway(&mut self, index: u32, gateway: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewRoute(Netlink::by(index, gateway));
+        self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// And no more; that it is gone is no error.
+    pub fn remove_gateway(&mut self, index: u32, gateway: IpAddr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelRoute(Netlink::by(index, gateway));
+        unless(self.tell(message, 0), &[Errno::SRCH])
+    }
+
+    fn by(index: u32, gateway: IpAddr) -> RouteMessage {
+        let mut message = Netlink::route(index, family(gateway), None, None);
+        message.header.scope = RouteScope::Universe;
+        message.header.flags = RouteFlags::Onlink;
+        message.attributes.push(RouteAttribute::Gateway(route_address(gateway)));
+        message
     }
 
     /// Where the kernel would send a packet to this address.

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use store::{Address, ContainerId, Forward, Prefix};
+use sha2::{Digest, Sha256};
+use store::{Address, ContainerId, Forward, Interface, Prefix, Rate};
 
 /// What a new root may do before it is the container's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +52,56 @@ pub struct Network {
     /// Ports of the host behind which it answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// What of it is on bridges.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridged: Vec<Bridged>,
+    /// How much may go in, and how much out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// It is on probation.
     pub probation: Option<Probation>,
     /// Addresses that the host answers for on another interface, by its index.
     #[serde(default)]
     pub announced: Vec<(IpAddr, u32)>,
+}
+
+/// An interface that is on a bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridged {
+    /// Its end on the host.
+    pub interface: String,
+    /// Inside.
+    pub mac: [u8; 6],
+    /// On the host: a bridge takes the lowest of those that are on it for its own, where it was given none.
+    pub host_mac: [u8; 6],
+    /// What was asked for.
+    pub wanted: Interface,
+}
+
+impl Bridged {
+    /// What is not said of it is made of whose it is.
+    fn of(prefix: &Prefix, id: &ContainerId, wanted: Interface) -> Bridged {
+        let digest: [u8; 32] = Sha256::digest(format!("{id} {}", wanted.name)).into();
+        let [a, b, c, d, e, ..] = digest;
+        let interface = match &wanted.host_name {
+            Some(name) => name.as_str().to_owned(),
+            None => format!("vz{}{a:02x}{b:02x}{c:02x}{d:02x}", &prefix.short_hash()[..5]),
+        };
+        Bridged {
+            interface,
+            mac: wanted.mac.map_or([0x02, a, b, c, d, e], |mac| mac.0),
+            host_mac: wanted.host_mac.map_or([0xfe, a, b, c, d, e], |mac| mac.0),
+            wanted,
+        }
+    }
+
+    /// The same, but for what of it can become other while it is there.
+    pub(crate) fn is_same_pair(&self, other: &Bridged) -> bool {
+        let of = |one: &Bridged| {
+            (one.interface.clone(), one.mac, one.host_mac, one.wanted.name.clone(), one.wanted.vlan)
+        };
+        of(self) == of(other)
+    }
 }
 
 impl Network {
@@ -88,9 +134,52 @@ impl Network {
             addresses,
             translates,
             forwards: Vec::new(),
+            bridged: Vec::new(),
+            rate: None,
             probation,
             announced: Vec::new(),
         }
+    }
+
+    /// With these interfaces on bridges.
+    #[must_use]
+    pub fn with_bridged(mut self, prefix: &Prefix, id: &ContainerId, wanted: &[Interface]) -> Network {
+        self.bridged = wanted.iter().map(|one| Bridged::of(prefix, id, one.clone())).collect();
+        self
+    }
+
+    /// There is nothing of it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.addresses.is_empty() && self.bridged.is_empty()
+    }
+
+    /// Whether an interface on a bridge has a gateway, IPv4 and IPv6.
+    pub(crate) fn has_gateways(&self) -> [bool; 2] {
+        let any = |has: fn(&Interface) -> bool| self.bridged.iter().any(|one| has(&one.wanted));
+        [any(|one| one.gateway.is_some()), any(|one| one.gateway6.is_some())]
+    }
+
+    /// All of its addresses.
+    pub(crate) fn every_ip(&self) -> impl Iterator<Item = IpAddr> {
+        let bridged = self.bridged.iter().flat_map(|one| &one.wanted.addresses);
+        self.addresses.iter().chain(bridged).map(|address| address.ip)
+    }
+
+    /// Both have this address where each would see the other: one that is routed is everybody's, one on a bridge is of that bridge and VLAN.
+    pub(crate) fn shares(&self, ip: IpAddr, other: &Network) -> bool {
+        let places = |network: &Network| -> Vec<Option<Interface>> {
+            let routed = network.addresses.iter().filter(|one| one.ip == ip).map(|_| None);
+            let bridged = network.bridged.iter().map(|one| &one.wanted);
+            let bridged = bridged.filter(|one| one.addresses.iter().any(|own| own.ip == ip));
+            routed.chain(bridged.map(|one| Some(one.clone()))).collect()
+        };
+        let theirs = places(other);
+        places(self).iter().any(|own| {
+            theirs.iter().any(|other| match (own, other) {
+                (Some(own), Some(other)) => own.is_beside(other),
+                (None, _) | (_, None) => true,
+            })
+        })
     }
 
     /// The table of a host.
@@ -233,6 +322,8 @@ mod tests {
     /// What earlier versions have written, never changed: a container goes on while Reroot is upgraded, and its network is to be taken away.
     const FIRST: &str = r#"{"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[{"ip":"192.0.2.50","prefix":32},{"ip":"2001:db8::50","prefix":64}],"translates":true,"probation":"outgoing","announced":[["192.0.2.50",2]]}"#;
     const PRESENT: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[{"ip":"192.0.2.50","prefix":32},{"ip":"2001:db8::50","prefix":64}],"translates":true,"probation":"outgoing","announced":[["192.0.2.50",2]]}"#;
+    /// With an interface on a bridge, and a rate.
+    const BRIDGED: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[],"translates":true,"bridged":[{"interface":"veth101.0","mac":[2,0,0,0,0,1],"host_mac":[254,0,0,0,0,1],"wanted":{"name":"eth0","network":"br0","addresses":[{"ip":"192.0.2.5","prefix":24}],"gateway":"192.0.2.1","mac_filter":true,"ip_filter":true,"dhcp":false}}],"rate":{"kilobits":1000},"probation":null,"announced":[]}"#;
     const FIRST_FORWARDING: &str = r#"{"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
     const PRESENT_FORWARDING: &str = r#"{"format":1,"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
 
@@ -240,7 +331,9 @@ mod tests {
     fn what_every_version_has_written_is_read_and_what_this_one_writes_is_what_was_recorded() {
         let read = |text: &str| serde_json::from_str::<Network>(text).unwrap();
         assert_eq!(read(FIRST), read(PRESENT));
-        assert_eq!(serde_json::to_string(&read(PRESENT)).unwrap(), PRESENT);
+        for text in [PRESENT, BRIDGED] {
+            assert_eq!(serde_json::to_string(&read(text)).unwrap(), text);
+        }
         let read = |text: &str| serde_json::from_str::<Forwarding>(text).unwrap();
         for text in [FIRST_FORWARDING, PRESENT_FORWARDING] {
             assert_eq!(serde_json::to_string(&read(text)).unwrap(), PRESENT_FORWARDING);

@@ -296,6 +296,7 @@ pub fn create_options(name: &str) -> create::Options {
         changes: Vec::new(),
         addresses: engine::addresses::AddressChange::default(),
         attachments: engine::attachments::AttachmentChange::default(),
+        interfaces: engine::interfaces::InterfaceChange::default(),
         volume: None,
     }
 }

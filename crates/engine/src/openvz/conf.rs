@@ -2,8 +2,8 @@
 //! would mean something else, becomes a comment. Nothing is lost, and each such line is told.
 
 use store::{
-    ADDRESSES, Address, Conf, ContainerId, ContainerName, DiskSpace, FORWARDS, Forward, NumericId,
-    TemplateChoice, template,
+    ADDRESSES, Address, Conf, ContainerId, ContainerName, DiskSpace, FORWARDS, Forward, INTERFACES,
+    Interface, NumericId, RATE, Rate, TemplateChoice, template,
 };
 
 use crate::container::check_host_name;
@@ -71,6 +71,14 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
     if let Err(error) = Forward::all(conf) {
         conf.comment_out(FORWARDS);
         notes.push(format!("`{FORWARDS}` is a comment now: {error}"));
+    }
+    if let Err(error) = Interface::all(conf) {
+        conf.comment_out(INTERFACES);
+        notes.push(format!("`{INTERFACES}` is a comment now: `{}` {}", error.text, error.why));
+    }
+    if let Err(error) = Rate::read(&conf.get(RATE).unwrap_or_default()) {
+        conf.comment_out(RATE);
+        notes.push(format!("`{RATE}` is a comment now: {error}"));
     }
     if let Some(hostname) = conf.get("HOSTNAME").filter(|name| !name.is_empty())
         && let Err(wanted) = check_host_name(&hostname)

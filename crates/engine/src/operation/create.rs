@@ -28,6 +28,7 @@ use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
 use crate::identity::make_own;
+use crate::interfaces::InterfaceChange;
 use crate::interrupt::Second;
 use crate::settings::Change;
 use crate::volume;
@@ -55,6 +56,8 @@ pub struct Options {
     pub password: Option<GivenPassword>,
     /// What it sees of the host.
     pub attachments: AttachmentChange,
+    /// Its interfaces on bridges.
+    pub interfaces: InterfaceChange,
     /// Where its layers lie; else `VOLUME` of `vz.conf`.
     pub volume: Option<Volume>,
 }
@@ -128,6 +131,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
             Failure::new(Code::BadValue, "`--bindmount_add` cannot be used").caused_by(&error)
         })?;
     }
+    options.interfaces.apply(host, None, &mut sample)?;
     let forwards = Forward::all(&sample)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
     if !forwards.is_empty() && sample.get(ADDRESSES).unwrap_or_default().trim().is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use runtime::monitor::Settings;
-use store::{Conf, ContainerName, Forward, MEGAHERTZ, registry};
+use store::{Conf, ContainerName, Forward, MEGAHERTZ, RATE, RATE_BOUND, Rate, registry};
 
 use super::create::{load_sample, name_is_taken};
 use super::user_password;
@@ -16,6 +16,7 @@ use crate::attachments::{AttachmentChange, configured};
 use crate::devices::{self, merged};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
+use crate::interfaces::InterfaceChange;
 use crate::names;
 use crate::settings::{AUTOSTOP, Change, why_not_suspended};
 use crate::volume;
@@ -33,6 +34,8 @@ pub struct Options {
     pub password: Option<GivenPassword>,
     /// Which disks, and what it sees of the host.
     pub attachments: AttachmentChange,
+    /// Which interfaces on bridges come, go, and become other.
+    pub interfaces: InterfaceChange,
     /// Written to `ve.conf`; else it is gone with the next start.
     pub is_kept: bool,
 }
@@ -73,6 +76,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     apply(&mut new, &options.changes)?;
     devices::check(&options.changes)?;
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
+    options.interfaces.apply(container.host, Some(container.id()), &mut new)?;
     let work = options.attachments.apply(&container.area, &mut new)?;
     let wanted = container.check(&new)?;
     for one in configured(&container.area, &new).unwrap_or_default() {
@@ -95,6 +99,14 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
+    if options.changes.iter().any(|change| [RATE, RATE_BOUND].contains(&change.key))
+        && new.get(RATE).is_some_and(|rate| !rate.trim().is_empty())
+        && !Rate::is_bound(&new)
+    {
+        warnings.push(format!(
+            "`{RATE_BOUND}` is `no`: nothing is limited, and nothing granted, which OpenVZ would then do"
+        ));
+    }
     if options.changes.iter().any(|change| change.key == AUTOSTOP) {
         warnings.extend(why_not_suspended(&new).map(str::to_owned));
     }

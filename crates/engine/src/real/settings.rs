@@ -18,14 +18,16 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
     let Some(state) = state::running(prefix, id) else { return Ok(Vec::new()) };
     let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(Vec::new()) };
     let groups = Cgroups::of(prefix, id).map_err(|error| other(&error))?;
-    let Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash } = wanted;
+    let Settings { limits, hostname, addresses, translates, forwards, interfaces, rate, restarts_on_crash } =
+        wanted;
     let before = limits::now(&groups, Disk::of(prefix)).limits;
     let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;
     let mut warnings: Vec<String> =
         lacking.into_iter().map(|(key, because)| format!("`{key}` is not enforced: {because}")).collect();
     let network = Network {
         forwards: forwards.clone(),
-        ..Network::of(prefix, id, addresses.clone(), *translates, None)
+        rate: *rate,
+        ..Network::of(prefix, id, addresses.clone(), *translates, None).with_bridged(prefix, id, interfaces)
     };
     match net::change(prefix, id, init.as_fd(), network) {
         Ok(told) => warnings.extend(told),

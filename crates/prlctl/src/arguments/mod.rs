@@ -3,6 +3,7 @@
 mod container;
 mod devices;
 mod generation;
+mod interfaces;
 mod log;
 mod register;
 mod reinstall;
@@ -21,6 +22,7 @@ pub use devices::Devices;
 pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };
+pub use interfaces::Interfaces;
 pub use log::{Events, Log, ReinstallReport};
 pub use register::Register;
 pub use reinstall::{ProbationNetwork, Reinstall, ScriptRun};

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Common, Devices};
+use super::{Common, Devices, Interfaces};
 
 /// Settings of a container. A value that is none is refused by `engine::settings`, which knows what is wanted.
 #[derive(Debug, Default, Clone, Args)]
@@ -100,6 +100,15 @@ pub struct Settings {
     /// Accepted: every container has all of the packet filter
     #[arg(long, value_name = "disabled|stateless|stateful|full", help_heading = SETTINGS)]
     pub netfilter: Option<String>,
+    /// How much may go in, and how much out, as OpenVZ writes it: eth0:1:1000 is 1000 kilobits a second; '' for no limit
+    #[arg(long, value_name = "DEVICE:1:KBIT", help_heading = SETTINGS)]
+    pub rate: Option<String>,
+    /// Whether --rate is a limit: yes, which is usual, or no
+    #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
+    pub ratebound: Option<String>,
+    /// Its interfaces on bridges of the host
+    #[command(flatten)]
+    pub interfaces: Interfaces,
     /// Its disk: blocks of 1 KiB, or with K, M, G, T; at once where it is to be larger, and while it is stopped where smaller
     #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
     pub diskspace: Option<String>,
@@ -146,6 +155,9 @@ impl Settings {
             features,
             devnodes,
             netfilter,
+            rate,
+            ratebound,
+            interfaces: _,
             diskspace,
             diskinodes,
         } = self;
@@ -177,6 +189,8 @@ impl Settings {
             ("--features", features),
             ("--devnodes", devnodes),
             ("--netfilter", netfilter),
+            ("--rate", rate),
+            ("--ratebound", ratebound),
             ("--diskspace", diskspace),
             ("--diskinodes", diskinodes),
         ];

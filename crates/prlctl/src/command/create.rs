@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use engine::addresses::AddressChange;
 use engine::attachments::AttachmentChange;
 use engine::cloud_init::{LONGEST, UserData};
 use engine::event::Ended;
@@ -12,7 +11,7 @@ use engine::{Code, Failure, Result};
 use serde_json::json;
 use store::{ContainerId, ContainerName, NameError, NumericId, TemplateChoice, TemplateName, Volume};
 
-use super::set::understood;
+use super::set::{of_networks, understood};
 use super::{done, host};
 use crate::arguments::Create;
 use crate::password;
@@ -42,7 +41,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let number = arguments.ctid.as_deref().map(parse_number).transpose()?;
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
-    let addresses = AddressChange::read(&arguments.settings.ipadd, &[])?;
+    let (addresses, interfaces) = of_networks(&arguments.settings, &[])?;
     let attachments = AttachmentChange::read_binds(&arguments.settings.bindmount_add, &[])?;
     let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
@@ -60,6 +59,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
         addresses,
         password,
         attachments,
+        interfaces,
         volume,
     };
     let id = create(&host, &options)?;

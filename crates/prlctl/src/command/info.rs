@@ -145,13 +145,14 @@ fn is_obeyed(key: &str) -> bool {
 }
 
 /// What something is done with beside what `prlctl set` sets.
-const ALSO_OBEYED: [&str; 13] = [
+const ALSO_OBEYED: [&str; 14] = [
     "BINDMOUNT",
     "DISK",
     "OSTEMPLATE",
     "TEMPLATES",
     "DISTRIBUTION",
     "IP_ADDRESS",
+    "NETIF",
     "NAT",
     store::MEGAHERTZ,
     "MEMGUARANTEE_BYTES",

@@ -289,6 +289,14 @@ impl Row {
         self.conf.get(key).unwrap_or_default()
     }
 
+    /// Those that are routed to it, then those that it has on bridges.
+    fn addresses(&self) -> String {
+        let interfaces = store::Interface::all(&self.conf).unwrap_or_default();
+        let bridged = interfaces.iter().flat_map(|one| &one.addresses).map(|address| address.ip.to_string());
+        let routed = self.key(store::ADDRESSES);
+        routed.split_whitespace().map(str::to_owned).chain(bridged).collect::<Vec<_>>().join(" ")
+    }
+
     /// What stands in a column.
     pub fn value(&self, column: &str) -> String {
         match column {
@@ -304,7 +312,7 @@ impl Row {
             "dist" => self.key("DISTRIBUTION"),
             "owner" => "root".to_owned(),
             "description" => self.key("DESCRIPTION"),
-            "ip" | "ip_configured" => self.key("IP_ADDRESS"),
+            "ip" | "ip_configured" => self.addresses(),
             "hostname" => self.key("HOSTNAME"),
             "netif" => self.key("NETIF"),
             "features" => self.key("FEATURES"),

@@ -1,6 +1,7 @@
 //! `prlctl set`
 
 use engine::addresses::AddressChange;
+use engine::interfaces::{InterfaceChange, Words};
 use engine::operation::set::{Options, set};
 use engine::operation::user_password::Given;
 use engine::settings::{self, Change};
@@ -8,7 +9,7 @@ use engine::{Code, Failure, Result};
 use serde_json::json;
 
 use super::{devices, done, host};
-use crate::arguments::{Set, Settings};
+use crate::arguments::{Interfaces, Set, Settings};
 use crate::password;
 
 /// Sets something of a container.
@@ -20,13 +21,14 @@ pub fn run(arguments: &Set) -> Result<u8> {
     if let Some(name) = &arguments.name {
         changes.push(settings::read("--name", name).map_err(Failure::unchanged)?);
     }
-    let addresses = AddressChange::read(&arguments.settings.ipadd, &arguments.ipdel)?;
+    let (addresses, interfaces) = of_networks(&arguments.settings, &arguments.ipdel)?;
     let is_kept = !arguments.no_save;
     let attachments = devices::understood(&arguments.settings.bindmount_add, &arguments.devices)?;
     let mut options = Options {
         sample: arguments.applyconfig.clone(),
         changes,
         addresses,
+        interfaces,
         attachments,
         password: None,
         is_kept,
@@ -34,6 +36,7 @@ pub fn run(arguments: &Set) -> Result<u8> {
     if options.sample.is_none()
         && options.changes.is_empty()
         && options.addresses.is_empty()
+        && options.interfaces.is_empty()
         && options.attachments.is_empty()
         && arguments.settings.userpasswd.is_none()
     {
@@ -65,6 +68,63 @@ pub fn run(arguments: &Set) -> Result<u8> {
         "The CT has been successfully configured.",
         json!({ "result": "set", "uuid": container.id().to_string(), "changed": changed, "warnings": report.warnings }),
     ))
+}
+
+/// What was typed of addresses and interfaces: with `--ifname` addresses are that one's.
+///
+/// # Errors
+/// [`Failure`] for what cannot be used.
+pub fn of_networks(settings: &Settings, ipdel: &[String]) -> Result<(AddressChange, InterfaceChange)> {
+    let interfaces = interfaces_of(&settings.interfaces, &settings.ipadd, ipdel)?;
+    let addresses = match settings.interfaces.ifname {
+        Some(_) => AddressChange::default(),
+        None => AddressChange::read(&settings.ipadd, ipdel)?,
+    };
+    Ok((addresses, interfaces))
+}
+
+/// Understood, with the addresses that are of the interface that is named.
+///
+/// # Errors
+/// [`Failure`] for what cannot be used.
+fn interfaces_of(said: &Interfaces, ipadd: &[String], ipdel: &[String]) -> Result<InterfaceChange> {
+    let Interfaces {
+        netif_add,
+        netif_del,
+        ifname,
+        network,
+        vlan,
+        mac,
+        host_ifname,
+        host_mac,
+        gw,
+        gw6,
+        dhcp,
+        macfilter,
+        ipfilter,
+    } = said;
+    let all = [
+        ("--network", "network", network),
+        ("--vlan", "vlan", vlan),
+        ("--mac", "mac", mac),
+        ("--host_ifname", "host_ifname", host_ifname),
+        ("--host_mac", "host_mac", host_mac),
+        ("--gw", "gw", gw),
+        ("--gw6", "gw6", gw6),
+        ("--dhcp", "dhcp", dhcp),
+        ("--macfilter", "mac_filter", macfilter),
+        ("--ipfilter", "ip_filter", ipfilter),
+    ];
+    let parts: Vec<(&'static str, &'static str, &str)> =
+        all.into_iter().filter_map(|(option, part, value)| Some((option, part, value.as_deref()?))).collect();
+    InterfaceChange::read(&Words {
+        add: netif_add,
+        remove: netif_del,
+        of: ifname.as_deref(),
+        parts: &parts,
+        ipadd,
+        ipdel,
+    })
 }
 
 /// Settings as they were typed, understood.

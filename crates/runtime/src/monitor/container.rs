@@ -175,7 +175,9 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
     let probation = (launch.is_probation && is_first).then_some(launch.probation_network);
     let network = Network {
         forwards: launch.forwards.clone(),
+        rate: launch.rate,
         ..Network::of(prefix, &launch.id, launch.addresses.clone(), launch.translates, probation)
+            .with_bridged(prefix, &launch.id, &launch.interfaces)
     };
     warnings
         .extend(net::attach(prefix, &launch.id, pidfd.as_fd(), network).map_err(|error| describe(&error))?);

@@ -16,7 +16,9 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{Address, Application, ContainerId, Forward, GenerationNumber, IdRange, InnerPath, Limits};
+use store::{
+    Address, Application, ContainerId, Forward, GenerationNumber, IdRange, InnerPath, Interface, Limits, Rate,
+};
 
 use crate::actions::ActionScript;
 use crate::attachments::Attached;
@@ -28,7 +30,7 @@ use crate::devices::Device;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], [`Request::Attach`], [`Request::Detach`] |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::interfaces`], [`Launch::rate`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], [`Request::Attach`], [`Request::Detach`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -62,6 +64,12 @@ pub struct Launch {
     /// Ports of the host behind which it answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// Its interfaces on bridges of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
+    /// How much may go in, and how much out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// What of it there is on probation.
     #[serde(default)]
     pub probation_network: net::Probation,
@@ -116,6 +124,12 @@ pub struct Settings {
     /// Ports of the host behind which it answers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// Its interfaces on bridges of the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interfaces: Vec<Interface>,
+    /// How much may go in, and how much out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
     /// It is started again when its init has crashed.
     #[serde(default)]
     pub restarts_on_crash: bool,

@@ -11,7 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::{
-    Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Limits, Prefix, Transport,
+    Address, Application, ContainerId, Forward, GenerationNumber, IdRange, Interface, Limits, Prefix, Rate,
+    Transport,
 };
 
 use super::place::listen;
@@ -63,6 +64,12 @@ fn addresses() -> Vec<Address> {
     ]
 }
 
+fn interfaces() -> Vec<Interface> {
+    let text = "ifname=eth0,mac=02:00:00:00:00:01,host_mac=fe:00:00:00:00:01,host_ifname=veth101.0,network=br0,vlan=5,\
+                ip=192.0.2.5/24:[2001:db8::5]/64,gw=192.0.2.1,gw6=fe80::1,dhcp=yes,configure=none;ifname=eth1,mac_filter=off,ip_filter=off";
+    Interface::read(text).unwrap()
+}
+
 fn settings() -> Settings {
     Settings {
         limits: limits(),
@@ -70,6 +77,8 @@ fn settings() -> Settings {
         addresses: addresses(),
         translates: true,
         forwards: vec![Forward { transport: Transport::Tcp, port: 8080, to: 80 }],
+        interfaces: interfaces(),
+        rate: Some(Rate { kilobits: 1000 }),
         restarts_on_crash: true,
     }
 }
@@ -88,6 +97,8 @@ fn launch() -> Launch {
         addresses: addresses(),
         translates: true,
         forwards: vec![Forward { transport: Transport::Tcp, port: 8080, to: 80 }],
+        interfaces: interfaces(),
+        rate: Some(Rate { kilobits: 1000 }),
         probation_network: net::Probation::Outgoing,
         hostname: "web01".into(),
         resolver: Some("nameserver 192.0.2.1\n".into()),
@@ -289,7 +300,7 @@ fn without_what_came_later(value: &mut Value) {
     ];
     let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["forwards", "veid", "attachments", "devices"] {
+    for name in ["forwards", "interfaces", "rate", "veid", "attachments", "devices"] {
         fields.remove(name);
     }
     let is_end = fields.contains_key("how");

@@ -328,9 +328,18 @@ impl Monitor {
                 None
             }
             Ok(Some((Request::Change(settings), _))) => {
-                let Settings { limits, hostname, addresses, translates, forwards, restarts_on_crash } =
-                    *settings;
+                let Settings {
+                    limits,
+                    hostname,
+                    addresses,
+                    translates,
+                    forwards,
+                    interfaces,
+                    rate,
+                    restarts_on_crash,
+                } = *settings;
                 self.launch.forwards = forwards;
+                (self.launch.interfaces, self.launch.rate) = (interfaces, rate);
                 self.launch.restarts_on_crash = restarts_on_crash;
                 (self.launch.limits, self.launch.hostname) = (limits, hostname);
                 (self.launch.addresses, self.launch.translates) = (addresses, translates);

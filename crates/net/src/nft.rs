@@ -1,0 +1,84 @@
+//! `nft`, executed.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::NetworkError;
+
+/// Where Debian and Ubuntu have it.
+const NFT: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
+
+/// So long it may take, on however loaded a host.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Of what it says of a refusal, which is less than a pipe holds.
+const LONGEST: u64 = 4096;
+
+/// This host has a packet filter that can be told something.
+pub fn has_filter() -> bool {
+    program().is_some()
+}
+
+fn program() -> Option<&'static str> {
+    NFT.into_iter().find(|path| std::path::Path::new(path).exists())
+}
+
+/// `delete` refuses what is not there, and there is no other word for it before nftables 1.0.7.
+pub(crate) fn absent(table: &str, element: &str) -> String {
+    format!("add element {table} {element}\ndelete element {table} {element}\n")
+}
+
+/// Does all of it or nothing: `nft -f` is one transaction.
+pub(crate) fn tell(text: &str) -> Result<(), NetworkError> {
+    let program = program().ok_or(NetworkError::NoFilter)?;
+    let run = |source| NetworkError::System { what: format!("run {program}"), source };
+    let mut child = Command::new(program)
+        .args(["-f", "-"])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(run)?;
+    if let Some(mut input) = child.stdin.take() {
+        // What it has to say of an input that it did not read to its end, it says.
+        let _ = input.write_all(text.as_bytes());
+    }
+    let status = ended(&mut child).map_err(run)?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut said = String::new();
+    if let Some(errors) = child.stderr.take() {
+        let _ = errors.take(LONGEST).read_to_string(&mut said);
+    }
+    let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+    Err(NetworkError::Filter { said: first.trim().to_owned() })
+}
+
+/// Waits for its end, and makes one: it has milliseconds of work.
+fn ended(child: &mut Child) -> io::Result<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+    // Not reaped yet, so the number is its own.
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    loop {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: rest.as_secs() as i64, tv_nsec: rest.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(1..) => return child.wait(),
+            Ok(0) => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
