@@ -31,8 +31,8 @@ mod nearest;
 mod numeric_id;
 mod own_file;
 pub mod prefix;
-pub mod project;
 mod processor;
+pub mod project;
 mod rate;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.
