@@ -111,6 +111,11 @@ fn root_an_area_of_layout_4_becomes_a_container_with_all_that_it_had() {
     assert_eq!(host.exec("old", "cat /old/root/since /old/root/file"), "since\nmine");
     host.run(["register", &text(&area)]).failed(137, &["the name `old` is taken"]);
     host.run(["register", &text(&area), "--name", "other"]).failed(44, &["the CTID 101 is taken"]);
+    host.run(["delete", "101", "--force"]);
+    host.write("etc/vz/vz.conf", "VOLUME=\"image\"\n", 0o644);
+    let ran = host.run(["register", &text(&area)]);
+    assert!(ran.code == 0 && ran.stderr.contains("`VOLUME` of vz.conf is `image`"), "{ran}");
+    assert!(host.area("101").join("generations/1/delta").is_dir());
 }
 
 #[test]

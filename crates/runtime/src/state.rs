@@ -3,7 +3,8 @@
 //! Whether it *runs* is never read here: a record names processes by id **and start time**, and the kernel is asked whether they live. A record
 //! of another boot, or of another prefix that was moved here, says nothing.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
@@ -58,7 +59,10 @@ impl ProcessIdentity {
 
 /// Start time and state letter of a process. The command name in the middle may hold anything, parentheses too: it ends at the last one.
 fn stat(pid: i32) -> Option<(u64, char)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Less than a page, and read in one piece: the kernel would make it anew for each.
+    let mut buffer = [0; 4096];
+    let length = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer)).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     Some((fields.get(19)?.parse().ok()?, fields.first()?.chars().next()?))
 }

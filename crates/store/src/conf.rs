@@ -14,6 +14,8 @@ use rustix::fs::OFlags;
 use crate::shell_word;
 
 const LIMIT: u64 = 1 << 20;
+/// Few are larger.
+const USUAL: usize = 4096;
 
 /// What is wrong with a configuration, or with what somebody wants to write into it.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,8 @@ impl Conf {
         if !file.metadata().is_ok_and(|found| found.is_file()) {
             return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
         }
-        let mut bytes = Vec::new();
+        // In one piece, as all are that somebody has not grown: a list of hundreds of containers reads each.
+        let mut bytes = Vec::with_capacity(USUAL);
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         if bytes.len() as u64 > LIMIT {
             return Err(unreadable(io::Error::from(io::ErrorKind::FileTooLarge)));
