@@ -365,7 +365,7 @@ impl Container<'_> {
         }
     }
 
-    /// Lets one whose directory is full have a new root: what it may have is more by that until its next start.
+    /// Lets one whose directory is full have what an operation or a start of it writes: it may have more by that until [`Container::keep_to_disk_space`].
     ///
     /// # Errors
     /// [`Code::NoSpace`] for more than an image would keep back.
@@ -390,6 +390,13 @@ impl Container<'_> {
             inodes: counted.limits.inodes.map(|limit| limit.max(counted.inodes + 2 * need.inodes)),
         };
         self.area.limit_project(&more).map_err(|error| damaged(error, &self.name))
+    }
+
+    /// Has one in a directory that is counted keep to what is configured, once nothing is written any more that was let have more.
+    pub fn keep_to_disk_space(&self) {
+        if self.area.project().is_some() {
+            self.follow_disk_space();
+        }
     }
 
     /// Gives back to the host's disk what is free of its own; returns how many bytes that took before, and takes now.

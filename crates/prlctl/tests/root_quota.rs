@@ -56,7 +56,7 @@ fn root_a_directory_has_the_end_that_diskspace_says() {
         host.ok(["set", "web01", "--diskspace", "100M"]);
         assert_eq!(size(host), 100 << 10);
         let told = host.ok(["list", "-i", "-j", "web01"]);
-        assert!(told.contains("\"inodes_used\"") && told.contains("\"size\": 100"), "{told}");
+        assert!(told.contains("\"inodes_used\"") && told.contains("\"size\": \"100Mb\""), "{told}");
         // And all that there is.
         host.ok(["set", "web01", "--diskspace", "unlimited"]);
         assert!(size(host) > 1 << 20);

@@ -52,6 +52,7 @@ use crate::event::{Ended, What};
 use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
 use crate::interrupt::signal_word;
+use crate::space;
 
 pub(crate) use build::layers;
 pub use password::Passwords;
@@ -210,7 +211,10 @@ pub fn run<P: Serialize>(
         arguments: serde_json::to_value(&plan).map_err(|error| crate::error::system(what, &error))?,
     };
     let work = Work { container, journal, plan, what: what.to_owned(), is_committed: false };
+    // What makes a root has asked already; what goes back to one has to be possible on a full disk too.
+    let _ = container.make_room(space::RECORDS);
     let result = begin(kind, work, code);
+    container.keep_to_disk_space();
     match &result {
         Ok(outcome) => recording.end(Ended::Done, outcome.unfinished.clone(), None),
         Err(failure) => recording.end(Ended::Failed, None, Some(failure)),
