@@ -450,6 +450,11 @@ impl Container<'_> {
     /// Takes back what [`Container::begin`] has made: nothing is on it.
     pub(crate) fn take_back(&self, work: &Work) {
         if let Some(disk) = &work.make {
+            // One that somebody inside may write to stays, detached; the list tells of it.
+            let is_in_use = self.is_running() && self.runtime().detach(self.id(), &disk.at).is_err();
+            if is_in_use {
+                return;
+            }
             self.runtime().release_disk(self.id(), disk.number);
             let _ = self.area.discard_disk(&self.host.prefix, disk.number);
         }

@@ -16,7 +16,6 @@ use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::event::What;
 use crate::host::{Host, damaged};
 use crate::runtime::{Root, Runtime, RuntimeResult, Settings, Start};
-use crate::space;
 use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
@@ -412,8 +411,8 @@ impl Container<'_> {
             let _ = self.area.sweep_layers();
         }
         let start = self.start_of(live, record.parent, false)?;
-        // Of one that is full: overlayfs makes a directory at each mount. Where that cannot be had, the mount says so.
-        let _ = self.make_room(space::START);
+        // Of one that is full: overlayfs makes a directory at each mount.
+        self.make_room();
         let started = self.run(&start);
         self.keep_to_disk_space();
         let warnings = started.map_err(|error| {

@@ -106,7 +106,14 @@ pub fn read(option: &str, text: &str) -> Result<Change> {
     // `500m`: the same limit in MHz, which has a key of its own.
     let megahertz = text.trim().strip_suffix('m').filter(|_| setting.key == "CPULIMIT");
     let (key, value) = match megahertz {
-        Some(megahertz) => (MEGAHERTZ, as_it_is(megahertz).map_err(refused)?),
+        Some(megahertz) => {
+            if store::megahertz().is_none() {
+                return Err(refused(
+                    "percent: the kernel of this host does not tell how fast its processors are",
+                ));
+            }
+            (MEGAHERTZ, as_it_is(megahertz).map_err(refused)?)
+        }
         None => (setting.key, (setting.read)(text.trim()).map_err(refused)?),
     };
     let mut conf = Conf::default();

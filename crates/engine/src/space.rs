@@ -27,10 +27,6 @@ const ENTRY: u64 = 512;
 const ROOT: Need = Need { who: "a new root", bytes: 1024 * 1024, inodes: 64 };
 /// What a script will write is known by nobody; less than this is not even worth beginning.
 const ROOT_BY_SCRIPT: Need = Need { bytes: 16 * 1024 * 1024, ..ROOT };
-/// What overlayfs makes when a container's roots are mounted.
-pub const START: Need = Need { who: "its start", bytes: 64 * 1024, inodes: 16 };
-/// What is written of an operation beside a root.
-pub const RECORDS: Need = Need { who: "its records", bytes: 64 * 1024, inodes: 16 };
 /// An area with its first generation.
 const CONTAINER: Need = Need { who: "a new container", bytes: 1024 * 1024, inodes: 64 };
 /// Its name and its configuration: two links, each with a block of its own where the path is long, and directories that may grow.
@@ -64,7 +60,7 @@ pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
 pub fn check(container: &Container<'_>, need: Need) -> Result<()> {
     check_host(container.host, need)?;
     if container.area.volume() == Volume::Directory {
-        return container.make_room(need);
+        return container.has_room(need);
     }
     container.enter_volume()?;
     let top = container.area.layers_top().map_err(|error| damaged(error, &container.name))?;

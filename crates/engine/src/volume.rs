@@ -29,6 +29,10 @@ const BEFORE: &str =
     "the container's files were made before the filesystem counted what is in their directory";
 /// So much more than it may have a full container gets for a new root: as much as an image keeps back.
 const FOR_A_ROOT: u64 = 16 << 20;
+const INODES_OF_A_ROOT: u64 = 4096;
+/// And so much for what is written of an operation, and what overlayfs makes at a mount.
+const FOR_RECORDS: u64 = 1 << 20;
+const INODES_OF_RECORDS: u64 = 64;
 
 /// What a new container gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,31 +369,39 @@ impl Container<'_> {
         }
     }
 
-    /// Lets one whose directory is full have what an operation or a start of it writes: it may have more by that until [`Container::keep_to_disk_space`].
+    /// Whether a directory that is counted may have that much more: what it may have, and as much as an image keeps back for a new root. Nothing is changed.
     ///
     /// # Errors
-    /// [`Code::NoSpace`] for more than an image would keep back.
-    pub fn make_room(&self, need: Need) -> Result<()> {
+    /// [`Code::NoSpace`].
+    pub fn has_room(&self, need: Need) -> Result<()> {
         let Some(counted) = self.area.project() else { return Ok(()) };
-        let free = |limit: Option<u64>, used: u64| limit.map_or(u64::MAX, |limit| limit.saturating_sub(used));
-        let bytes = free(counted.limits.bytes, counted.bytes);
-        if bytes >= need.bytes && free(counted.limits.inodes, counted.inodes) >= need.inodes {
+        let most = counted.limits.bytes.map_or(u64::MAX, |limit| limit.saturating_add(FOR_A_ROOT));
+        let free = most.saturating_sub(counted.bytes);
+        if free >= need.bytes {
             return Ok(());
         }
-        if need.bytes.saturating_sub(bytes) > FOR_A_ROOT {
-            return Err(Failure::new(Code::NoSpace, format!("the disk of `{}` is full", self.name))
-                .because(format!("{} needs {} KiB, and {} KiB are free", need.who, need.bytes / 1024, bytes / 1024))
-                .unchanged()
-                .hint(format!(
-                    "`prlctl set {0} --diskspace SIZE` makes it larger; `prlctl generation-list {0}` shows old roots that may go",
-                    self.name
-                )));
-        }
-        let more = DiskSpace {
-            bytes: counted.limits.bytes.map(|limit| limit.max(counted.bytes + FOR_A_ROOT)),
-            inodes: counted.limits.inodes.map(|limit| limit.max(counted.inodes + 2 * need.inodes)),
+        Err(Failure::new(Code::NoSpace, format!("the disk of `{}` is full", self.name))
+            .because(format!("{} needs {} KiB, and {} KiB are free", need.who, need.bytes / 1024, free / 1024))
+            .unchanged()
+            .hint(format!(
+                "`prlctl set {0} --diskspace SIZE` makes it larger; `prlctl generation-list {0}` shows old roots that may go",
+                self.name
+            )))
+    }
+
+    /// Lets one whose directory is full have what an operation or a start of it writes, until [`Container::keep_to_disk_space`]. One that has had that already
+    /// gets no more than the records take: nobody grows by asking again and again.
+    pub fn make_room(&self) {
+        let Some(counted) = self.area.project() else { return };
+        let more = |limit: Option<u64>, used: u64, (usual, least): (u64, u64)| {
+            limit.map(|limit| limit.max(used + if used <= limit { usual } else { least }))
         };
-        self.area.limit_project(&more).map_err(|error| damaged(error, &self.name))
+        let more = DiskSpace {
+            bytes: more(counted.limits.bytes, counted.bytes, (FOR_A_ROOT, FOR_RECORDS)),
+            inodes: more(counted.limits.inodes, counted.inodes, (INODES_OF_A_ROOT, INODES_OF_RECORDS)),
+        };
+        // Where that cannot be had, whatever is written next says so.
+        let _ = self.area.limit_project(&more);
     }
 
     /// Has one in a directory that is counted keep to what is configured, once nothing is written any more that was let have more.

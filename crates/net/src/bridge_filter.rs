@@ -1,6 +1,7 @@
 //! The packet filter for what is on bridges: one table a host of the family `bridge`, likewise with the same rules for one container and for a thousand.
 //!
-//! `sent` is what comes from a container, before the bridge learns anything of it; `received` is what is about to be given to one. There is no connection
+//! `sent` is what comes from a container, before the bridge learns anything of it (but of frames of LLDP and 802.1X, which no table sees: it learns nothing at all of whoever has to
+//! keep his MAC address, and is told that, see `Netlink::know`); `received` is what is about to be given to one. There is no connection
 //! tracking here (many kernels have none for bridges): whom a container on probation has called is remembered in a set.
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +12,7 @@ use crate::nft::absent;
 use crate::{Bridged, Network, Probation, limit};
 
 /// See `filter::RULES`.
-pub(crate) const RULES: &str = "rules_1";
+pub(crate) const RULES: &str = "rules_2";
 
 /// `own_mac` and `own_ip` are what the filters of an interface are, each of which may be turned off. What has a tag of a VLAN is never taken: which one it is
 /// in, the host says. Of ARP the sender's addresses are looked at, of neighbour advertisements the target; routers and servers of DHCP are no containers.
@@ -68,6 +69,7 @@ add rule bridge TABLE own_ip arp hlen != 6 drop
 add rule bridge TABLE own_ip arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @four return
 add rule bridge TABLE own_ip iifname . arp saddr ip @four return
 add rule bridge TABLE own_ip udp sport { 67, 547 } drop
+add rule bridge TABLE own_ip udp dport { 68, 546 } drop
 add rule bridge TABLE own_ip iifname . ip saddr @four return
 add rule bridge TABLE own_ip ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @targets return
 add rule bridge TABLE own_ip ip6 saddr :: icmpv6 type mld2-listener-report return

@@ -130,11 +130,11 @@ pub fn make(
 fn join(kernel: &mut Netlink, index: u32, one: &Bridged, bridge: Option<&Link>) -> Result<(), NetworkError> {
     let what = format!("put {} on {}", one.interface, bridge.map_or("no bridge", |bridge| &bridge.name));
     let mut put = || -> io::Result<()> {
-        kernel.join(index, bridge.map_or(0, |bridge| bridge.index))?;
-        match one.wanted.vlan {
-            Some(vlan) => kernel.set_vlan(index, vlan),
-            None => Ok(()),
+        kernel.join(index, bridge.map_or(0, |bridge| bridge.index), !one.wanted.mac_filter)?;
+        if let Some(vlan) = one.wanted.vlan {
+            kernel.set_vlan(index, vlan)?;
         }
+        if bridge.is_some() && one.wanted.mac_filter { kernel.know(index, one.mac) } else { Ok(()) }
     };
     put().map_err(NetworkError::system(what))
 }
@@ -167,7 +167,13 @@ pub fn alter(
 ) -> Result<(), NetworkError> {
     let link = link(kernel, new)?;
     let bridge = bridge_of(kernel, &new.wanted)?;
-    if link.master != bridge.as_ref().map(|bridge| bridge.index) {
+    let is_other = old.wanted.mac_filter != new.wanted.mac_filter || old.mac != new.mac;
+    if is_other && link.master.is_some() && old.wanted.mac_filter {
+        kernel
+            .forget(link.index, old.mac)
+            .map_err(NetworkError::system(format!("forget who is at {}", new.interface)))?;
+    }
+    if is_other || link.master != bridge.as_ref().map(|bridge| bridge.index) {
         join(kernel, link.index, new, bridge.as_ref())?;
     }
     let peer = peer(&link)?;

@@ -14,7 +14,7 @@ use netlink_packet_route::link::{
     InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -205,8 +205,9 @@ impl Netlink {
         self.tell(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
     }
 
-    /// Puts an interface on a bridge; 0: on none. What is on one cannot take the bridge's part in a spanning tree.
-    pub fn join(&mut self, index: u32, bridge: u32) -> io::Result<()> {
+    /// Puts an interface on a bridge; 0: on none. What is on one cannot take the bridge's part in a spanning tree. With `learns`, the bridge knows by what comes from there
+    /// who is there; else only what [`Netlink::know`] tells: it learns from some frames (LLDP's, 802.1X's) before any filter sees them.
+    pub fn join(&mut self, index: u32, bridge: u32, learns: bool) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.push(LinkAttribute::Controller(bridge));
@@ -218,9 +219,34 @@ impl Netlink {
         message.header.index = index;
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Guard(true)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                InfoBridgePort::Guard(true),
+                InfoBridgePort::Learning(learns),
+            ])),
         ]));
         self.tell(RouteNetlinkMessage::NewLink(message), 0)
+    }
+
+    /// This MAC address is at this end of a bridge, and nowhere else.
+    pub fn know(&mut self, index: u32, mac: [u8; 6]) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewNeighbour(Netlink::known(index, mac));
+        self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// It is not any more.
+    pub fn forget(&mut self, index: u32, mac: [u8; 6]) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelNeighbour(Netlink::known(index, mac));
+        unless(self.tell(message, 0), &[Errno::NOENT, Errno::NODEV])
+    }
+
+    fn known(index: u32, mac: [u8; 6]) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Noarp;
+        message.header.flags = NeighbourFlags::Controller | NeighbourFlags::Sticky;
+        message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        message
     }
 
     /// What is on a bridge is in this VLAN and in no other, and is told nothing of it.
@@ -291,7 +317,8 @@ impl Netlink {
 
     pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewAddress(Netlink::address(index, ip, prefix));
-        unless(self.tell(message, NLM_F_CREATE | NLM_F_EXCL), &[Errno::EXIST])
+        // Whose root has turned IPv6 off has no address of it.
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_EXCL), &[Errno::EXIST, Errno::ACCESS])
     }
 
     pub fn remove_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> io::Result<()> {

@@ -239,6 +239,10 @@ fn arp(operation: u8, mac: [u8; 6], ip: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 
 /// With its checksum: a kernel that has bridges ask the filter of IP, too, drops what has none before that filter sees it.
 fn udp(from: [u8; 4], source: u16) -> Vec<u8> {
+    udp_to(from, source, 9)
+}
+
+fn udp_to(from: [u8; 4], source: u16, to: u16) -> Vec<u8> {
     let head = |sum: u16| -> Vec<u8> {
         let sum = sum.to_be_bytes();
         [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17][..], &sum, &from, &[255; 4]].concat()
@@ -246,7 +250,7 @@ fn udp(from: [u8; 4], source: u16) -> Vec<u8> {
     let words = head(0);
     let sum: u32 = words.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-    [&head(sum)[..], &source.to_be_bytes(), &[0, 9, 0, 8, 0, 0]].concat()
+    [&head(sum)[..], &source.to_be_bytes(), &to.to_be_bytes(), &[0, 8, 0, 0]].concat()
 }
 
 fn six(last: u8) -> [u8; 16] {
@@ -289,6 +293,11 @@ fn forged() -> Vec<Forged> {
             ethernet(OWN, 0x806, &arp(1, OWN, [0; 4], OTHER_FOUR)),
         ),
         one("a server of DHCP", "udp sport 67", ethernet(OWN, 0x800, &udp(OWN_FOUR, 67))),
+        one(
+            "a server of DHCP at another port",
+            "udp dport 68",
+            ethernet(OWN, 0x800, &udp_to(OWN_FOUR, 7, 68)),
+        ),
         one(
             "another's IPv6 address",
             "ip6 saddr 2001:db8:1::60",
@@ -335,19 +344,8 @@ fn come_through(host: &RealHost, all: &[Forged]) -> Vec<bool> {
     rules.push_str("add rule netdev seen one udp sport 1234 counter\n");
     wire.ok(&wire.outside(), ["sh", "-c", &format!("printf '%s' '{rules}' | nft -f -")]);
     let last = ethernet(OWN, 0x800, &udp(OWN_FOUR, 1234));
-    let frames: Vec<String> = all
-        .iter()
-        .map(|one| &one.frame)
-        .chain([&last])
-        .map(|frame| frame.iter().map(|byte| format!("{byte:02x}")).collect())
-        .collect();
-    let index = wire.ok(&inside(host, "web01"), ["sh", "-c", "ip -o link show eth0 | cut -d: -f1"]);
-    let script = format!(
-        "socket(S, 17, 3, 0) or die; for (qw({})) {{ send(S, pack('H*', $_), 0, pack('S n i S C C a8', 17, 3, {}, 0, 0, 6, '')) or die $! }}",
-        frames.join(" "),
-        index.trim()
-    );
-    wire.ok(&inside(host, "web01"), ["perl", "-e", &script]);
+    let frames: Vec<&Vec<u8>> = all.iter().map(|one| &one.frame).chain([&last]).collect();
+    send(host, &frames);
     let counts = || -> Vec<bool> {
         let text = wire.ok(&wire.outside(), ["nft", "list", "table", "netdev", "seen"]);
         let counters = text.lines().filter(|line| line.contains("counter packets"));
@@ -358,6 +356,42 @@ fn come_through(host: &RealHost, all: &[Forged]) -> Vec<bool> {
     counts.pop();
     assert_eq!(counts.len(), all.len());
     counts
+}
+
+/// From the container's end, as they are.
+fn send(host: &RealHost, frames: &[&Vec<u8>]) {
+    let wire = host.wire();
+    let hexadecimal = |frame: &&Vec<u8>| frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    let frames: Vec<String> = frames.iter().map(hexadecimal).collect();
+    let index = wire.ok(&inside(host, "web01"), ["sh", "-c", "ip -o link show eth0 | cut -d: -f1"]);
+    let script = format!(
+        "socket(S, 17, 3, 0) or die; for (qw({})) {{ send(S, pack('H*', $_), 0, pack('S n i S C C a8', 17, 3, {}, 0, 0, 6, '')) or die $! }}",
+        frames.join(" "),
+        index.trim()
+    );
+    wire.ok(&inside(host, "web01"), ["perl", "-e", &script]);
+}
+
+/// Frames of LLDP go past every table of a bridge, which would learn from them that somebody else is here now.
+#[test]
+fn root_a_bridge_learns_of_a_container_its_own_address_alone() {
+    let Some(host) = with_bridge() else { return };
+    web01(&host);
+    let mut frame = ethernet(OTHER, 0x88cc, &[0; 46]);
+    frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 0x0e]);
+    let known = |mac: &str| {
+        let known = host.wire().ok(&host.wire().host(), ["bridge", "fdb", "show"]);
+        known.lines().any(|line| line.starts_with(mac) && line.contains("master"))
+    };
+    send(&host, &[&frame]);
+    // What it sends after that has been seen.
+    assert_eq!(come_through(&host, &[]), Vec::<bool>::new());
+    assert!(known("02:00:00:00:00:50") && !known("02:00:00:00:00:60"));
+    // The control: whoever may use any address is learned.
+    host.ok(["set", "web01", "--ifname", "eth0", "--macfilter", "no"]);
+    send(&host, &[&frame]);
+    assert_eq!(come_through(&host, &[]), Vec::<bool>::new());
+    assert!(known("02:00:00:00:00:60"));
 }
 
 #[test]

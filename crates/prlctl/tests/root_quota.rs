@@ -52,7 +52,7 @@ fn root_a_directory_has_the_end_that_diskspace_says() {
         assert!(fill(host, "/root/more") > 40 << 10);
         host.run(["set", "web01", "--diskspace", "100M"]).failed(21, &["web01", "nothing was changed"]);
         assert_eq!(size(host), 128 << 10);
-        host.exec("web01", "rm /root/full /root/full.rest");
+        host.exec("web01", "rm -f /root/full /root/full.rest");
         host.ok(["set", "web01", "--diskspace", "100M"]);
         assert_eq!(size(host), 100 << 10);
         let told = host.ok(["list", "-i", "-j", "web01"]);

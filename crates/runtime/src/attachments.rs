@@ -163,7 +163,9 @@ pub fn open_source(prefix: &Prefix, path: &Path) -> Result<(OwnedFd, bool), Atta
         prefix.log_dir(),
         prefix.root().join("vz/root"),
     ];
-    if own.iter().any(|own| own.starts_with(path) || path.starts_with(own)) {
+    // Also where a link leads to them: `/vz` may be one.
+    let real = own.iter().filter_map(|own| own.canonicalize().ok()).collect::<Vec<_>>();
+    if own.iter().chain(&real).any(|own| own.starts_with(path) || path.starts_with(own)) {
         return Err(refused("is, or holds, what containers are kept in"));
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -36,8 +36,14 @@ pub struct Device {
 /// Nodes that features bring, with their numbers: Documentation/admin-guide/devices.txt.
 pub const OF_FEATURES: [(&str, u32, u32); 3] = [("fuse", 10, 229), ("net/tun", 10, 200), ("ppp", 108, 0)];
 /// By whatever name: who has one of these has the host. Of misc devices nvram, watchdog, btrfs-control, autofs, mapper/control, loop-control, snapshot.
-const NEVER: [(u32, Option<u32>); 10] = [
+const NEVER: [(u32, Option<u32>); 15] = [
     (1, None),
+    // The host's own screens, disks past their filesystems (sg, raw), its keyboard (uinput, uhid).
+    (7, None),
+    (21, None),
+    (162, None),
+    (10, Some(223)),
+    (10, Some(239)),
     (202, None),
     (203, None),
     (10, Some(130)),
@@ -48,6 +54,22 @@ const NEVER: [(u32, Option<u32>); 10] = [
     (10, Some(236)),
     (10, Some(237)),
 ];
+
+const LOOP: u32 = 7;
+
+fn is_bound(minor: u32) -> bool {
+    Path::new(&format!("/sys/dev/block/{LOOP}:{minor}/loop/backing_file")).exists()
+}
+
+/// A device of characters by which a disk takes commands, whoever has it mounted. Their numbers are not always the same.
+fn is_way_to_a_disk(major: u32, minor: u32) -> bool {
+    let subsystem = std::fs::read_link(format!("/sys/dev/char/{major}:{minor}/subsystem"));
+    let is_one = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        ["bsg", "nvme", "nvme-generic", "nvme-subsystem", "scsi_generic", "raw"].contains(&name)
+    };
+    subsystem.is_ok_and(|path| is_one(&path))
+}
 
 /// Why a container cannot have a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,8 +118,13 @@ impl Device {
         let (major, minor) = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
         let is_host =
             NEVER.iter().any(|(one, other)| *one == major && other.is_none_or(|other| other == minor));
-        if !is_block && is_host {
+        // Consoles of the host; from 64 on they are serial lines.
+        let is_console = major == 4 && minor < 64;
+        if !is_block && (is_host || is_console || is_way_to_a_disk(major, minor)) {
             return Err(refused("is the host itself: memory, its clock, all of its disks"));
+        }
+        if is_block && major == LOOP && !is_bound(minor) {
+            return Err(refused("is a loop device without a file: the next disk of a container may get it"));
         }
         if is_block {
             // Two that write to one filesystem destroy it, and who reads the host's has all that is on it.

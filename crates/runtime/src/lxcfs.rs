@@ -16,7 +16,7 @@ use store::Prefix;
 
 use crate::kernel::Feature;
 use crate::mountinfo::Entry;
-use crate::mounts::{attach, clone_mount, is_mounted, restrict};
+use crate::mounts::{attach, clone_mount, restrict};
 
 /// What is bound, of each that it has.
 const FILES: [&str; 7] = ["cpuinfo", "diskstats", "loadavg", "meminfo", "stat", "swaps", "uptime"];
@@ -73,11 +73,8 @@ fn ask(prefix: &Prefix) -> Lxcfs {
 pub fn bring(prefix: &Prefix, stage: &Path) -> Result<Vec<(&'static str, PathBuf)>, String> {
     let place = stage.join(PLACE);
     for name in FILES {
-        // Of an earlier life.
-        let point = place.join(name);
-        if is_mounted(&point) {
-            let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
-        }
+        // Of an earlier life. Nothing is asked of it, not even whether it is there: an lxcfs that hangs would not answer.
+        let _ = rustix::mount::unmount(&place.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
     let files = match ask(prefix) {
         Lxcfs::Absent => return Ok(Vec::new()),

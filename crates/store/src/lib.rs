@@ -69,6 +69,7 @@ pub use nearest::nearest;
 pub use numeric_id::{KEY as NUMERIC_ID, NumericId};
 pub use own_file::{NAME as OWN_NAME, OwnFile};
 pub use prefix::{Prefix, PrefixError, file_system_of};
+pub use processor::megahertz;
 pub use rate::{BOUND as RATE_BOUND, KEY as RATE, Rate, RateError};
 pub use registry::{FindError, RegistryError};
 pub use template::{Staging, Template, TemplateError, TemplateOrigin, TemplateRecord};

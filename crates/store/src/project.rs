@@ -1,7 +1,7 @@
 //! A directory that the host's filesystem counts, and that has an end: project quotas of ext4 and xfs.
 //!
-//! The project is `generations/` and all that is made in it: every root of the container, whichever is live, and in the trash until it is emptied. Its number is the first of
-//! the container's ids, which no other has. What had been made before the directory was of a project is not of it, so that is made at the beginning, or as layers leave
+//! The project is `generations/` and all that is made in it: every root of the container, whichever is live, and in the trash until it is emptied. Its number is one of
+//! the container's ids, the first of which nothing is counted: whoever had them before may lie in the trash still. What had been made before the directory was of a project is not of it, so that is made at the beginning, or as layers leave
 //! an image.
 
 use std::os::fd::AsFd as _;
@@ -30,8 +30,14 @@ impl Area {
     /// Has what is made in `generations/` from now on counted, with that end. The directories of generations that are there are counted too, what is in them is not.
     pub fn begin_project(&self, space: &DiskSpace) -> Result<(), AreaError> {
         let failed = |source| AreaError::Unreadable { path: self.path().to_owned(), source };
-        let project = self.record()?.id_range.first;
+        let ids = self.record()?.id_range;
         let generations = self.generations_handle()?;
+        let is_unused = |project: &u32| {
+            linux::project_use(&generations, *project)
+                .map_or(true, |found| found.inodes == 0 && found.bytes == 0)
+        };
+        let own = linux::project_below(&generations).ok().flatten();
+        let project = own.or_else(|| (ids.first..ids.first + ids.count).find(is_unused)).unwrap_or(ids.first);
         for number in self.generation_numbers()? {
             linux::begin_project(self.generation_handle(number)?, project).map_err(failed)?;
         }

@@ -124,6 +124,11 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes)?;
     crate::devices::check(&options.changes)?;
+    if options.password.is_some() && !options.attachments.is_empty() {
+        return Err(Failure::new(Code::BadOption, "the settings do not fit")
+            .because("`--userpasswd` writes into the root, which what it sees of the host may lie over")
+            .hint("`prlctl set NAME --userpasswd` sets it afterwards"));
+    }
     options.addresses.apply(host, None, &mut sample)?;
     options.attachments.apply_binds(&mut sample)?;
     for one in &options.attachments.bind {

@@ -354,7 +354,11 @@ pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &
     let passwd = files_of(&old, &mut Vec::new()).passwd;
     let homes = homes(&old, kept, passwd.as_deref())?;
     let mut measure = tree::Measure::default();
-    let mut measured = Measured { shares: tree::can_clone(container.area.handle()), ..Measured::default() };
+    let mut measured = Measured {
+        // Of a directory that is counted, what is shared counts as often as it is there.
+        shares: tree::can_clone(container.area.handle()) && container.area.project().is_none(),
+        ..Measured::default()
+    };
     for keep in kept {
         let before = measure.size();
         let (mut missing, mut deleted) = (Vec::new(), Vec::new());

@@ -52,7 +52,6 @@ use crate::event::{Ended, What};
 use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
 use crate::interrupt::signal_word;
-use crate::space;
 
 pub(crate) use build::layers;
 pub use password::Passwords;
@@ -212,7 +211,7 @@ pub fn run<P: Serialize>(
     };
     let work = Work { container, journal, plan, what: what.to_owned(), is_committed: false };
     // What makes a root has asked already; what goes back to one has to be possible on a full disk too.
-    let _ = container.make_room(space::RECORDS);
+    container.make_room();
     let result = begin(kind, work, code);
     container.keep_to_disk_space();
     match &result {

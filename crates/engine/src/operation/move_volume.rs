@@ -81,7 +81,8 @@ fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<V
     let mut conf = area.conf().map_err(|error| damaged(error, &container.name))?;
     let (wanted, mut warnings) = volume::choose(host, Some(Volume::Image), &mut conf, &[])?;
     let need = Need { who: "what is moved", bytes: size.bytes, inodes: 64 };
-    space::check(container, need)?;
+    // It lies beside what is counted of a directory.
+    space::check_host(host, need)?;
     let staged = area.staged_image();
     let made = (|| {
         let _ = rustix::fs::unlink(&staged);
@@ -112,6 +113,8 @@ fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<V
         return Err(failure);
     }
     fault::here("move", "commit", Place::After)?;
+    // What was counted of the directory is its disk's business now.
+    let _ = area.limit_project(&DiskSpace::default());
     // From here on it has happened: what cannot be swept now is swept by the next command.
     let _ = area.sweep_former_layers(&host.prefix);
     host.runtime.unmount_volume(container.id());

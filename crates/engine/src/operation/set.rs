@@ -112,6 +112,15 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     }
 
     if let Some(given) = &options.password {
+        // It may fail at its very end, and what these change cannot be taken back then: somebody inside uses it already.
+        if resize.is_some() || !options.attachments.is_empty() {
+            return Err(Failure::new(Code::BadOption, what)
+                .because(
+                    "`--userpasswd` is of a call of its own where disks change, or what it sees of the host",
+                )
+                .unchanged()
+                .hint("say the one, then the other"));
+        }
         user_password::give(container, given, true)?;
     }
     if container.is_running() {
@@ -119,12 +128,11 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
     }
 
     container.host.heed_signals(what)?;
-    if let Some(resize) = resize {
-        // First, since it is what may fail: a disk that has changed with a configuration that has not is said at the next start.
-        volume::resize(container, resize)?;
-    }
     let name = claim(container, &old, &options.changes)?;
-    let mut told = container.begin(&work, &mut new).and_then(|()| {
+    // Before what cannot fail as easily: a disk that has changed with a configuration that has not is said at the next start.
+    let resized = resize.map_or(Ok(()), |resize| volume::resize(container, resize));
+    let is_resized = resize.is_some() && resized.is_ok();
+    let mut told = resized.and_then(|()| container.begin(&work, &mut new)).and_then(|()| {
         if options.is_kept {
             tell_and_write(container, (&old, &new), &wanted, what)
         } else {
@@ -143,8 +151,13 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
             }
         }
     }
-    if told.is_err() {
+    if let Err(failure) = told {
         container.take_back(&work);
+        // Of a directory the limit goes back to what is configured still.
+        container.keep_to_disk_space();
+        let has_another_size = is_resized && container.area.project().is_none();
+        let state = "its disk has its new size; nothing else was changed";
+        told = Err(if has_another_size { failure.state(state) } else { failure });
     }
     if let Some(name) = &name {
         if told.is_err() {

@@ -1,8 +1,8 @@
 //! `--userpasswd`: a password for an account of the root that is live, or is being made. An account that is not there is made, as `useradd -m` would.
 //!
 //! Nothing of the root is executed, so that it works where that is broken, and whether the container runs or not. Files are read and replaced through a
-//! mount of the live root by a thread that reaches nothing else; each with one rename, `passwd` last: a death in between leaves lines for somebody whom there
-//! is not, and the next try finds and uses them. While it runs, the lock is taken that `passwd` and `useradd` inside take.
+//! mount of the live root by a thread that reaches nothing else; each with one rename, `shadow` first and then `passwd`: a
+//! death before that leaves a line for somebody whom there is not, which the next try finds and uses; one after it an account whose group has no name yet. While it runs, the lock is taken that `passwd` and `useradd` inside take.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,6 +19,7 @@ use tree::{FileBytes, Kind, LayeredRoot, Root, TreeError};
 use super::carry::{LARGEST_ACCOUNT_FILE, account_files};
 use super::password::today;
 use crate::accounts::{self, GivenPassword, Merged, NewUser, USERADD_DEFAULTS};
+use crate::attachments;
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
 use crate::view;
@@ -57,8 +58,12 @@ pub fn give(container: &Container<'_>, given: &GivenPassword, is_tried: bool) ->
             .iter()
             .any(|file| Path::new(file).starts_with(point))
     };
-    if let Some(point) = view::mounted_inside(container).into_iter().find(hides) {
-        return Err(failed(format!("something else is mounted at `{}` in it", tree::escaped_path(&point)))
+    let mut points = view::mounted_inside(container);
+    let conf = container.area.conf().unwrap_or_default();
+    let configured = attachments::configured(&container.area, &conf).unwrap_or_default();
+    points.extend(configured.into_iter().map(|one| PathBuf::from(one.at.to_string())));
+    if let Some(point) = points.iter().find(|point| hides(point)) {
+        return Err(failed(format!("something else is mounted at `{}` in it", tree::escaped_path(point)))
             .hint("set it inside, with `passwd`, or unmount that"));
     }
     let (mount, ids) = view::writable(container).map_err(within)?;
@@ -69,7 +74,7 @@ pub fn give(container: &Container<'_>, given: &GivenPassword, is_tried: bool) ->
         .host
         .confined(&reach, &what, || {
             let _lock = if is_tried { None } else { Some(lock(&root, interrupt.as_ref(), &what)?) };
-            put(&root, given, ids.map_or(0, |ids| ids.first), is_tried)
+            put(&root, given, &points, ids.map_or(0, |ids| ids.first), is_tried)
         })
         .map_err(|failure| if failure.what == what { failure } else { within(failure) })
 }
@@ -79,7 +84,7 @@ pub fn give(container: &Container<'_>, given: &GivenPassword, is_tried: bool) ->
 /// # Errors
 /// [`Code::PasswordFailed`].
 pub fn give_to_new(root: &LayeredRoot, given: &GivenPassword) -> Result<Given> {
-    put(root, given, 0, false)
+    put(root, given, &[], 0, false)
 }
 
 fn words(given: &GivenPassword) -> String {
@@ -167,7 +172,13 @@ files_of!(Root);
 files_of!(LayeredRoot);
 
 /// Owners are `shift` more than inside.
-fn put(root: &impl Files, given: &GivenPassword, shift: u32, is_tried: bool) -> Result<Given> {
+fn put(
+    root: &impl Files,
+    given: &GivenPassword,
+    covered: &[PathBuf],
+    shift: u32,
+    is_tried: bool,
+) -> Result<Given> {
     let failed = |because: String| Failure::new(Code::PasswordFailed, words(given)).because(because);
     let mut modes = HashMap::new();
     let mut problem = None;
@@ -196,6 +207,15 @@ fn put(root: &impl Files, given: &GivenPassword, shift: u32, is_tried: bool) -> 
             failed(error.to_string()).hint("make the account inside, with `useradd`, and try again")
         })?)
     };
+    if let Some(point) =
+        made.as_ref().and_then(|made| covered.iter().find(|point| made.home.starts_with(point)))
+    {
+        return Err(failed(format!(
+            "something else is mounted at `{}` in it, where its home would be",
+            tree::escaped_path(point)
+        ))
+        .hint("make the account inside, with `useradd -m`, and try again"));
+    }
     given.set(&files, &mut merged, today()).map_err(|_| failed("there is no such account".to_owned()))?;
     if !is_tried {
         if let Some(made) = &made {
@@ -203,9 +223,9 @@ fn put(root: &impl Files, given: &GivenPassword, shift: u32, is_tried: bool) -> 
         }
         let changed = [
             ("/etc/shadow", &merged.files.shadow, 0o640),
+            ("/etc/passwd", &merged.files.passwd, 0o644),
             ("/etc/group", &merged.files.group, 0o644),
             ("/etc/gshadow", &merged.files.gshadow, 0o640),
-            ("/etc/passwd", &merged.files.passwd, 0o644),
         ];
         for (name, bytes, mode) in changed {
             let Some(bytes) = bytes else { continue };

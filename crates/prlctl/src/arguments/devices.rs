@@ -45,3 +45,12 @@ pub struct Devices {
     #[arg(long = "bindmount_del", alias = "bindmount-del", value_name = "PATH|all", help_heading = DEVICES)]
     pub bindmount_del: Vec<String>,
 }
+
+impl Devices {
+    /// Nothing is said of any.
+    pub fn is_empty(&self) -> bool {
+        let Devices { device_add, device_set, device_del, bindmount_del, .. } = self;
+        // The others belong to one of these.
+        [device_add, device_set, device_del].into_iter().all(Option::is_none) && bindmount_del.is_empty()
+    }
+}

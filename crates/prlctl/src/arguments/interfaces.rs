@@ -47,3 +47,11 @@ pub struct Interfaces {
     #[arg(long, alias = "ip_filter", value_name = "yes|no", requires = "ifname", help_heading = INTERFACES)]
     pub ipfilter: Option<String>,
 }
+
+impl Interfaces {
+    /// Nothing is said of any.
+    pub fn is_empty(&self) -> bool {
+        // The others belong to one that is named.
+        self.netif_add.is_empty() && self.netif_del.is_empty() && self.ifname.is_none()
+    }
+}

@@ -37,7 +37,7 @@ pub struct Settings {
     /// An address that is routed to it, IPv4 or IPv6, with a mask or without; may be repeated
     #[arg(long, value_name = "ADDRESS", help_heading = SETTINGS)]
     pub ipadd: Vec<String>,
-    /// A directory or file of the host that it sees: /of/the/host:/in/the/container[,ro]; may be repeated
+    /// A directory or file of the host that it sees: /of/the/host:/in/the/container, or with ,ro after it; may be repeated
     #[arg(long = "bindmount_add", alias = "bindmount-add", value_name = "SOURCE:PATH", help_heading = SETTINGS)]
     pub bindmount_add: Vec<String>,
     /// Addresses of name servers; `inherit` for those of the host; at the next start

@@ -264,6 +264,9 @@ fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
     let sets_only_password = settings.userpasswd.is_some()
         && settings.said().is_empty()
         && settings.ipadd.is_empty()
+        && settings.bindmount_add.is_empty()
+        && settings.interfaces.is_empty()
+        && devices.is_empty()
         && ipdel.is_empty()
         && name.is_none()
         && applyconfig.is_none();

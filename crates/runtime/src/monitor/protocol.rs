@@ -30,7 +30,7 @@ use crate::devices::Device;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::interfaces`], [`Launch::rate`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], [`Request::Attach`], [`Request::Detach`] |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::interfaces`], [`Launch::rate`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach` |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
