@@ -74,7 +74,7 @@ pub fn bring(prefix: &Prefix, stage: &Path) -> Result<Vec<(&'static str, PathBuf
     let place = stage.join(PLACE);
     for name in FILES {
         // Of an earlier life. Nothing is asked of it, not even whether it is there: an lxcfs that hangs would not answer.
-        let _ = rustix::mount::unmount(&place.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        let _ = rustix::mount::unmount(place.join(name), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
     }
     let files = match ask(prefix) {
         Lxcfs::Absent => return Ok(Vec::new()),
