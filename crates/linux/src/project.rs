@@ -115,6 +115,7 @@ pub fn begin_project(directory: impl AsFd, project: u32) -> io::Result<()> {
 
 /// # Safety
 /// `what` points to the structure of that command.
+// SAFETY: of one that is only called from here, with the structure of its command, which outlives the call.
 unsafe fn quota_call<T>(on: impl AsFd, command: u32, project: u32, what: *mut T) -> io::Result<()> {
     let command = command << 8 | PROJECT;
     // SAFETY: a descriptor, two numbers, and a structure as the caller says.
