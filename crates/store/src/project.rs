@@ -38,6 +38,8 @@ impl Area {
         };
         let own = linux::project_below(&generations).ok().flatten();
         let project = own.or_else(|| (ids.first..ids.first + ids.count).find(is_unused)).unwrap_or(ids.first);
+        // A death on the way leaves an area that is swept, or one whose layers are on its image still and whose next move begins this again: the end comes last,
+        // and nothing is made in here before it.
         for number in self.generation_numbers()? {
             linux::begin_project(self.generation_handle(number)?, project).map_err(failed)?;
         }
