@@ -406,7 +406,7 @@ impl Container<'_> {
         let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
         let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
         self.follow_disk_space();
-        if self.area.volume() == Volume::Image && self.enter_volume().is_ok() {
+        if self.area.volume() != Volume::Directory && self.enter_volume().is_ok() {
             // What a death has left there of roots that are gone.
             let _ = self.area.sweep_layers();
         }

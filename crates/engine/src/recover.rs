@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use store::{Area, Conf, ContainerId, GenerationNumber, GenerationState};
+use store::{Area, Conf, ContainerId, GenerationNumber, GenerationState, Volume};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
@@ -36,6 +36,9 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
         }?;
         container.host.note(&told);
         let _ = container.area.sweep_generations();
+        let _ = container.area.sweep_layers();
+    } else if container.area.volume() == Volume::Btrfs {
+        // Of a deletion that has come to its end, but for that. An image is neither mounted for it nor kept mounted: the next start does that.
         let _ = container.area.sweep_layers();
     }
     // Also without a journal: whoever died while it was writing that, or the next number, has left a temporary file.

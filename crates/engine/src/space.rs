@@ -59,7 +59,7 @@ pub fn free(container: &Container<'_>) -> std::io::Result<(u64, Option<u64>)> {
 /// [`Code::NoSpace`].
 pub fn check(container: &Container<'_>, need: Need) -> Result<()> {
     check_host(container.host, need)?;
-    if container.area.volume() == Volume::Directory {
+    if container.area.volume() != Volume::Image {
         return container.has_room(need);
     }
     container.enter_volume()?;

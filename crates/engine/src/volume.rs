@@ -1,12 +1,12 @@
 //! How much disk a container may use, and what sees to it.
 //!
-//! An image is as large as `DISKSPACE` says. A directory has that end where the host's filesystem keeps project quotas, and else none but the disk's: what was said by
-//! hand and cannot be had is refused; what a sample says is told.
+//! An image is as large as `DISKSPACE` says. A directory has that end where the host's filesystem keeps project quotas, a subvolume of btrfs where its quotas are on, and else
+//! none but the disk's: what was said by hand and cannot be had is refused; what a sample says is told.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use linux::ProjectLimits;
+use linux::SpaceLimits;
 use store::disk_space::volume_of;
 use store::{Area, Conf, DiskSpace, Disks, GenerationNumber, LimitsError, Lock, Volume};
 
@@ -27,6 +27,10 @@ pub const UNCOUNTED: &str =
 /// The same, where something would.
 const BEFORE: &str =
     "the container's files were made before the filesystem counted what is in their directory";
+/// The same of a subvolume.
+pub const UNCOUNTED_SUBVOLUME: &str = "quotas of its btrfs are off";
+/// And what is never counted of one.
+const NO_INODES: &str = "btrfs counts the bytes of a subvolume, not its inodes";
 /// So much more than it may have a full container gets for a new root: as much as an image keeps back.
 const FOR_A_ROOT: u64 = 16 << 20;
 const INODES_OF_A_ROOT: u64 = 4096;
@@ -64,16 +68,7 @@ pub fn choose(
         None => volume_of(&configuration).map_err(bad)?.unwrap_or(Volume::Directory),
     };
     let space = DiskSpace::from_conf(&[conf, &configuration]).map_err(bad)?;
-    let warnings = match volume {
-        Volume::Directory if store::project::is_kept(&host.prefix) => Vec::new(),
-        Volume::Directory => unenforced(
-            &space,
-            changes,
-            UNCOUNTED,
-            "leave it out; `--volume image` has it enforced, and so has a filesystem mounted with `prjquota`",
-        )?,
-        Volume::Image => Vec::new(),
-    };
+    let warnings = unkept(host, volume, &space, changes)?;
     let size = space.bytes.unwrap_or(USUAL);
     if volume == Volume::Image {
         check_size(size)?;
@@ -82,7 +77,47 @@ pub fn choose(
     Ok((Wanted { volume, size, space }, warnings))
 }
 
-/// What is said of the disk of a container that lies in a directory.
+/// What of it nobody sees to, on a volume that is made now.
+///
+/// # Errors
+/// [`Code::Unsupported`] for a volume that cannot be here, and as in [`unenforced`].
+pub fn unkept(host: &Host, volume: Volume, space: &DiskSpace, changes: &[Change]) -> Result<Vec<String>> {
+    let is_kept = store::counted::is_kept(&host.prefix, volume);
+    let private = host.prefix.private_dir();
+    match volume {
+        Volume::Image => Ok(Vec::new()),
+        Volume::Directory if is_kept => Ok(Vec::new()),
+        Volume::Directory => unenforced(
+            space,
+            changes,
+            UNCOUNTED,
+            "leave it out; `--volume image` has it enforced, and so has a filesystem mounted with `prjquota`",
+        ),
+        Volume::Btrfs if !store::counted::has_subvolumes(&host.prefix) => {
+            Err(Failure::new(Code::Unsupported, "there can be no subvolume for the container")
+                .because(format!("{} does not lie on btrfs", private.display()))
+                .unchanged()
+                .hint("`--volume image` gives it a disk of its own on any filesystem"))
+        }
+        Volume::Btrfs if is_kept => unenforced(
+            &DiskSpace { bytes: None, ..*space },
+            changes,
+            NO_INODES,
+            "leave it out; `--volume image` has it enforced",
+        ),
+        Volume::Btrfs => unenforced(
+            space,
+            changes,
+            UNCOUNTED_SUBVOLUME,
+            &format!(
+                "`btrfs quota enable {}` turns them on; `--volume image` has it enforced",
+                private.display()
+            ),
+        ),
+    }
+}
+
+/// What is said of the disk of a container that nobody counts.
 ///
 /// # Errors
 /// [`Code::Unsupported`] for what was said by hand.
@@ -123,17 +158,20 @@ fn in_blocks(bytes: u64) -> String {
     format!("{blocks}:{blocks}")
 }
 
-/// Makes the volume of an area that is being made: an image is mounted, a directory counted where somebody counts.
+/// Makes the volume of an area that is being made: an image is mounted, a directory or a subvolume counted where somebody counts.
 ///
 /// # Errors
 /// [`Code::NoSpace`], [`Code::Unsupported`], [`Code::System`].
 pub fn make(host: &Host, area: &Area, wanted: &Wanted) -> Result<()> {
+    let is_kept = store::counted::is_kept(&host.prefix, wanted.volume);
     match wanted.volume {
-        Volume::Directory if store::project::is_kept(&host.prefix) => {
-            area.begin_project(&wanted.space).map_err(Failure::from)
-        }
-        Volume::Directory => Ok(()),
         Volume::Image => make_at(host, area, &area.image(), wanted).map(drop),
+        Volume::Directory if is_kept => area.begin_project(&wanted.space).map_err(Failure::from),
+        Volume::Directory => Ok(()),
+        Volume::Btrfs => {
+            area.make_subvolume()?;
+            if is_kept { area.limit(&wanted.space).map_err(Failure::from) } else { Ok(()) }
+        }
     }
 }
 
@@ -172,7 +210,7 @@ pub enum Resize {
     Grow(u64),
     /// To so many bytes, while it is stopped.
     Shrink(u64),
-    /// Of a directory that is counted, at once.
+    /// Of a directory or a subvolume that is counted, at once.
     Limit(DiskSpace),
 }
 
@@ -190,7 +228,7 @@ pub fn plan(
         |error: LimitsError| Failure::new(Code::BadValue, "that cannot be set").caused_by(&error).unchanged();
     let space = DiskSpace::from_conf(&[new, &configuration]).map_err(bad)?;
     let Some((_, size)) = container.area.image_size() else {
-        return plan_of_a_directory(container, &space, changes);
+        return plan_of_what_is_counted(container, &space, changes);
     };
     if let Some(change) = changes.iter().find(|change| change.key == INODES) {
         return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be enforced", change.option))
@@ -227,27 +265,33 @@ pub fn plan(
     Ok((Some(Resize::Shrink(bytes)), Vec::new()))
 }
 
-fn plan_of_a_directory(
+fn plan_of_what_is_counted(
     container: &Container<'_>,
     space: &DiskSpace,
     changes: &[Change],
 ) -> Result<(Option<Resize>, Vec<String>)> {
-    let name = &container.name;
-    let Some(counted) = container.area.project() else {
-        let (because, hint) = if store::project::is_kept(&container.host.prefix) {
+    let (host, name, volume) = (container.host, &container.name, container.area.volume());
+    let Some(counted) = container.area.counted() else {
+        if volume == Volume::Directory && store::counted::is_kept(&host.prefix, volume) {
             let hint = format!(
                 "stopped, `prlctl move {name} --volume image` and then `--volume directory` has them counted"
             );
-            (BEFORE, hint)
-        } else {
-            (UNCOUNTED, format!("`prlctl move {name} --volume image` gives it a disk of its own"))
-        };
-        return Ok((None, unenforced(space, changes, because, &hint)?));
+            return Ok((None, unenforced(space, changes, BEFORE, &hint)?));
+        }
+        if volume == Volume::Directory {
+            let hint = format!("`prlctl move {name} --volume image` gives it a disk of its own");
+            return Ok((None, unenforced(space, changes, UNCOUNTED, &hint)?));
+        }
+        return Ok((None, unkept(host, volume, space, changes)?));
+    };
+    let (space, warnings) = match volume {
+        Volume::Directory | Volume::Image => (*space, Vec::new()),
+        Volume::Btrfs => (DiskSpace { inodes: None, ..*space }, unkept(host, volume, space, changes)?),
     };
     let limits =
-        ProjectLimits { bytes: space.bytes.map(|bytes| bytes.div_ceil(1024) * 1024), inodes: space.inodes };
+        SpaceLimits { bytes: space.bytes.map(|bytes| bytes.div_ceil(1024) * 1024), inodes: space.inodes };
     if limits == counted.limits {
-        return Ok((None, Vec::new()));
+        return Ok((None, warnings));
     }
     for (key, used, limit) in [(SPACE, counted.bytes, limits.bytes), (INODES, counted.inodes, limits.inodes)]
     {
@@ -262,7 +306,7 @@ fn plan_of_a_directory(
                 .hint(format!("`prlctl generation-list {name}` shows old roots that may go")));
         }
     }
-    Ok((Some(Resize::Limit(*space)), Vec::new()))
+    Ok((Some(Resize::Limit(space)), warnings))
 }
 
 /// Does it.
@@ -273,7 +317,7 @@ pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
     let image = container.area.image();
     match resize {
         Resize::Limit(space) => {
-            container.area.limit_project(&space).map_err(|error| damaged(error, &container.name).unchanged())
+            container.area.limit(&space).map_err(|error| damaged(error, &container.name).unchanged())
         }
         Resize::Grow(bytes) => {
             container.enter_volume()?;
@@ -306,10 +350,18 @@ pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
 /// # Errors
 /// [`Code::MountFailed`] when its disk cannot be mounted.
 pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
-    if area.volume() == Volume::Directory {
-        return Ok(());
-    }
-    let image = area.image();
+    let image = match area.volume() {
+        Volume::Directory => return Ok(()),
+        Volume::Btrfs => {
+            return area.check_volume().map_err(|error| {
+                damaged(error, name).hint(format!(
+                    "put its own {} back; if it never had one, take that away",
+                    area.path().join(store::volume::SUBVOLUME).display()
+                ))
+            });
+        }
+        Volume::Image => area.image(),
+    };
     host.runtime.mount_volume(area.id(), &image).map_err(|error| {
         let refused = refused(format!("the disk of `{name}` cannot be mounted"), error);
         let looks =
@@ -369,12 +421,12 @@ impl Container<'_> {
         }
     }
 
-    /// Whether a directory that is counted may have that much more: what it may have, and as much as an image keeps back for a new root. Nothing is changed.
+    /// Whether a directory or a subvolume that is counted may have that much more: what it may have, and as much as an image keeps back for a new root. Nothing is changed.
     ///
     /// # Errors
     /// [`Code::NoSpace`].
     pub fn has_room(&self, need: Need) -> Result<()> {
-        let Some(counted) = self.area.project() else { return Ok(()) };
+        let Some(counted) = self.area.counted() else { return Ok(()) };
         let most = counted.limits.bytes.map_or(u64::MAX, |limit| limit.saturating_add(FOR_A_ROOT));
         let free = most.saturating_sub(counted.bytes);
         if free >= need.bytes {
@@ -389,10 +441,10 @@ impl Container<'_> {
             )))
     }
 
-    /// Lets one whose directory is full have what an operation or a start of it writes, until [`Container::keep_to_disk_space`]. One that has had that already
+    /// Lets one that is counted and full have what an operation or a start of it writes, until [`Container::keep_to_disk_space`]. One that has had that already
     /// gets no more than the records take: nobody grows by asking again and again.
     pub fn make_room(&self) {
-        let Some(counted) = self.area.project() else { return };
+        let Some(counted) = self.area.counted() else { return };
         let more = |limit: Option<u64>, used: u64, (usual, least): (u64, u64)| {
             limit.map(|limit| limit.max(used + if used <= limit { usual } else { least }))
         };
@@ -401,12 +453,12 @@ impl Container<'_> {
             inodes: more(counted.limits.inodes, counted.inodes, (INODES_OF_A_ROOT, INODES_OF_RECORDS)),
         };
         // Where that cannot be had, whatever is written next says so.
-        let _ = self.area.limit_project(&more);
+        let _ = self.area.limit(&more);
     }
 
-    /// Has one in a directory that is counted keep to what is configured, once nothing is written any more that was let have more.
+    /// Has one that is counted keep to what is configured, once nothing is written any more that was let have more.
     pub fn keep_to_disk_space(&self) {
-        if self.area.project().is_some() {
+        if self.area.counted().is_some() {
             self.follow_disk_space();
         }
     }
@@ -425,7 +477,7 @@ impl Container<'_> {
             .collect();
         if images.is_empty() {
             return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be compacted", self.name))
-                .because("its files lie in a directory, which takes no more than they do")
+                .because("its files lie on the host's filesystem, where they take no more than they are")
                 .unchanged()
                 .hint("there is nothing to do"));
         }

@@ -1,5 +1,6 @@
 //! A file as a block device, loop(4), which is gone with its last user.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -146,23 +147,41 @@ pub fn find_loop(device: u64, inode: u64) -> io::Result<Option<LoopDevice>> {
         if !is_used {
             continue;
         }
-        let path = Path::new("/dev").join(name);
-        let file = match File::options().read(true).write(true).open(&path) {
-            Ok(file) => file,
-            // It is nobody's any more.
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => continue,
-            Err(error) => return Err(error),
-        };
-        let mut found = NOTHING;
-        // SAFETY: the kernel writes one structure of that layout, which outlives the call.
-        let result =
-            unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64 as _, std::ptr::from_mut(&mut found)) };
-        // Not the name that it was attached by: that is of somebody's namespace, and may be another file's by now.
-        if result == 0 && (found.device, found.inode) == (device, inode) {
-            return Ok(Some(LoopDevice { file, path }));
+        if let Some(found) = open_of(&name, device, inode)? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// Whether the device with this number, on which a filesystem is mounted, is one of the file with this device number and inode: without a look at any other.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn is_loop_of(number: u64, device: u64, inode: u64) -> io::Result<bool> {
+    let entry = format!("/sys/dev/block/{}:{}", libc::major(number), libc::minor(number));
+    let Ok(entry) = std::fs::canonicalize(entry) else { return Ok(false) };
+    match entry.file_name() {
+        Some(name) if entry.join("loop").exists() => Ok(open_of(name, device, inode)?.is_some()),
+        Some(_) | None => Ok(false),
+    }
+}
+
+fn open_of(name: &OsStr, device: u64, inode: u64) -> io::Result<Option<LoopDevice>> {
+    let path = Path::new("/dev").join(name);
+    let file = match File::options().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        // It is nobody's any more.
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut found = NOTHING;
+    // SAFETY: the kernel writes one structure of that layout, which outlives the call.
+    let result =
+        unsafe { libc::ioctl(file.as_raw_fd(), LOOP_GET_STATUS64 as _, std::ptr::from_mut(&mut found)) };
+    // Not the name that it was attached by: that is of somebody's namespace, and may be another file's by now.
+    let is_it = result == 0 && (found.device, found.inode) == (device, inode);
+    Ok(is_it.then_some(LoopDevice { file, path }))
 }
 
 #[cfg(test)]

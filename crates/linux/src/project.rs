@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::counted::{SpaceLimits, SpaceUse};
+
 /// `linux/fs.h`
 const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801C_581F;
 const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401C_5820;
@@ -61,26 +63,6 @@ struct State {
     reserved: [u64; 7],
 }
 
-/// How much there may be of what is counted; `None`: as much as there is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProjectLimits {
-    /// Bytes, whole KiB.
-    pub bytes: Option<u64>,
-    /// Files, directories, links: whatever has an inode.
-    pub inodes: Option<u64>,
-}
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProjectUse {
-    /// Bytes.
-    pub bytes: u64,
-    /// As in [`ProjectLimits`].
-    pub inodes: u64,
-    /// How much of it there may be.
-    pub limits: ProjectLimits,
-}
-
 fn attributes(of: impl AsFd) -> io::Result<Attributes> {
     let mut found = Attributes::default();
     // SAFETY: the kernel writes one structure of that layout, which outlives the call.
@@ -137,7 +119,7 @@ pub fn keeps_project_limits(on: impl AsFd) -> bool {
 ///
 /// # Errors
 /// As in quotactl(2).
-pub fn limit_project(on: impl AsFd, project: u32, limits: &ProjectLimits) -> io::Result<()> {
+pub fn limit_project(on: impl AsFd, project: u32, limits: &SpaceLimits) -> io::Result<()> {
     // 0 is none; one that is smaller than a block is not none.
     let blocks = limits.bytes.map_or(0, |bytes| bytes.div_ceil(BLOCK).max(1));
     let inodes = limits.inodes.map_or(0, |inodes| inodes.max(1));
@@ -157,15 +139,15 @@ pub fn limit_project(on: impl AsFd, project: u32, limits: &ProjectLimits) -> io:
 ///
 /// # Errors
 /// As in quotactl(2).
-pub fn project_use(on: impl AsFd, project: u32) -> io::Result<ProjectUse> {
+pub fn project_use(on: impl AsFd, project: u32) -> io::Result<SpaceUse> {
     let mut found = Quota::default();
     // SAFETY: the kernel writes one structure of that layout, which outlives the call.
     unsafe { quota_call(on, GET_QUOTA, project, std::ptr::from_mut(&mut found)) }?;
     let some = |limit: u64| (limit != 0).then_some(limit);
-    Ok(ProjectUse {
+    Ok(SpaceUse {
         bytes: found.bytes,
         inodes: found.inodes,
-        limits: ProjectLimits {
+        limits: SpaceLimits {
             bytes: some(found.hard_blocks).map(|blocks| blocks.saturating_mul(BLOCK)),
             inodes: some(found.hard_inodes),
         },
@@ -189,7 +171,7 @@ mod tests {
         assert!(!keeps_project_limits(&proc));
         assert!(project_below(&proc).is_err());
         assert!(begin_project(&proc, 7).is_err());
-        assert!(limit_project(&proc, 7, &ProjectLimits::default()).is_err());
+        assert!(limit_project(&proc, 7, &SpaceLimits::default()).is_err());
         assert!(project_use(&proc, 7).is_err());
     }
 }

@@ -494,7 +494,7 @@ fn root_a_disk_that_cannot_be_is_refused() {
     let ran = create(&["--config", "small"]);
     assert!(ran.code == 0 && ran.stderr.contains("`DISKSPACE` is not enforced"), "{ran}");
     host.run(["set", "web01", "--diskspace", "1G"]).failed(5, &["prlctl move web01 --volume image"]);
-    host.run(["compact", "web01"]).failed(5, &["lie in a directory"]);
+    host.run(["compact", "web01"]).failed(5, &["lie on the host's filesystem"]);
     let obeyed = |name: &str| -> bool {
         let told: serde_json::Value = serde_json::from_str(&host.ok(["info", name, "-j"])).unwrap();
         let has = |list: &str| told[list].as_array().unwrap().iter().any(|key| key == "DISKSPACE");

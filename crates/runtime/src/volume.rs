@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use linux::{Exit, attach_whole, find_loop};
+use linux::{Exit, attach_whole, find_loop, is_loop_of};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use store::atomic::TEMPORARY;
@@ -191,11 +191,7 @@ fn is_of(point: &Path, image: &Path) -> Result<bool, VolumeError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(call("look at", image)(error)),
     };
-    let device = find_loop(found.dev(), found.ino()).map_err(call("look for the device of", image))?;
-    let Some(device) = device else { return Ok(false) };
-    let path = device.path();
-    let device = rustix::fs::stat(path).map_err(|error| call("look at", path)(error.into()))?;
-    Ok(device.st_rdev == mounted)
+    is_loop_of(mounted, found.dev(), found.ino()).map_err(call("look at the device of", image))
 }
 
 /// Keeps back in a mounted volume what a start on a full one takes, should somebody have released it. Best effort: one that is so full has none.

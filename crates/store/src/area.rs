@@ -84,7 +84,7 @@ pub struct AreaRecord {
 
 impl AreaRecord {
     pub const FORMAT: u32 = 1;
-    const KNOWN_FEATURES: [&'static str; 2] = [volume::IMAGE_FEATURE, disks::FEATURE];
+    const KNOWN_FEATURES: [&'static str; 3] = [volume::IMAGE_FEATURE, volume::BTRFS_FEATURE, disks::FEATURE];
 
     /// The record of a container that is being made.
     pub fn new(uuid: ContainerId, id_range: IdRange) -> Self {

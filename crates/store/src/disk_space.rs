@@ -43,7 +43,7 @@ pub fn volume_of(conf: &Conf) -> Result<Option<Volume>, LimitsError> {
         None => Ok(None),
         Some(text) => match Volume::named(&text) {
             Some(volume) => Ok(Some(volume)),
-            None => Err(LimitsError { key: VOLUME, value: text, wanted: "`directory` or `image`" }),
+            None => Err(LimitsError { key: VOLUME, value: text, wanted: "`directory`, `image` or `btrfs`" }),
         },
     }
 }

@@ -221,9 +221,13 @@ impl Area {
         if linux::mutated!("layers-before-record") {
             self.discard_layers(number)?;
         }
+        // Whatever may fail comes before the record goes: nobody can say afterwards that nothing was deleted.
+        let trash = self.layers_trash()?;
         trash::discard(prefix, generations.as_fd(), number.to_string())?;
-        // After the record: a generation that has one has its layers. A death before this line leaves what `sweep_layers` finds.
-        self.discard_layers(number)?;
+        // After the record: a generation that has one has its layers. A death before this line, or a disk that fails, leaves what `sweep_layers` finds.
+        if let Some(trash) = trash {
+            let _ = self.discard_layers_into(&trash, number);
+        }
         if is_late { self.remember_number(number, || ()) } else { Ok(()) }
     }
 }

@@ -14,6 +14,7 @@ pub mod area;
 pub mod atomic;
 mod bind_mounts;
 pub mod conf;
+pub mod counted;
 pub mod device_nodes;
 pub mod disk_space;
 pub mod disks;
@@ -32,7 +33,6 @@ mod numeric_id;
 mod own_file;
 pub mod prefix;
 mod processor;
-pub mod project;
 mod rate;
 mod rebuild;
 // For `fuzzing`: nobody else outside reads records but through what they are records of.

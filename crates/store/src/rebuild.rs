@@ -18,7 +18,6 @@ use crate::journal::Journal;
 use crate::lock::Lock;
 use crate::prefix::Prefix;
 use crate::record::Record as _;
-use crate::volume::Volume;
 use crate::{registry, template};
 
 impl Area {
@@ -65,9 +64,7 @@ impl Area {
         // The link too: it may be all that tells of a generation whose directory was lost.
         let highest = self.generation_numbers()?.into_iter().chain(self.live().ok()).max();
         record.next_generation = highest.map_or(1, |number| number.get().saturating_add(1));
-        if self.volume() == Volume::Image {
-            Area::need_volumes(&mut record);
-        }
+        Area::need_volume(&mut record, self.volume());
         self.store_record(&record)?;
         report.push(format!(
             "`area.json` ({because}): made again, with ids from {} and {} as the next generation",

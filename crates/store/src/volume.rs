@@ -6,10 +6,12 @@
 //!                 .volume          whose it is
 //!                 <n>/{delta,work}
 //!                 .trash/          what is being deleted of it
+//! btrfs       volume.btrfs, a subvolume: the same
 //! ```
 //!
 //! Records, `live` and the journal lie in the area whatever the volume is: who asks about a container need not mount anything, and the commit of an operation is
-//! the same rename. An area whose `volume.img` is there is on it; that one file is what making and leaving a volume turn on.
+//! the same rename. An area whose `volume.img` is there is on it; else on its `volume.btrfs`, if that is there: the one name is what making and leaving a volume turn on,
+//! and what lies in a place that comes later in this order is what a move has not finished, or has left.
 //!
 //! A generation is on its volume after its record is made, and leaves it after its record is gone: what lies there without a record is litter, and is swept.
 
@@ -17,7 +19,7 @@ use std::cell::OnceCell;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::area::{Area, AreaError, AreaRecord};
@@ -29,38 +31,56 @@ use crate::trash::{self, TrashError};
 
 /// The file that is a volume.
 pub const IMAGE: &str = "volume.img";
+/// The subvolume that is one.
+pub const SUBVOLUME: &str = "volume.btrfs";
 /// Says in the volume whose it is, so that an empty mount point is never taken for one.
 const MARK: &str = ".volume";
 pub(crate) const TRASH: &str = ".trash";
 const STAGED: &str = ".reroot-tmp.volume";
+/// Not as temporary files are called: those are swept as files.
+const STAGED_SUBVOLUME: &str = ".staged-volume";
 /// What a generation has beside its records.
 const LAYERS: [&str; 3] = ["delta", "work", "lower"];
 
 /// Where the layers of a container lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+///
+/// In the order in which they are looked for, the last one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Volume {
     /// In the area.
     Directory,
+    /// In a subvolume of its own, in an area that lies on btrfs.
+    Btrfs,
     /// In an ext4 of its own, in a sparse file in the area.
     Image,
 }
 
 impl Volume {
+    const ALL: [Volume; 3] = [Volume::Directory, Volume::Image, Volume::Btrfs];
     /// All there are, as they are written.
-    pub const NAMES: [&'static str; 2] = ["directory", "image"];
+    pub const NAMES: [&'static str; 3] = ["directory", "image", "btrfs"];
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Volume::Directory => "directory",
+            Volume::Btrfs => "btrfs",
             Volume::Image => "image",
         }
     }
 
     /// The one that is written so.
     pub fn named(text: &str) -> Option<Volume> {
-        [Volume::Directory, Volume::Image].into_iter().find(|volume| volume.as_str() == text)
+        Volume::ALL.into_iter().find(|volume| volume.as_str() == text)
+    }
+
+    /// What an area that is on it says in its `area.json`, so that a program that does not know of it leaves it alone.
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Volume::Directory => None,
+            Volume::Btrfs | Volume::Image => Some(self.as_str()),
+        }
     }
 }
 
@@ -82,22 +102,29 @@ pub fn mount_point_of(prefix: &Prefix, id: &ContainerId, image: &Path) -> PathBu
 pub(crate) struct Layers {
     point: PathBuf,
     /// One for each kind, since a move is from one to the other.
-    tops: [OnceCell<OwnedFd>; 2],
+    tops: [OnceCell<OwnedFd>; 3],
 }
 
 impl Layers {
     pub(crate) fn new(prefix: &Prefix, id: &ContainerId) -> Self {
-        Self { point: mount_point(prefix, id), tops: [OnceCell::new(), OnceCell::new()] }
+        Self { point: mount_point(prefix, id), tops: Default::default() }
     }
 }
 
 impl Area {
     /// Where the layers of its generations lie. Asked of the disk, since that may change.
     pub fn volume(&self) -> Volume {
-        match rustix::fs::statat(self.handle(), IMAGE, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Volume::Directory,
-            // One that cannot be looked at is no reason to look elsewhere.
-            Ok(_) | Err(_) => Volume::Image,
+        // One that cannot be looked at is no reason to look elsewhere.
+        let is_there = |name| {
+            rustix::fs::accessat(self.handle(), name, Access::EXISTS, AtFlags::SYMLINK_NOFOLLOW)
+                != Err(Errno::NOENT)
+        };
+        if is_there(IMAGE) {
+            Volume::Image
+        } else if is_there(SUBVOLUME) {
+            Volume::Btrfs
+        } else {
+            Volume::Directory
         }
     }
 
@@ -108,40 +135,54 @@ impl Area {
 
     /// The directory of `<n>/` with `delta/` and `work/`. On an image nothing is there until that is mounted.
     pub fn layers_dir(&self, number: GenerationNumber) -> PathBuf {
-        self.layers_elsewhere(self.volume(), number)
+        match self.volume() {
+            Volume::Directory => self.generation_dir(number),
+            Volume::Btrfs => self.path().join(SUBVOLUME).join(number.to_string()),
+            Volume::Image => self.layers.point.join(number.to_string()),
+        }
     }
 
     /// The directory of all of them, opened once, so that what a later sync tells includes all that was written since.
     pub fn layers_top(&self) -> Result<BorrowedFd<'_>, AreaError> {
         let volume = self.volume();
-        let kept = &self.layers.tops[usize::from(volume == Volume::Image)];
+        let kept = &self.layers.tops[volume as usize];
         if let Some(top) = kept.get() {
             return Ok(top.as_fd());
         }
         let top = match volume {
             Volume::Directory => self.generations_handle()?,
-            Volume::Image => self.open_volume()?,
+            Volume::Btrfs | Volume::Image => self.open_volume(volume)?,
         };
         Ok(kept.get_or_init(|| top).as_fd())
     }
 
-    /// Whether what is mounted is this container's volume.
+    /// Whether what is mounted, or lies there, is this container's volume.
     pub fn check_volume(&self) -> Result<(), AreaError> {
         match self.volume() {
             Volume::Directory => Ok(()),
             // Opened for this alone: who has it open keeps it mounted.
-            Volume::Image => self.open_volume().map(drop),
+            volume @ (Volume::Btrfs | Volume::Image) => self.open_volume(volume).map(drop),
         }
     }
 
-    fn open_volume(&self) -> Result<OwnedFd, AreaError> {
-        let point = &self.layers.point;
-        let top = atomic::open_directory(point)?;
+    fn open_volume(&self, volume: Volume) -> Result<OwnedFd, AreaError> {
+        let (point, path, top) = match volume {
+            Volume::Image => {
+                (self.layers.point.clone(), self.image(), atomic::open_directory(&self.layers.point)?)
+            }
+            Volume::Directory | Volume::Btrfs => {
+                let point = self.path().join(SUBVOLUME);
+                (point.clone(), point, atomic::open_directory_at(self.handle(), SUBVOLUME)?)
+            }
+        };
         let refused = |because: &str| AreaError::Damaged {
             container: self.display_name(),
-            path: self.image(),
+            path: path.clone(),
             because: because.to_owned(),
         };
+        if volume == Volume::Btrfs && !linux::is_subvolume(&top) {
+            return Err(refused("it is no subvolume"));
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut found = [0; 64];
         let read = rustix::fs::openat(&top, MARK, flags, Mode::empty())
@@ -184,7 +225,7 @@ impl Area {
         let failed = |source: tree::TreeError| AreaError::Trash(TrashError::Remove(source));
         let record = self.generation_handle(number)?;
         tree::sync_small_tree(record.as_fd()).map_err(failed)?;
-        if self.volume() == Volume::Image && !linux::mutated!("layers-unsynced") {
+        if self.volume() != Volume::Directory && !linux::mutated!("layers-unsynced") {
             tree::sync_small_tree(self.layers_handle(number)?.as_fd()).map_err(failed)?;
             atomic::fsync_dir(self.layers_top()?)?;
         }
@@ -212,7 +253,7 @@ impl Area {
     ) -> Result<(), AreaError> {
         let own = match self.volume() {
             Volume::Directory => None,
-            Volume::Image => {
+            Volume::Btrfs | Volume::Image => {
                 // What is there already is of a generation that has no record: it is nobody's.
                 self.discard_layers(number)?;
                 atomic::make_directory_unsynced_at(self.layers_top()?, number.to_string(), 0o700)?;
@@ -227,14 +268,30 @@ impl Area {
 
     /// Moves the layers of a generation whose record is gone to the trash of the volume; gone already is fine.
     pub(crate) fn discard_layers(&self, number: GenerationNumber) -> Result<(), AreaError> {
+        match self.layers_trash()? {
+            Some(trash) => self.discard_layers_into(&trash, number),
+            None => Ok(()),
+        }
+    }
+
+    /// The trash of the volume; `None`: the layers lie beside their records, and go with them.
+    pub(crate) fn layers_trash(&self) -> Result<Option<OwnedFd>, AreaError> {
         if self.volume() == Volume::Directory {
-            return Ok(());
+            return Ok(None);
         }
         let top = self.layers_top()?;
         atomic::make_directory_at(top, TRASH, 0o700)?;
-        let trash = atomic::open_directory_at(top, TRASH)?;
+        Ok(Some(atomic::open_directory_at(top, TRASH)?))
+    }
+
+    /// See [`Area::discard_layers`].
+    pub(crate) fn discard_layers_into(
+        &self,
+        trash: &OwnedFd,
+        number: GenerationNumber,
+    ) -> Result<(), AreaError> {
         let place = uuid::Uuid::new_v4().to_string();
-        match atomic::move_at(top, number.to_string(), trash.as_fd(), place) {
+        match atomic::move_at(self.layers_top()?, number.to_string(), trash.as_fd(), place) {
             Ok(()) => Ok(()),
             Err(error) if Errno::from_io_error(&error.source) == Some(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -258,32 +315,72 @@ impl Area {
         Ok(swept)
     }
 
-    /// Where the layers of a generation lie on a volume that is mounted and not its container's yet, or that it is to leave.
-    pub fn layers_elsewhere(&self, volume: Volume, number: GenerationNumber) -> PathBuf {
-        match volume {
-            Volume::Directory => self.generation_dir(number),
-            Volume::Image => self.layers.point.join(number.to_string()),
-        }
-    }
-
     /// What a volume that is being made is called until it is one; what a death leaves is swept.
     pub fn staged_image(&self) -> PathBuf {
         self.path().join(STAGED)
     }
 
-    /// **The commit** of a move to an image: durable before, and one rename.
-    pub fn take_image(&self) -> Result<(), AreaError> {
-        Ok(atomic::move_at(self.handle(), STAGED, self.handle(), IMAGE)?)
+    /// The same of a subvolume.
+    pub fn staged_subvolume(&self) -> PathBuf {
+        self.path().join(STAGED_SUBVOLUME)
     }
 
-    /// **The commit** of a move from an image to its area: likewise.
-    pub fn leave_image(&self, prefix: &Prefix) -> Result<(), AreaError> {
-        Ok(trash::discard(prefix, self.handle(), IMAGE)?)
+    /// Makes an area that is being made lie on a subvolume.
+    pub fn make_subvolume(&self) -> Result<(), AreaError> {
+        self.make_subvolume_as(SUBVOLUME)
     }
 
-    /// Whether layers lie beside their records, of a container that has them on its image: of a move that was not finished, or was.
+    /// Makes the subvolume that is to become the container's.
+    pub fn stage_subvolume(&self) -> Result<(), AreaError> {
+        self.make_subvolume_as(STAGED_SUBVOLUME)
+    }
+
+    fn make_subvolume_as(&self, name: &str) -> Result<(), AreaError> {
+        let path = self.path().join(name);
+        let failed = |source| AreaError::Unreadable { path: path.clone(), source };
+        linux::make_subvolume(self.handle(), name.as_ref()).map_err(failed)?;
+        rustix::fs::chmodat(self.handle(), name, Mode::from_raw_mode(0o700), AtFlags::empty())
+            .map_err(|errno| failed(errno.into()))?;
+        self.begin_volume(&path)
+    }
+
+    /// Throws away what a death has left of one that was to become the container's, or somebody's wish.
+    pub fn discard_staged_subvolume(&self, prefix: &Prefix) -> Result<(), AreaError> {
+        match rustix::fs::statat(self.handle(), STAGED_SUBVOLUME, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Ok(_) | Err(_) => Ok(trash::discard(prefix, self.handle(), STAGED_SUBVOLUME)?),
+        }
+    }
+
+    /// **The commit** of a move to a volume that comes before the one that it is on: durable before, and one rename. To one that comes after it this is not the commit yet:
+    /// nobody looks there before [`Area::leave_volume`].
+    pub fn take_volume(&self, volume: Volume) -> Result<(), AreaError> {
+        let (staged, name) = match volume {
+            Volume::Directory => return Ok(()),
+            Volume::Btrfs => (STAGED_SUBVOLUME, SUBVOLUME),
+            Volume::Image => (STAGED, IMAGE),
+        };
+        Ok(atomic::move_at(self.handle(), staged, self.handle(), name)?)
+    }
+
+    /// **The commit** of a move to a volume that comes after this one: likewise.
+    pub fn leave_volume(&self, prefix: &Prefix, volume: Volume) -> Result<(), AreaError> {
+        let name = match volume {
+            Volume::Directory => return Ok(()),
+            Volume::Btrfs => SUBVOLUME,
+            Volume::Image => IMAGE,
+        };
+        Ok(trash::discard(prefix, self.handle(), name)?)
+    }
+
+    /// Whether layers lie beside their records, or on a subvolume, of a container that has them elsewhere: of a move that was not finished, or was.
     pub fn has_former_layers(&self) -> Result<bool, AreaError> {
-        if self.volume() == Volume::Directory {
+        let is_there = |name| rustix::fs::statat(self.handle(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let volume = self.volume();
+        if is_there(STAGED_SUBVOLUME) || (volume == Volume::Image && is_there(SUBVOLUME)) {
+            return Ok(true);
+        }
+        if volume == Volume::Directory {
             return Ok(false);
         }
         let lies = |number| {
@@ -296,15 +393,24 @@ impl Area {
         found.find(|lies| !matches!(lies, Ok(false))).unwrap_or(Ok(false))
     }
 
-    /// Throws them away, each only where the image, which has to be mounted, has its own: a file of that name that somebody has put there by hand is nobody's
-    /// volume, and what lies beside the records then all that there is. Only under the container's lock.
+    /// Throws them away, each only where the volume, which has to be mounted, has its own: a thing of that name that somebody has put there by hand is nobody's
+    /// volume, and what lies elsewhere then all that there is. Only under the container's lock.
     pub fn sweep_former_layers(&self, prefix: &Prefix) -> Result<(), AreaError> {
-        if self.volume() == Volume::Directory {
+        self.discard_staged_subvolume(prefix)?;
+        let volume = self.volume();
+        if volume == Volume::Directory {
             return Ok(());
         }
         self.check_volume()?;
-        for number in self.generation_numbers()? {
-            atomic::open_directory_at(self.layers_handle(number)?.as_fd(), "delta")?;
+        let numbers = self.generation_numbers()?;
+        for number in &numbers {
+            atomic::open_directory_at(self.layers_handle(*number)?.as_fd(), "delta")?;
+        }
+        if volume == Volume::Image {
+            // Of nothing, where there is none.
+            self.leave_volume(prefix, Volume::Btrfs)?;
+        }
+        for number in numbers {
             let record = self.generation_handle(number)?;
             for name in LAYERS {
                 if rustix::fs::statat(&record, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
@@ -315,11 +421,25 @@ impl Area {
         Ok(())
     }
 
-    /// Has `area.json` say that a program must know of volumes to touch this area.
-    pub fn need_volumes(record: &mut AreaRecord) {
-        if !record.features.iter().any(|feature| feature == IMAGE_FEATURE) {
-            record.features.push(IMAGE_FEATURE.to_owned());
+    /// Has `area.json` say that a program must know of this volume to touch the area.
+    pub fn need_volume(record: &mut AreaRecord, volume: Volume) {
+        if let Some(feature) = volume.feature()
+            && !record.features.iter().any(|there| there == feature)
+        {
+            record.features.push(feature.to_owned());
         }
+    }
+
+    /// Has it say so of no other than the one it is on.
+    pub fn forget_former_volumes(&self) -> Result<(), AreaError> {
+        let mut record = self.record()?;
+        let before = record.features.len();
+        let volume = self.volume();
+        let former = Volume::ALL.into_iter().filter(|other| *other != volume).filter_map(Volume::feature);
+        for feature in former {
+            record.features.retain(|there| there != feature);
+        }
+        if record.features.len() == before { Ok(()) } else { self.store_record(&record) }
     }
 
     /// What the volume takes of the disk that it lies on, and how large it may become, both in bytes; `None`: it is a directory.
@@ -332,13 +452,23 @@ impl Area {
 
 /// In `area.json`.
 pub(crate) const IMAGE_FEATURE: &str = "image";
+pub(crate) const BTRFS_FEATURE: &str = "btrfs";
 
-/// The trash of every volume that is mounted.
+/// The trash of every volume that is mounted, and of every subvolume.
 pub(crate) fn trashes(prefix: &Prefix) -> Vec<OwnedFd> {
-    let Ok(entries) = std::fs::read_dir(prefix.run_dir()) else { return Vec::new() };
     let open = |path: PathBuf| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty()).ok()
     };
-    entries.flatten().filter_map(|entry| open(entry.path().join("volume").join(TRASH))).collect()
+    let in_each = |directory: PathBuf, volume: &'static str| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.filter_map(move |entry| open(entry.path().join(volume).join(TRASH)))
+    };
+    let mut all: Vec<OwnedFd> = in_each(prefix.run_dir(), "volume").collect();
+    // No other filesystem has any.
+    let private = prefix.private_dir();
+    if atomic::open_directory(&private).is_ok_and(linux::is_btrfs) {
+        all.extend(in_each(private, SUBVOLUME));
+    }
+    all
 }

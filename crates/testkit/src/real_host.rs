@@ -131,6 +131,28 @@ impl RealHost {
         Some(host)
     }
 
+    /// On a btrfs of its own, which counts its subvolumes or does not, with the template `busybox`; `None` also where there is no btrfs.
+    pub fn on_btrfs(program: &str, size: &str, counts: bool) -> Option<RealHost> {
+        let mut host = RealHost::bare(program)?;
+        let made = if host.image.is_none() {
+            host.make_image(size, "btrfs", &[], "loop")
+        } else {
+            Err("the host's own filesystem carries no overlay".to_owned())
+        };
+        let quota = ["quota", "enable"];
+        let made = made.and_then(|()| match counts {
+            true => tried(Command::new("btrfs").args(quota).arg(host.directory.join("mounted"))),
+            false => Ok(()),
+        });
+        if let Err(because) = made {
+            not_run(&scratch(&host.program), &format!("no btrfs: {}", because.trim()));
+            return None;
+        }
+        std::fs::create_dir_all(host.prefix()).expect("make the prefix");
+        succeed(host.vzpkg().args(["create", "cache", "busybox"]));
+        Some(host)
+    }
+
     fn mount_image(&mut self, size: &str, kind: &str) {
         self.make_image(size, kind, &[], "loop").expect("make a filesystem");
     }

@@ -65,7 +65,7 @@ impl CutWorld {
     ) -> Result<Option<CutWorld>, Unusable> {
         let disk = Disk::new(file_system, directory)?;
         let Some(world) = World::new(program, &disk.point())? else { return Ok(None) };
-        let scenarios = scenario::named(only);
+        let scenarios = scenario::named(only, &disk.point());
         let calls = vec![None; scenarios.len()];
         Ok(Some(CutWorld {
             world,
@@ -75,6 +75,11 @@ impl CutWorld {
             scenarios,
             calls,
         }))
+    }
+
+    /// How many different operations are done here.
+    pub fn count(&self) -> u64 {
+        self.scenarios.len() as u64
     }
 
     /// Does one operation and cuts it. Returns how many cuts were survived, and what is to be said of the others.

@@ -53,6 +53,9 @@ enum What {
         /// Only operations whose names contain this, and write nothing down.
         #[arg(long, default_value = "")]
         only: String,
+        /// Where hosts lie that are not cut: on that filesystem, made for it; and write nothing down.
+        #[arg(long)]
+        on: Option<String>,
         /// Begin at this batch, and write nothing down.
         #[arg(long)]
         from: Option<u64>,
@@ -134,11 +137,11 @@ fn say(text: &str) {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().what {
-        What::Run { sweep, slice, seed, only, from, faults, workers } => {
-            if torture::scenario::named(&only).is_empty() {
+        What::Run { sweep, slice, seed, only, on, from, faults, workers } => {
+            if torture::scenario::all_named(&only).next().is_none() {
                 Err(Unusable(format!("no operation has `{only}` in its name")))
             } else {
-                run(&Wanted { sweep, slice, seed, only, from, faults, workers })
+                run(&Wanted { sweep, slice, seed, only, on, from, faults, workers })
             }
         }
         What::One { scenario, call, fault, monitor, recovery, seed } => {
@@ -193,6 +196,7 @@ struct Wanted {
     slice: Duration,
     seed: Option<u64>,
     only: String,
+    on: Option<String>,
     from: Option<u64>,
     faults: u64,
     workers: Option<usize>,
@@ -249,9 +253,14 @@ fn run(wanted: &Wanted) -> Result<bool, Unusable> {
 fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Result<bool, Unusable> {
     let lines = ledger::read(Path::new(LEDGER))?;
     let fresh = wanted.seed.unwrap_or_else(|| jiff::Timestamp::now().as_second().unsigned_abs());
-    let resumed = ledger::resume(&lines, name, wanted.seed).filter(|_| wanted.only.is_empty());
+    let resumed =
+        ledger::resume(&lines, name, wanted.seed).filter(|_| wanted.only.is_empty() && wanted.on.is_none());
     let (seed, last) = resumed.unwrap_or((fresh, 0));
     let file_system = torture::disk::file_system(name);
+    let on = wanted.on.as_deref().map(|on| {
+        torture::disk::file_system(on).ok_or_else(|| Unusable(format!("there is no filesystem `{on}`")))
+    });
+    let on = on.transpose()?;
     let workers = if file_system.is_some() { CUT_WORKERS } else { WORKERS };
     let slice = Slice {
         directory: sweep::scratch(program),
@@ -262,6 +271,7 @@ fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Resul
         at_most: wanted.faults,
         workers: wanted.workers.unwrap_or(workers),
         only: wanted.only.clone(),
+        on,
     };
     let began = Instant::now();
     let done = match file_system {
@@ -288,7 +298,7 @@ fn run_one(name: &str, wanted: &Wanted, program: &Path, until: Instant) -> Resul
     ));
     // One that was interrupted while it was still counting calls has nothing to tell.
     let is_nothing = sweep::is_interrupted() && to == slice.from;
-    if wanted.from.is_none() && wanted.only.is_empty() && !is_nothing {
+    if wanted.from.is_none() && wanted.only.is_empty() && on.is_none() && !is_nothing {
         let line = Line {
             sweep: name.to_owned(),
             day: ledger::today(),

@@ -1,5 +1,7 @@
 //! What is done to a host, from which state, and what it must have come to when it has happened.
 
+use std::path::Path;
+
 use store::Volume;
 use testkit::judge::{Effect, KEPT};
 
@@ -81,6 +83,8 @@ const REINSTALL: Scenario = Scenario {
 };
 const ON_A_DISK: Scenario =
     Scenario { name: "reinstall, on a disk of its own, stopped", volume: Volume::Image, ..REINSTALL };
+const ON_A_SUBVOLUME: Scenario =
+    Scenario { name: "reinstall, on a subvolume, stopped", volume: Volume::Btrfs, ..REINSTALL };
 const MOVE: Scenario = Scenario {
     name: "move --volume image",
     words: &["move", "CT", "--volume", "image"],
@@ -220,6 +224,39 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::Move(Volume::Directory),
         ..MOVE
     },
+    ON_A_SUBVOLUME,
+    Scenario { name: "reinstall, on a subvolume, running", runs: true, ..ON_A_SUBVOLUME },
+    Scenario { name: "generation-delete, on a subvolume, stopped", volume: Volume::Btrfs, ..FORGET },
+    Scenario {
+        name: "create --volume btrfs, on a subvolume",
+        words: &["create", "CT", "--ostemplate", "busybox", "--volume", "btrfs"],
+        roots: 0,
+        kind: Kind::Create,
+        // Where there are none it could not be made.
+        volume: Volume::Btrfs,
+        ..REINSTALL
+    },
+    Scenario {
+        name: "move to a subvolume",
+        words: &["move", "CT", "--volume", "btrfs"],
+        kind: Kind::Move(Volume::Btrfs),
+        ..MOVE
+    },
+    Scenario {
+        name: "move to a subvolume, from a disk of its own",
+        words: &["move", "CT", "--volume", "btrfs"],
+        volume: Volume::Image,
+        kind: Kind::Move(Volume::Btrfs),
+        ..MOVE
+    },
+    Scenario {
+        name: "move from a subvolume",
+        words: &["move", "CT", "--volume", "directory"],
+        volume: Volume::Btrfs,
+        kind: Kind::Move(Volume::Directory),
+        ..MOVE
+    },
+    Scenario { name: "move from a subvolume, to a disk of its own", volume: Volume::Btrfs, ..MOVE },
     Scenario {
         name: "register",
         words: &["register", AREA, "--name", "CT"],
@@ -287,9 +324,16 @@ pub static SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Those whose names contain `text`, and that can be done on a host that lies in `directory`.
+pub fn named(text: &str, directory: &Path) -> Vec<&'static Scenario> {
+    let has_subvolumes = std::fs::File::open(directory).is_ok_and(linux::is_btrfs);
+    let can_be = |scenario: &&Scenario| has_subvolumes || !scenario.needs_subvolumes();
+    all_named(text).filter(can_be).collect()
+}
+
 /// Those whose names contain `text`.
-pub fn named(text: &str) -> Vec<&'static Scenario> {
-    SCENARIOS.iter().filter(|scenario| scenario.name.contains(text)).collect()
+pub fn all_named(text: &str) -> impl Iterator<Item = &'static Scenario> {
+    SCENARIOS.iter().filter(move |scenario| scenario.name.contains(text))
 }
 
 /// How large a disk of its own is.
@@ -315,6 +359,11 @@ impl Scenario {
     /// What it keeps of the old root is in the new one.
     pub fn keeps(&self) -> bool {
         self.words.iter().any(|word| matches!(*word, "--keep" | "--keep-changed"))
+    }
+
+    /// It can only be done on btrfs.
+    pub fn needs_subvolumes(&self) -> bool {
+        self.volume == Volume::Btrfs || self.kind == Kind::Move(Volume::Btrfs)
     }
 
     /// It copies a private area of OpenVZ.

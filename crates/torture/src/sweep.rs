@@ -9,10 +9,9 @@ use std::time::Instant;
 
 use testkit::real_host::mark;
 
-use crate::disk::FileSystem;
+use crate::disk::{Disk, FileSystem};
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
-use crate::scenario;
 use crate::syscalls::{Survived, Sweep, plan, survive};
 use crate::world::{Unusable, World};
 
@@ -72,6 +71,8 @@ pub struct Slice {
     pub workers: usize,
     /// Of the operations, those whose names contain this.
     pub only: String,
+    /// Hosts that are not cut lie on a filesystem of that kind, made for them.
+    pub on: Option<&'static FileSystem>,
 }
 
 /// What came of a slice.
@@ -88,6 +89,8 @@ pub struct Done {
 struct Shared {
     tally: Tally,
     next: u64,
+    /// Operations of power cuts.
+    of: u64,
     failure: Option<Unusable>,
 }
 
@@ -101,11 +104,19 @@ pub fn is_interrupted() -> bool {
 /// # Errors
 /// When a host does not work without a fault.
 pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
+    let own = match slice.on {
+        None => None,
+        Some(kind) => Some(Disk::new(kind, &slice.directory.join(format!("{}-on", mark("torture"))))?),
+    };
+    let slice = &Slice {
+        directory: own.as_ref().map_or_else(|| slice.directory.clone(), Disk::point),
+        ..slice.clone()
+    };
     let Some(mut world) = new_world(slice)? else { return Ok(None) };
     let batches = plan(&mut world, sweep, slice.seed, &slice.only)?;
     drop(world);
     let of = batches.len() as u64;
-    let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, failure: None });
+    let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, of: 0, failure: None });
     std::thread::scope(|scope| {
         for _ in 0..slice.workers {
             scope.spawn(|| {
@@ -129,7 +140,7 @@ pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
 /// # Errors
 /// When a host does not work without a cut.
 pub fn power_cuts(slice: &Slice, file_system: &'static FileSystem) -> Result<Option<Done>, Unusable> {
-    let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, failure: None });
+    let shared = Mutex::new(Shared { tally: Tally::default(), next: slice.from, of: 0, failure: None });
     let is_able = AtomicBool::new(true);
     std::thread::scope(|scope| {
         for worker in 0..slice.workers {
@@ -153,11 +164,7 @@ pub fn power_cuts(slice: &Slice, file_system: &'static FileSystem) -> Result<Opt
     match shared.failure {
         Some(failure) => Err(failure),
         None if !is_able.into_inner() => Ok(None),
-        None => Ok(Some(Done {
-            tally: shared.tally,
-            to: shared.next,
-            of: scenario::named(&slice.only).len() as u64,
-        })),
+        None => Ok(Some(Done { tally: shared.tally, to: shared.next, of: shared.of })),
     }
 }
 
@@ -171,6 +178,7 @@ fn cut_operations(
     let Some(mut world) = CutWorld::new(&program, file_system, directory, &slice.only)? else {
         return Ok(false);
     };
+    shared.lock().map_err(|_| Unusable("a worker has panicked".to_owned()))?.of = world.count();
     while let Some(turn) = next(slice, shared)? {
         let (survived, lost) = world
             .operation(slice.seed, turn)

@@ -65,7 +65,7 @@ impl Sweep {
 pub fn plan(world: &mut World, sweep: Sweep, seed: u64, only: &str) -> Result<Vec<Vec<Point>>, Unusable> {
     let mut dice = Dice::new(seed, 1);
     let mut batches = Vec::new();
-    let runs = scenario::named(only).into_iter().flat_map(|scenario| {
+    let runs = scenario::named(only, world.prefix.root()).into_iter().flat_map(|scenario| {
         sweep.runs(scenario).into_iter().map(move |(victim, recovers)| (scenario, victim, recovers))
     });
     for (scenario, victim, recovers) in runs {

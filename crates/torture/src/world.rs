@@ -254,6 +254,7 @@ impl World {
                 "--diskspace",
                 DISK,
             ])?,
+            Volume::Btrfs => self.ok(&["create", &name, "--ostemplate", "busybox", "--volume", "btrfs"])?,
         };
         if scenario.kind == Kind::Move(Volume::Image) {
             // As a sample would have it: what is moved writes nothing there then.

@@ -31,6 +31,7 @@ fn one_round(seed: u64, round: u64) {
         at_most: 1,
         workers: 1,
         only: String::new(),
+        on: None,
     };
     let Some(Done { tally, .. }) = concurrency::rounds(&slice).expect("the host works by itself") else {
         return;

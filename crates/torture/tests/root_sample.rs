@@ -30,6 +30,7 @@ fn slice(faults: u64, workers: usize) -> Slice {
         at_most: faults,
         workers,
         only: String::new(),
+        on: None,
     }
 }
 

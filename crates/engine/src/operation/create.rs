@@ -165,9 +165,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let mut record = AreaRecord::new(id, ids);
     let number = store::GenerationNumber::FIRST;
     record.next_generation = number.get() + 1;
-    if disk.volume == Volume::Image {
-        Area::need_volumes(&mut record);
-    }
+    Area::need_volume(&mut record, disk.volume);
     // Looked at again under the lock, under which a template is removed.
     let template = template::exact(&host.prefix, &template.record.name, &template.record.digest)?;
     host.heed_signals(what)?;

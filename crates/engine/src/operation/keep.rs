@@ -356,7 +356,7 @@ pub fn measure(container: &Container<'_>, from: store::GenerationNumber, kept: &
     let mut measure = tree::Measure::default();
     let mut measured = Measured {
         // Of a directory that is counted, what is shared counts as often as it is there.
-        shares: tree::can_clone(container.area.handle()) && container.area.project().is_none(),
+        shares: tree::can_clone(container.area.handle()) && container.area.counted().is_none(),
         ..Measured::default()
     };
     for keep in kept {

@@ -7,6 +7,8 @@
 //! directory -> image   a new image, under a name that is swept; all layers copied, and durable; COMMIT: renamed to volume.img
 //! image -> directory   all layers copied beside their records, and durable;                    COMMIT: volume.img renamed into the trash
 //! ```
+//!
+//! With the subvolume of btrfs between them ([`Volume`]): one that is moved to comes before what the container leaves, and is taken, or after it, and then what it leaves is thrown away.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -57,10 +59,7 @@ fn try_move(container: &Container<'_>, to: Volume, what: &str) -> Result<Vec<Str
     container.enter_volume()?;
     area.sweep_former_layers(&container.host.prefix)?;
     let size = measure(container)?;
-    match to {
-        Volume::Image => to_image(container, size, what),
-        Volume::Directory => to_directory(container, size, what),
-    }
+    if to > area.volume() { take(container, to, size, what) } else { leave(container, to, size, what) }
 }
 
 /// How much there is to copy.
@@ -76,47 +75,59 @@ fn measure(container: &Container<'_>) -> Result<tree::Size> {
     Ok(all)
 }
 
-fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<Vec<String>> {
+/// To a volume that comes before the one it is on.
+fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> Result<Vec<String>> {
     let (host, area) = (container.host, &container.area);
     let mut conf = area.conf().map_err(|error| damaged(error, &container.name))?;
-    let (wanted, mut warnings) = volume::choose(host, Some(Volume::Image), &mut conf, &[])?;
-    let need = Need { who: "what is moved", bytes: size.bytes, inodes: 64 };
+    let (wanted, mut warnings) = volume::choose(host, Some(to), &mut conf, &[])?;
+    let inodes = if to == Volume::Image { 64 } else { size.entries };
+    let room = Need { who: "what is moved", bytes: size.bytes, inodes };
     // It lies beside what is counted of a directory.
-    space::check_host(host, need)?;
-    let staged = area.staged_image();
+    space::check_host(host, room)?;
     let made = (|| {
-        let _ = rustix::fs::unlink(&staged);
-        let point = volume::make_at(host, area, &staged, &wanted)?;
+        let top = match to {
+            Volume::Image => {
+                let staged = area.staged_image();
+                let _ = rustix::fs::unlink(&staged);
+                volume::make_at(host, area, &staged, &wanted)?
+            }
+            Volume::Directory | Volume::Btrfs => {
+                stage_subvolume(container, &wanted.space)?;
+                area.staged_subvolume()
+            }
+        };
         // Held all the while: nobody unmounts it, and what is looked at in the end is what was written to.
-        let top = store::atomic::open_directory(&point)?;
-        copy_all(container, Volume::Image, what)?;
+        let held = store::atomic::open_directory(&top)?;
+        copy_all(container, Some(&top), what)?;
         for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
-            let layers = store::atomic::open_directory_at(top.as_fd(), number.to_string())?;
+            let layers = store::atomic::open_directory_at(held.as_fd(), number.to_string())?;
             store::atomic::open_directory_at(layers.as_fd(), "delta")?;
         }
         if !linux::mutated!("moved-volume-unsynced") {
-            rustix::fs::syncfs(&top).map_err(|error| system("cannot write out the new volume", &error))?;
+            rustix::fs::syncfs(&held).map_err(|error| system("cannot write out the new volume", &error))?;
         }
-        drop(top);
-        // Whoever finds the image has to know of images.
-        let mut record = area.record().map_err(|error| damaged(error, &container.name))?;
-        Area::need_volumes(&mut record);
-        area.store_record(&record)?;
+        drop(held);
+        // Whoever finds it has to know of it.
+        need(container, to)?;
         fault::here("move", "commit", Place::Before)?;
         host.unless_interrupted(what, "nothing was changed", Second::Container(&container.name))?;
-        // A death before it: a file with a name that is swept. After it: an image, and layers beside the records that are.
-        Ok(area.take_image()?)
+        // A death before it: something with a name that is swept. After it: a volume, and layers that are swept where they were.
+        Ok(area.take_volume(to)?)
     })();
     if let Err(failure) = made {
-        host.runtime.let_volume_go(container.id());
-        let _ = rustix::fs::unlink(&staged);
+        if to == Volume::Image {
+            host.runtime.let_volume_go(container.id());
+            let _ = rustix::fs::unlink(area.staged_image());
+        }
+        let _ = area.discard_staged_subvolume(&host.prefix);
         return Err(failure);
     }
     fault::here("move", "commit", Place::After)?;
-    // What was counted of the directory is its disk's business now.
-    let _ = area.limit_project(&DiskSpace::default());
+    area.end_project();
     // From here on it has happened: what cannot be swept now is swept by the next command.
     let _ = area.sweep_former_layers(&host.prefix);
+    // Said too often it keeps nobody from anything but an older program.
+    let _ = area.forget_former_volumes();
     host.runtime.unmount_volume(container.id());
     if let Err(error) = area.store_conf(&conf) {
         warnings.push(format!("its size does not stand in ve.conf: {}", Failure::from(error).reason()));
@@ -124,43 +135,83 @@ fn to_image(container: &Container<'_>, size: tree::Size, what: &str) -> Result<V
     Ok(warnings)
 }
 
-fn to_directory(container: &Container<'_>, size: tree::Size, what: &str) -> Result<Vec<String>> {
+/// Has `area.json` say that one must know of it.
+fn need(container: &Container<'_>, to: Volume) -> Result<()> {
+    let mut record = container.area.record().map_err(|error| damaged(error, &container.name))?;
+    Area::need_volume(&mut record, to);
+    Ok(container.area.store_record(&record)?)
+}
+
+fn stage_subvolume(container: &Container<'_>, space: &DiskSpace) -> Result<()> {
     let (host, area) = (container.host, &container.area);
-    let need = Need { who: "what is moved", bytes: size.bytes, inodes: size.entries };
-    space::check_host(host, need)?;
+    area.discard_staged_subvolume(&host.prefix)?;
+    area.stage_subvolume()?;
+    if store::counted::is_kept(&host.prefix, Volume::Btrfs) {
+        area.limit_staged_subvolume(space)?;
+    }
+    Ok(())
+}
+
+/// To a volume that comes after the one it is on.
+fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> Result<Vec<String>> {
+    let (host, area) = (container.host, &container.area);
+    let from = area.volume();
     let conf = area.conf().map_err(|error| damaged(error, &container.name))?;
     let space = DiskSpace::from_conf(&[&conf, &host.configuration()?]).unwrap_or_default();
-    let is_counted = store::project::is_kept(&host.prefix);
-    // Before there is anything in it: what is there already would not be counted.
-    let begun = if is_counted { area.begin_project(&space).map_err(Failure::from) } else { Ok(()) };
-    let made = begun.and_then(|()| copy_all(container, Volume::Directory, what)).and_then(|()| {
+    let warnings = volume::unkept(host, to, &space, &[])?;
+    let room = Need { who: "what is moved", bytes: size.bytes, inodes: size.entries };
+    space::check_host(host, room)?;
+    let made = (|| {
+        let top = match to {
+            Volume::Directory | Volume::Image => {
+                // Before there is anything in it: what is there already would not be counted.
+                if store::counted::is_kept(&host.prefix, to) {
+                    area.begin_project(&space)?;
+                }
+                None
+            }
+            Volume::Btrfs => {
+                stage_subvolume(container, &space)?;
+                Some(area.staged_subvolume())
+            }
+        };
+        copy_all(container, top.as_deref(), what)?;
         if !linux::mutated!("moved-layers-unsynced") {
             rustix::fs::syncfs(area.handle())
                 .map_err(|error| system("cannot write out the layers", &error))?;
         }
+        need(container, to)?;
+        // Nobody looks there yet: what it is on comes before it.
+        area.take_volume(to)?;
         fault::here("move", "commit", Place::Before)?;
         host.unless_interrupted(what, "nothing was changed", Second::Container(&container.name))?;
-        // A death before it: layers beside the records, which are swept. After it: no image, and those are the container's.
-        Ok(area.leave_image(&host.prefix)?)
-    });
+        // A death before it: layers where nobody looks, which are swept. After it: those are the container's.
+        Ok(area.leave_volume(&host.prefix, from)?)
+    })();
     if let Err(failure) = made {
         let _ = area.sweep_former_layers(&host.prefix);
         return Err(failure);
     }
     fault::here("move", "commit", Place::After)?;
     host.runtime.let_volume_go(container.id());
-    if is_counted { Ok(Vec::new()) } else { volume::unenforced(&space, &[], volume::UNCOUNTED, "") }
+    let _ = area.forget_former_volumes();
+    Ok(warnings)
 }
 
 /// Makes the layers of every generation again on the other volume.
-fn copy_all(container: &Container<'_>, to: Volume, what: &str) -> Result<()> {
+///
+/// That is mounted, or lies, at `top`; `None`: beside their records.
+fn copy_all(container: &Container<'_>, top: Option<&Path>, what: &str) -> Result<()> {
     let area = &container.area;
     let mut pace = Pace::new(container.host, "copy");
     let mut done = tree::Size::default();
     for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
         let from = area.layers_handle(number).map_err(|error| damaged(error, &container.name))?;
-        let target = area.layers_elsewhere(to, number);
-        if to == Volume::Image {
+        let target = match top {
+            Some(top) => top.join(number.to_string()),
+            None => area.generation_dir(number),
+        };
+        if top.is_some() {
             make(&target, 0o700)?;
         }
         make(&target.join("delta"), 0o755)?;

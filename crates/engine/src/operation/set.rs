@@ -155,7 +155,7 @@ fn try_set(container: &Container<'_>, options: &Options, what: &str) -> Result<R
         container.take_back(&work);
         // Of a directory the limit goes back to what is configured still.
         container.keep_to_disk_space();
-        let has_another_size = is_resized && container.area.project().is_none();
+        let has_another_size = is_resized && container.area.counted().is_none();
         let state = "its disk has its new size; nothing else was changed";
         told = Err(if has_another_size { failure.state(state) } else { failure });
     }

@@ -30,8 +30,8 @@ pub struct Create {
     /// Begin with the settings of /etc/vz/conf/ve-SAMPLE.conf-sample
     #[arg(long, value_name = "SAMPLE")]
     pub config: Option<String>,
-    /// Where its files lie: in a directory, without an end but the disk's, or in an image, as large as --diskspace; without it VOLUME of vz.conf
-    #[arg(long, value_name = "directory|image")]
+    /// Where its files lie: in a directory, in an image, as large as --diskspace, or in a subvolume, where /vz is a btrfs; without it VOLUME of vz.conf
+    #[arg(long, value_name = "directory|image|btrfs")]
     pub volume: Option<String>,
     /// What is to be set on top of the sample
     #[command(flatten)]
@@ -194,8 +194,8 @@ pub struct Mount {
 pub struct Move {
     /// The container
     pub container: String,
-    /// Into a directory, or into an image, as large as its DISKSPACE
-    #[arg(long, value_name = "directory|image")]
+    /// Into a directory, into an image, as large as its DISKSPACE, or into a subvolume of btrfs
+    #[arg(long, value_name = "directory|image|btrfs")]
     pub volume: String,
     /// Options of every command
     #[command(flatten)]

@@ -58,9 +58,13 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
     let conf = area.conf().map_err(|error| damaged(error, words))?;
     let Obeyed { obeyed, beancounters, mut others } = Obeyed::of(&conf);
-    let has_disk = area.volume() == Volume::Image || area.project().is_some();
+    let kept: &[&str] = match (area.volume(), area.counted()) {
+        (Volume::Image, _) | (Volume::Directory, Some(_)) => &OF_DISK,
+        (Volume::Btrfs, Some(_)) => &OF_DISK[..1],
+        (Volume::Directory | Volume::Btrfs, None) => &[],
+    };
     let (obeyed, of_disk): (Vec<&str>, Vec<&str>) =
-        obeyed.into_iter().partition(|key| has_disk || !OF_DISK.contains(key));
+        obeyed.into_iter().partition(|key| kept.contains(key) || !OF_DISK.contains(key));
     others.extend(&of_disk);
     if is_json {
         output::json(&json!({
@@ -79,7 +83,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     output::line(&format!("  not obeyed by this version   {}", shown(&others)));
     if !of_disk.is_empty() {
         output::line(&format!(
-            "{}: nobody counts what is in its directory; `prlctl move {} --volume image` gives it a disk of its own.",
+            "{}: nobody counts that where its files lie; `prlctl move {} --volume image` gives it a disk of its own.",
             of_disk.join(" "),
             area.display_name()
         ));
@@ -95,7 +99,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// What only a disk of its own obeys, or a directory that is counted.
+/// What only a disk of its own obeys, or what is counted; of a subvolume the first.
 const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
 
 /// What of a key that is obeyed is not.

@@ -5,7 +5,7 @@ use engine::runtime::Life;
 use runtime::cgroup::Cgroups;
 use runtime::limits::{Disk, Now, now};
 use serde_json::{Value, json};
-use store::{Area, BindMount, Conf, Disks, Limits, USUAL_IO_PRIORITY};
+use store::{Area, BindMount, Conf, Disks, Limits, USUAL_IO_PRIORITY, Volume};
 
 use super::list::Row;
 use crate::arguments::List;
@@ -116,14 +116,17 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
 fn volume(host: &Host, row: &Row) -> Value {
     let Ok(area) = Area::open_unchecked(&host.prefix, &row.id) else { return Value::Null };
     let volume = area.volume().as_str();
-    if let Some(counted) = area.project() {
-        return json!({
+    if let Some(counted) = area.counted() {
+        let mut disk = json!({
             "volume": volume,
             "size": counted.limits.bytes.map(mebibytes),
             "used": mebibytes(counted.bytes),
-            "inodes": counted.limits.inodes,
-            "inodes_used": counted.inodes,
         });
+        if area.volume() != Volume::Btrfs {
+            disk["inodes"] = json!(counted.limits.inodes);
+            disk["inodes_used"] = json!(counted.inodes);
+        }
+        return disk;
     }
     let Some((taken, size)) = area.image_size() else { return json!({ "volume": volume }) };
     let mut disk = json!({ "volume": volume, "size": mebibytes(size), "taken": mebibytes(taken) });

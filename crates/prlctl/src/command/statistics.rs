@@ -83,7 +83,7 @@ fn counts(host: &Host, id: &ContainerId) -> Option<Value> {
     let traffic = traffic(host, id).unwrap_or_default();
     let volume = area.image_size().and_then(|_| rustix::fs::fstatvfs(area.layers_top().ok()?).ok());
     let volume = volume.map(|found| found.f_blocks.saturating_sub(found.f_bfree) * found.f_frsize);
-    let volume = volume.or_else(|| Some(area.project()?.bytes));
+    let volume = volume.or_else(|| Some(area.counted()?.bytes));
     let seconds = now.cpu_time.map(|nanoseconds| (nanoseconds as f64 / 1e7).round() / 100.0);
     Some(json!({
         "uuid": id.to_string(),

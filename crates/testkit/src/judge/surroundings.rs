@@ -32,7 +32,8 @@ fn mounts_below(directory: &Path) -> Vec<Mount> {
 
 /// Only what belongs there is in a private area.
 pub(super) fn nothing_lies_in(area: &Area) -> Judged<()> {
-    let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.img"];
+    let known =
+        ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.btrfs", "volume.img"];
     names_in(area.path(), |name| known.contains(&name))?;
     for number in area.generation_numbers().map_err(super::records)? {
         let known = ["delta", "generation.json", "lower", "made.json", "work"];
@@ -41,6 +42,9 @@ pub(super) fn nothing_lies_in(area: &Area) -> Judged<()> {
     names_in(&area.path().join("generations"), |name| name.parse::<GenerationNumber>().is_ok())?;
     if area.volume() == Volume::Directory {
         return Ok(());
+    }
+    if area.volume() == Volume::Image {
+        names_in(area.path(), |name| name != "volume.btrfs")?;
     }
     // On a disk of its own no layers are left of what has no record, and beside the records none.
     let known = area.generation_numbers().map_err(super::records)?;
