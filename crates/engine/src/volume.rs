@@ -354,9 +354,10 @@ pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
         Volume::Directory => return Ok(()),
         Volume::Btrfs => {
             return area.check_volume().map_err(|error| {
+                let path = area.path().join(store::volume::SUBVOLUME);
                 damaged(error, name).hint(format!(
-                    "put its own {} back; if it never had one, take that away",
-                    area.path().join(store::volume::SUBVOLUME).display()
+                    "put its own {0} back; if it never had one, take that away. Where a copy has made a directory of it: `btrfs subvolume create {0}.new && cp -a --reflink=auto {0}/. {0}.new/`, and the new one under its name",
+                    path.display()
                 ))
             });
         }

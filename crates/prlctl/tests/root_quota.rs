@@ -131,3 +131,37 @@ fn root_one_that_is_moved_to_a_directory_is_counted_there() {
         assert!(size(host) > 1 << 20);
     });
 }
+
+#[test]
+fn root_a_full_directory_gets_no_more_by_asking_again() {
+    on_each(|host| {
+        on_a_directory(host, &["--diskspace", "64M"]);
+        fill(host, "/root/full");
+        // It might be given room for a new root: what is only tried out gives nothing.
+        host.ok(["reinstall", "web01", "--dry-run"]);
+        let more = |file: &str| {
+            host.exec(
+                "web01",
+                &format!("dd if=/dev/zero of={file} bs=1k 2>/dev/null; cat {file} 2>/dev/null | wc -c"),
+            )
+            .trim()
+            .parse::<u64>()
+            .expect("wc tells a number")
+        };
+        assert!(more("/root/tried") < 1 << 20);
+        // A start is given what it writes itself, and that is taken back.
+        let all: u64 = (0..4)
+            .map(|turn| {
+                host.ok(["restart", "web01"]);
+                more(&format!("/root/more{turn}"))
+            })
+            .sum();
+        assert!(all < 2 << 20, "{all}");
+        assert_eq!(size(host), 64 << 10);
+        // More than half of what it may have is in it: a copy is made beside what is counted.
+        host.ok(["stop", "web01"]);
+        host.ok(["move", "web01", "--volume", "image"]);
+        host.ok(["start", "web01"]);
+        host.exec("web01", "test -s /root/full");
+    });
+}
