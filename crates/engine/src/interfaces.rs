@@ -1,5 +1,6 @@
 //! Which interfaces on bridges of the host a container gets, and that nothing of them is somebody else's.
 
+use net::Bridged;
 use store::{
     Address, Area, Conf, ContainerId, INTERFACES, Interface, InterfaceError, InterfaceName, Mac, registry,
 };
@@ -236,25 +237,34 @@ fn check(host: &Host, id: Option<&ContainerId>, all: &[Interface], change: &Inte
     Ok(())
 }
 
-/// No other container's interface has the MAC address, or the name on the host.
+/// No other container's interface has the MAC address, or the name on the host: neither one that was chosen nor one that is made up.
 fn is_nobody_elses(host: &Host, id: Option<&ContainerId>, own: &Interface) -> Result<()> {
-    if own.mac.is_none() && own.host_name.is_none() {
+    // Of a container that is only to be, nobody knows yet what will be made up.
+    let made_up = id.map(|id| Bridged::of(&host.prefix, id, own.clone()));
+    let mac = own.mac.map(|mac| mac.0).or(made_up.as_ref().map(|made_up| made_up.mac));
+    let name = own.host_name.as_ref().map(ToString::to_string).or(made_up.map(|made_up| made_up.interface));
+    if mac.is_none() && name.is_none() {
         return Ok(());
     }
     for other in registry::list(&host.prefix)?.into_iter().filter(|other| Some(other) != id) {
         let Ok(area) = Area::open_unchecked(&host.prefix, &other) else { continue };
         let theirs = area.conf().ok().and_then(|conf| Interface::all(&conf).ok()).unwrap_or_default();
-        let has = |one: &Interface| -> Option<String> {
-            let mac = own.mac.filter(|_| one.mac == own.mac);
-            let name = own.host_name.as_ref().filter(|_| one.host_name == own.host_name);
-            mac.map(|mac: Mac| format!("the MAC address {mac}"))
-                .or_else(|| name.map(|name| format!("the name {name} on the host")))
+        let has = |one: Interface| -> Option<String> {
+            let one = Bridged::of(&host.prefix, &other, one);
+            let mac = mac.filter(|mac| *mac == one.mac).map(|mac| format!("the MAC address {}", Mac(mac)));
+            let name = name.as_ref().filter(|name| **name == one.interface);
+            mac.or_else(|| name.map(|name| format!("the name {name} on the host")))
         };
-        if let Some(what) = theirs.iter().find_map(has) {
+        if let Some(what) = theirs.into_iter().find_map(has) {
+            let is_chosen = own.mac.is_some() || own.host_name.is_some();
             return Err(Failure::new(Code::AddressInUse, format!("{what} is taken"))
                 .because(format!("container `{}` has it", area.display_name()))
                 .unchanged()
-                .hint("leave it out for one that is made up"));
+                .hint(if is_chosen {
+                    "leave it out for one that is made up"
+                } else {
+                    "give it one of its own: `--mac`, `--host_ifname`"
+                }));
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use store::{Address, Interface};
 
 use crate::netlink::{End, Link, Netlink, Way};
 use crate::routed::write_setting;
-use crate::{Bridged, Network, NetworkError, visit};
+use crate::{Bridged, NetworkError, visit};
 
 /// Which of them come, go, and are other than they were.
 #[derive(Debug, Default)]
@@ -53,8 +53,8 @@ fn bridge_of(kernel: &mut Netlink, wanted: &Interface) -> Result<Option<Link>, N
         .link(network.as_str())
         .map_err(NetworkError::system(format!("find the bridge {network}")))?
         .ok_or_else(|| refused("is no interface of this host"))?;
-    let is_filtering = found.bridge.ok_or_else(|| refused("is no bridge"))?;
-    if wanted.vlan.is_some() && !is_filtering {
+    let bridge = found.bridge.ok_or_else(|| refused("is no bridge"))?;
+    if wanted.vlan.is_some() && !bridge.is_filtering {
         return Err(refused("does not tell VLANs apart: its vlan_filtering is off"));
     }
     Ok(Some(found))
@@ -73,12 +73,16 @@ pub fn check_bridge(wanted: &Interface) -> Result<(), NetworkError> {
 ///
 /// # Errors
 /// [`NetworkError::NoBridge`], [`NetworkError::InUse`].
-pub fn check(kernel: &mut Netlink, network: &Network) -> Result<(), NetworkError> {
-    for Bridged { interface, wanted, .. } in &network.bridged {
+pub fn check<'a>(
+    kernel: &mut Netlink,
+    alias: &str,
+    all: impl IntoIterator<Item = &'a Bridged>,
+) -> Result<(), NetworkError> {
+    for Bridged { interface, wanted, .. } in all {
         bridge_of(kernel, wanted)?;
         // Before the filter hears of the name: it would take nothing of an interface of the host any more.
         let found = kernel.link(interface).map_err(NetworkError::system("find the interface"))?;
-        if found.is_some_and(|link| link.alias.as_deref() != Some(&network.alias)) {
+        if found.is_some_and(|link| link.alias.as_deref() != Some(alias)) {
             return Err(NetworkError::NoBridge {
                 network: interface.clone(),
                 why: "is another interface of this host already",
@@ -122,7 +126,6 @@ pub fn make(
     // The host itself is not spoken to here, but through the bridge.
     write_setting(&format!("ipv6/conf/{interface}/disable_ipv6"), "1");
     join(kernel, index, one, bridge.as_ref())?;
-    kernel.set_up(index).map_err(NetworkError::system(format!("bring up {interface}")))?;
     let peer = peer(&link)?;
     visit(pidfd, || configure(peer, None, wanted))
 }
@@ -130,13 +133,34 @@ pub fn make(
 fn join(kernel: &mut Netlink, index: u32, one: &Bridged, bridge: Option<&Link>) -> Result<(), NetworkError> {
     let what = format!("put {} on {}", one.interface, bridge.map_or("no bridge", |bridge| &bridge.name));
     let mut put = || -> io::Result<()> {
+        // While it is up it would be, for a moment, in the VLAN that a bridge puts everybody in.
+        kernel.set_down(index)?;
         kernel.join(index, bridge.map_or(0, |bridge| bridge.index), !one.wanted.mac_filter)?;
         if let Some(vlan) = one.wanted.vlan {
-            kernel.set_vlan(index, vlan)?;
+            let usual = bridge.and_then(|bridge| bridge.bridge).map_or(0, |bridge| bridge.usual_vlan);
+            kernel.set_vlan(index, vlan, usual)?;
         }
-        if bridge.is_some() && one.wanted.mac_filter { kernel.know(index, one.mac) } else { Ok(()) }
+        if bridge.is_some() && one.wanted.mac_filter {
+            kernel.know(index, one.mac)?;
+        }
+        kernel.set_up(index)
     };
     put().map_err(NetworkError::system(what))
+}
+
+/// Puts an end that is there back on its bridge, which somebody has taken down and made again. A bridge that is not there is waited for.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn rejoin(kernel: &mut Netlink, one: &Bridged, alias: &str) -> Result<(), NetworkError> {
+    let found = kernel.link(&one.interface).map_err(NetworkError::system("find the interface"))?;
+    let Some(link) = found.filter(|link| link.alias.as_deref() == Some(alias)) else { return Ok(()) };
+    let bridge = match bridge_of(kernel, &one.wanted) {
+        Ok(Some(bridge)) => bridge,
+        Ok(None) | Err(NetworkError::NoBridge { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if link.master == Some(bridge.index) { Ok(()) } else { join(kernel, link.index, one, Some(&bridge)) }
 }
 
 fn link(kernel: &mut Netlink, one: &Bridged) -> Result<Link, NetworkError> {

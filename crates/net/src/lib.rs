@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! netlink        what is said to the kernel
-//! life           a container's network as a whole: made, changed, taken away
+//! life           a container's network as a whole: made, taken away
+//! change         what of it becomes other while it runs
 //! routed         venet0 in the container, its other end on the host, addresses and routes
+//! ends           where the ends of its pairs are, which its root may have moved
 //! bridged        eth0 and so on in the container, their other ends on bridges of the host
 //! filter         who may send from which address; new connections on probation; private addresses to the outside
 //! bridge_filter  the same for what is on bridges, and who may have which MAC address
@@ -19,6 +21,8 @@
 
 mod bridge_filter;
 mod bridged;
+mod change;
+mod ends;
 mod filter;
 mod life;
 mod limit;
@@ -34,7 +38,8 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use store::{ContainerId, Prefix};
 
 pub use bridged::check_bridge;
-pub use life::{attach, change, detach, release, restore};
+pub use change::change;
+pub use life::{attach, detach, release, restore};
 pub use listeners::listens;
 pub use nft::has_filter;
 pub use record::{Bridged, Network, Probation};

@@ -37,11 +37,20 @@ pub struct Link {
     /// Of a pair: the index of its other end, in whatever namespace that is.
     pub peer: Option<u32>,
     pub mtu: u32,
-    /// It is a bridge, and whether it tells VLANs apart.
-    pub bridge: Option<bool>,
+    /// It is a bridge.
+    pub bridge: Option<Bridge>,
     /// The bridge that it is on.
     pub master: Option<u32>,
     pub traffic: Traffic,
+}
+
+/// What is particular to a bridge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bridge {
+    /// It tells VLANs apart.
+    pub is_filtering: bool,
+    /// The VLAN that whatever joins it is in, where nothing else is said; 0: none.
+    pub usual_vlan: u16,
 }
 
 /// One end of a pair that is to be.
@@ -50,9 +59,6 @@ pub struct End<'a> {
     pub name: &'a str,
     pub mac: [u8; 6],
 }
-
-/// The VLAN that whatever joins a bridge is in, where nothing else is said.
-const USUAL_VLAN: u16 = 1;
 
 /// Where the kernel would send a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +98,21 @@ fn unless(result: io::Result<()>, errnos: &[Errno]) -> io::Result<()> {
         Err(error) if errnos.iter().any(|&errno| is(&error, errno)) => Ok(()),
         other => other,
     }
+}
+
+fn bridge(infos: &[LinkInfo]) -> Bridge {
+    let mut bridge = Bridge::default();
+    let of_bridges = infos
+        .iter()
+        .map(|info| if let LinkInfo::Data(InfoData::Bridge(all)) = info { &all[..] } else { &[] });
+    for info in of_bridges.flatten() {
+        if let InfoBridge::VlanFiltering(is) = info {
+            bridge.is_filtering = *is;
+        } else if let InfoBridge::VlanDefaultPvid(vlan) = info {
+            bridge.usual_vlan = *vlan;
+        }
+    }
+    bridge
 }
 
 impl Netlink {
@@ -159,8 +180,7 @@ impl Netlink {
                     } else if let LinkAttribute::LinkInfo(infos) = &attribute
                         && infos.contains(&LinkInfo::Kind(InfoKind::Bridge))
                     {
-                        let is_filtering = |info: &LinkInfo| matches!(info, LinkInfo::Data(InfoData::Bridge(all)) if all.contains(&InfoBridge::VlanFiltering(true)));
-                        link.bridge = Some(infos.iter().any(is_filtering));
+                        link.bridge = Some(bridge(infos));
                     } else if let LinkAttribute::Stats64(counts) = attribute {
                         // What comes in here has gone out of the container, and the other way round.
                         link.traffic = Traffic {
@@ -249,8 +269,8 @@ impl Netlink {
         message
     }
 
-    /// What is on a bridge is in this VLAN and in no other, and is told nothing of it.
-    pub fn set_vlan(&mut self, index: u32, vlan: u16) -> io::Result<()> {
+    /// What is on a bridge is in this VLAN and not in the one that all are in there, and is told nothing of it.
+    pub fn set_vlan(&mut self, index: u32, vlan: u16, usual: u16) -> io::Result<()> {
         let message = |flags, vid| {
             let mut message = LinkMessage::default();
             message.header.interface_family = AddressFamily::Bridge;
@@ -262,10 +282,10 @@ impl Netlink {
         };
         let own = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
         self.tell(RouteNetlinkMessage::SetLink(message(own, vlan)), 0)?;
-        if vlan == USUAL_VLAN {
+        if vlan == usual || usual == 0 {
             return Ok(());
         }
-        let usual = RouteNetlinkMessage::DelLink(message(BridgeVlanInfoFlags::empty(), USUAL_VLAN));
+        let usual = RouteNetlinkMessage::DelLink(message(BridgeVlanInfoFlags::empty(), usual));
         unless(self.tell(usual, 0), &[Errno::NOENT])
     }
 
@@ -285,6 +305,13 @@ impl Netlink {
 
     pub fn set_up(&mut self, index: u32) -> io::Result<()> {
         self.set_flags(index, LinkFlags::Up)
+    }
+
+    pub fn set_down(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.change_mask = LinkFlags::Up;
+        self.tell(RouteNetlinkMessage::SetLink(message), 0)
     }
 
     /// Up, and without ARP and neighbour discovery.
@@ -356,13 +383,14 @@ impl Netlink {
     pub fn set_default_route(&mut self, index: u32, source: IpAddr) -> io::Result<()> {
         let message =
             RouteNetlinkMessage::NewRoute(Netlink::route(index, family(source), None, Some(source)));
-        self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+        // As with the address.
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_REPLACE), &[Errno::ACCESS])
     }
 
     /// All of the family of `gateway` that goes elsewhere goes by it, wherever its address lies.
     pub fn set_gateway(&mut self, index: u32, gateway: IpAddr) -> io::Result<()> {
         let message = RouteNetlinkMessage::NewRoute(Netlink::by(index, gateway));
-        self.tell(message, NLM_F_CREATE | NLM_F_REPLACE)
+        unless(self.tell(message, NLM_F_CREATE | NLM_F_REPLACE), &[Errno::ACCESS])
     }
 
     /// And no more; that it is gone is no error.

@@ -80,7 +80,7 @@ pub struct Bridged {
 
 impl Bridged {
     /// What is not said of it is made of whose it is.
-    fn of(prefix: &Prefix, id: &ContainerId, wanted: Interface) -> Bridged {
+    pub fn of(prefix: &Prefix, id: &ContainerId, wanted: Interface) -> Bridged {
         let digest: [u8; 32] = Sha256::digest(format!("{id} {}", wanted.name)).into();
         let [a, b, c, d, e, ..] = digest;
         let interface = match &wanted.host_name {

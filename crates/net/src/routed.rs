@@ -12,7 +12,7 @@ use crate::record::Forwarding;
 use crate::{Network, NetworkError, filter, visit};
 
 /// What a container calls its own end, as in OpenVZ.
-const INSIDE: &str = "venet0";
+pub const INSIDE: &str = "venet0";
 
 /// Whose an address is already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +190,16 @@ fn set_defaults(
         }
     }
     Ok(())
+}
+
+/// The pair, which has lost its end in the container, where anything is left of it.
+pub fn take_away(kernel: &mut Netlink, gone: &Network) -> Result<(), NetworkError> {
+    remove(kernel, 0, gone)?;
+    let found = kernel.link(&gone.interface).map_err(NetworkError::system("find the interface"))?;
+    match found.filter(|link| link.alias.as_deref() == Some(&gone.alias)) {
+        Some(link) => kernel.remove_link(link.index).map_err(NetworkError::system("remove the interface")),
+        None => Ok(()),
+    }
 }
 
 /// What the host knows of these addresses.

@@ -7,22 +7,6 @@ use testkit::RealHost;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
 const MAC: &str = "02:00:00:00:00:50";
 
-/// A host whose wire is on its bridge `br0`, so that the outside is a neighbour of whatever is there.
-fn with_bridge() -> Option<RealHost> {
-    let host = RealHost::on_wire(PROGRAM)?;
-    let wire = host.wire();
-    wire.ok(
-        &wire.host(),
-        [
-            "sh",
-            "-c",
-            "ip link add br0 type bridge && echo 0 >/proc/sys/net/ipv6/conf/br0/accept_dad && ip addr flush dev eth0 && ip link set eth0 master br0 && \
-             ip addr add 192.0.2.1/24 dev br0 && ip -6 addr add 2001:db8:1::1/64 dev br0 nodad && ip link set br0 mtu 1400 up",
-        ],
-    );
-    Some(host)
-}
-
 /// A busybox that runs, with an interface there that has these addresses.
 fn on_bridge(host: &RealHost, name: &str, mac: &str, four: &str, six: &str) {
     let netif = format!("eth0,{mac}");
@@ -54,12 +38,6 @@ fn web02(host: &RealHost) {
     on_bridge(host, "web02", "02:00:00:00:00:60", "192.0.2.60/24", "2001:db8:1::60/64");
 }
 
-/// It is answered by that address.
-fn calls(host: &RealHost, container: &str, ip: &str) -> bool {
-    let ran = host.run(["exec", container, &format!("ping -c 3 -A -W 2 {ip}")]);
-    ran.stdout.contains("packets received") && !ran.stdout.contains(" 0 packets received")
-}
-
 /// What there is on the host of any container.
 fn left(host: &RealHost) -> String {
     let wire = host.wire();
@@ -84,17 +62,17 @@ fn inside(host: &RealHost, container: &str) -> PathBuf {
 
 #[test]
 fn root_containers_on_a_bridge_see_each_other_and_the_outside() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     web02(&host);
     let wire = host.wire();
     let works = |when: &str| {
         for ip in ["192.0.2.60", "192.0.2.1", "192.0.2.9", "2001:db8:1::60", "2001:db8:1::1", "2001:db8:1::9"]
         {
-            assert!(calls(&host, "web01", ip), "{ip} does not answer {when}\n{}", left(&host));
+            assert!(host.calls("web01", ip), "{ip} does not answer {when}\n{}", left(&host));
         }
         for ip in ["192.0.2.50", "2001:db8:1::50"] {
-            assert!(wire.reaches(ip) && calls(&host, "web02", ip), "{ip} is not reached {when}");
+            assert!(wire.reaches(ip) && host.calls("web02", ip), "{ip} is not reached {when}");
         }
     };
     works("at first");
@@ -132,7 +110,7 @@ fn root_containers_on_a_bridge_see_each_other_and_the_outside() {
 
 #[test]
 fn root_interfaces_come_and_go_and_change_while_it_runs() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     let wire = host.wire();
     host.ok(["create", "web01", "--ostemplate", "busybox", "--ipadd", "198.51.100.50"]);
     host.ok(["start", "web01"]);
@@ -148,7 +126,7 @@ fn root_interfaces_come_and_go_and_change_while_it_runs() {
         "--ipadd",
         "192.0.2.50/24",
     ]);
-    assert!(wire.reaches("192.0.2.50") && calls(&host, "web01", "192.0.2.9"));
+    assert!(wire.reaches("192.0.2.50") && host.calls("web01", "192.0.2.9"));
     host.ok([
         "set",
         "web01",
@@ -375,7 +353,7 @@ fn send(host: &RealHost, frames: &[&Vec<u8>]) {
 /// Frames of LLDP go past every table of a bridge, which would learn from them that somebody else is here now.
 #[test]
 fn root_a_bridge_learns_of_a_container_its_own_address_alone() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     let mut frame = ethernet(OTHER, 0x88cc, &[0; 46]);
     frame[..6].copy_from_slice(&[1, 0x80, 0xc2, 0, 0, 0x0e]);
@@ -396,7 +374,7 @@ fn root_a_bridge_learns_of_a_container_its_own_address_alone() {
 
 #[test]
 fn root_nothing_is_used_on_a_bridge_but_its_own() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     let wire = host.wire();
     let all = forged();
@@ -424,7 +402,7 @@ fn root_nothing_is_used_on_a_bridge_but_its_own() {
 /// A bridge gives to everybody what it does not know the place of.
 #[test]
 fn root_what_is_for_others_is_not_given_to_a_container() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     let wire = host.wire();
     let container = inside(&host, "web01");
@@ -452,7 +430,7 @@ fn root_what_is_for_others_is_not_given_to_a_container() {
 
 #[test]
 fn root_what_a_crash_leaves_on_a_bridge_is_put_right() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     host.ok(["set", "web01", "--rate", "*:1:100000"]);
     let state = state(&host, "web01");
@@ -473,7 +451,7 @@ fn root_what_a_crash_leaves_on_a_bridge_is_put_right() {
 
 #[test]
 fn root_what_cannot_be_on_a_bridge_is_refused_with_why() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     let wire = host.wire();
     host.ok([
         "create",
@@ -622,7 +600,7 @@ fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
 
 #[test]
 fn root_a_new_root_on_probation_calls_from_a_bridge_and_is_not_called() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     assert_eq!(on_probation(&host, &[]), (true, false), "outgoing");
     assert!(host.wire().reaches("192.0.2.50"), "it is its root now");
@@ -669,7 +647,7 @@ fn is_limited(host: &RealHost) {
 
 #[test]
 fn root_what_goes_through_a_bridge_in_a_second_has_a_limit() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     web01(&host);
     is_limited(&host);
 }
@@ -685,7 +663,7 @@ fn root_what_is_routed_in_a_second_has_a_limit() {
 /// Somebody's own tables, also of the families that ours are of.
 #[test]
 fn root_a_firewall_of_others_is_left_as_it_is() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     let wire = host.wire();
     let theirs = "table inet ufw { chain forward { type filter hook forward priority 0; policy drop; ct state established accept; }; }; \
                   table bridge guests { set known { type ether_addr; elements = { 02:00:00:00:00:99 }; }; chain forward { type filter hook forward priority 0; policy accept; ether saddr @known accept; }; }";
@@ -698,7 +676,7 @@ fn root_a_firewall_of_others_is_left_as_it_is() {
     host.ok(["restart", "web01"]);
     host.ok(["recover"]);
     assert_eq!(look(), before);
-    assert!(calls(&host, "web01", "192.0.2.1"), "what is for the host itself they have nothing against");
+    assert!(host.calls("web01", "192.0.2.1"), "what is for the host itself they have nothing against");
     host.ok(["stop", "web01"]);
     assert_eq!(look(), before);
     wire.ok(&wire.host(), ["sh", "-c", "nft delete table inet ufw; nft delete table bridge guests"]);
@@ -708,7 +686,7 @@ fn root_a_firewall_of_others_is_left_as_it_is() {
 /// On a bridge that tells them apart.
 #[test]
 fn root_a_vlan_is_seen_by_whoever_is_in_it() {
-    let Some(host) = with_bridge() else { return };
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     let wire = host.wire();
     if wire.run(&wire.host(), ["ip", "link", "set", "br0", "type", "bridge", "vlan_filtering", "1"]).code != 0
     {
@@ -717,13 +695,13 @@ fn root_a_vlan_is_seen_by_whoever_is_in_it() {
     }
     web01(&host);
     web02(&host);
-    assert!(calls(&host, "web01", "192.0.2.60"), "all are in the usual one");
+    assert!(host.calls("web01", "192.0.2.60"), "all are in the usual one");
     host.ok(["set", "web01", "--ifname", "eth0", "--vlan", "5"]);
-    assert!(!calls(&host, "web01", "192.0.2.60") && !host.wire().reaches("192.0.2.50"));
+    assert!(!host.calls("web01", "192.0.2.60") && !host.wire().reaches("192.0.2.50"));
     host.ok(["set", "web02", "--ifname", "eth0", "--vlan", "5"]);
-    assert!(calls(&host, "web01", "192.0.2.60") && calls(&host, "web01", "2001:db8:1::60"));
+    assert!(host.calls("web01", "192.0.2.60") && host.calls("web01", "2001:db8:1::60"));
     host.ok(["restart", "web02"]);
-    assert!(calls(&host, "web01", "192.0.2.60"));
+    assert!(host.calls("web01", "192.0.2.60"));
     host.ok(["set", "web02", "--ifname", "eth0", "--vlan", "6"]);
-    assert!(!calls(&host, "web01", "192.0.2.60"));
+    assert!(!host.calls("web01", "192.0.2.60"));
 }

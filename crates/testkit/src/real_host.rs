@@ -211,6 +211,22 @@ impl RealHost {
         Some(host)
     }
 
+    /// As [`RealHost::on_wire`], whose wire is on its bridge `br0`, so that the outside is a neighbour of whatever is there.
+    pub fn on_bridge(program: &str) -> Option<RealHost> {
+        let host = RealHost::on_wire(program)?;
+        let wire = host.wire();
+        wire.ok(
+            &wire.host(),
+            [
+                "sh",
+                "-c",
+                "ip addr flush dev eth0 && ip link add br0 type bridge && echo 0 >/proc/sys/net/ipv6/conf/br0/accept_dad && ip link set eth0 master br0 && \
+                 ip addr add 192.0.2.1/24 dev br0 && ip -6 addr add 2001:db8:1::1/64 dev br0 nodad && ip link set br0 mtu 1400 up",
+            ],
+        );
+        Some(host)
+    }
+
     /// Its network.
     pub fn wire(&self) -> &Wire {
         self.wire.as_ref().expect("a host on a wire")
@@ -251,6 +267,14 @@ impl RealHost {
     /// Runs a shell line in a container, which must succeed; its stdout without the last newline.
     pub fn exec(&self, container: &str, line: &str) -> String {
         self.ok(["exec", container, line]).trim_end_matches('\n').to_owned()
+    }
+
+    /// Somebody is answered who calls that address from a container.
+    pub fn calls(&self, container: &str, ip: &str) -> bool {
+        let ran = self.run(["exec", container, &format!("ping -c 3 -A -W 2 {ip}")]);
+        ran.stdout.contains(" received")
+            && !ran.stdout.contains(" 0 packets received")
+            && !ran.stdout.contains(" 0 received")
     }
 
     /// A container from the template `busybox`, running.
