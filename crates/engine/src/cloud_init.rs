@@ -6,7 +6,7 @@
 //! Of the network it is told that it is none of its business (`config: disabled`, "Disabling network configuration" there). The addresses of `ve.conf` are on
 //! `venet0`, with its route, before process 1 begins, and they, `NAMESERVER` and `SEARCHDOMAIN` follow `prlctl set` and every start, while cloud-init would
 //! write down those of its first start and never look again. Had it the same addresses, whatever it writes them for (ifupdown, networkd) would set them once
-//! more: a unit that fails (`File exists`), or a route that goes with its restart. An empty list of interfaces is not nothing either: it is a file that takes
+//! more: a unit that fails (`File exists`), or a route that goes with its restart. What those have to know of it stands in files of ours (`runtime::network_files`). An empty list of interfaces is not nothing either: it is a file that takes
 //! the place of one that the image has. Without any word cloud-init would ask for addresses by DHCP, for which nobody answers.
 
 use std::io::Read;

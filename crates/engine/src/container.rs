@@ -25,6 +25,8 @@ const LEAST_PROCESSES: u64 = 4;
 const LEAST_MEMORY: u64 = 1 << 20;
 /// Whether private addresses are translated on their way outside, in `ve.conf` or `vz.conf`: anything but `no`.
 const NAT: &str = "NAT";
+/// `no`: the files of the distribution inside that are about its network are its own affair.
+const NETWORK_FILES: &str = "NETWORK_FILES";
 /// HOST_NAME_MAX of limits.h.
 const LONGEST_HOST_NAME: usize = 64;
 
@@ -264,6 +266,11 @@ impl Container<'_> {
             interfaces,
             rate,
             restarts_on_crash,
+            resolver: resolver(conf),
+            leaves_network_files: conf
+                .get(NETWORK_FILES)
+                .or_else(|| host.get(NETWORK_FILES))
+                .is_some_and(|word| word.trim() == "no"),
         })
     }
 
@@ -304,6 +311,8 @@ impl Container<'_> {
             interfaces,
             rate,
             restarts_on_crash,
+            resolver,
+            leaves_network_files,
         } = self.check(&conf)?;
         crate::addresses::are_free(self.host, Some(self.id()), &forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
@@ -339,7 +348,8 @@ impl Container<'_> {
             probation_network: Probation::default(),
             veid: self.veid(),
             hostname,
-            resolver: resolver(&conf),
+            resolver,
+            leaves_network_files,
             init: init.path,
             stop_signal,
             is_systemd: init.is_systemd,
@@ -541,7 +551,6 @@ pub fn host_name(name: &str) -> String {
     if plain.is_empty() { "container".to_owned() } else { plain.to_ascii_lowercase() }
 }
 
-/// The text of a container's `resolv.conf`; `None`: it has its own.
 /// What a container may call itself; else what is wanted.
 ///
 /// # Errors
@@ -554,6 +563,7 @@ pub fn check_host_name(name: &str) -> std::result::Result<(), &'static str> {
     Ok(())
 }
 
+/// The text of a container's `resolv.conf`; `None`: it has its own.
 fn resolver(conf: &Conf) -> Option<String> {
     resolver_of(conf, &std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
 }

@@ -256,6 +256,7 @@ impl Runtime for RealRuntime {
             veid: Some(start.veid.clone()).filter(|veid| *veid != start.id.to_string()),
             hostname: start.hostname.clone(),
             resolver: start.resolver.clone(),
+            leaves_network_files: start.leaves_network_files,
             init: start.init.clone(),
             stop_signal: start.stop_signal,
             is_systemd: start.is_systemd,

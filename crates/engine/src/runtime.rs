@@ -93,6 +93,8 @@ pub struct Start {
     pub hostname: String,
     /// The text of `resolv.conf`, or `None` to leave it alone.
     pub resolver: Option<String>,
+    /// The files of its distribution about its network are its own affair.
+    pub leaves_network_files: bool,
     /// PID 1.
     pub init: String,
     /// What stops it.

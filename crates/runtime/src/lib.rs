@@ -39,6 +39,7 @@ pub mod monitor;
 pub mod mountinfo;
 pub mod mounts;
 pub mod mounts_of_container;
+pub mod network_files;
 pub mod script;
 pub mod shut_in;
 mod small_init;

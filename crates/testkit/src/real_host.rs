@@ -341,6 +341,17 @@ impl RealHost {
         Self::with_packages(program, Self::PODMAN, &["podman", "crun", "fuse-overlayfs"])
     }
 
+    /// The template of [`RealHost::with_ifupdown`].
+    pub const IFUPDOWN: &str = "debian-12-ifupdown";
+
+    /// As [`RealHost::on_wire`], with a Debian 12 that has ifupdown, and systemd-networkd as each has.
+    pub fn with_ifupdown(program: &str) -> Option<RealHost> {
+        let wire = Wire::new(program)?;
+        let mut host = Self::with_packages(program, Self::IFUPDOWN, &["ifupdown"])?;
+        host.wire = Some(wire);
+        Some(host)
+    }
+
     fn with_packages(program: &str, name: &str, packages: &[&str]) -> Option<RealHost> {
         let host = RealHost::bare(program)?;
         let shared = host.shared_store("busybox");

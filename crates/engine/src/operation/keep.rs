@@ -157,7 +157,9 @@ pub fn keep(work: &mut ChangeWork<'_>, roots: &Roots) -> Result<()> {
 /// nobody has changed by hand. Who names one of them gets it.
 fn changed_by_somebody(root: &LayeredRoot, path: &Path) -> std::result::Result<Option<Changed>, TreeError> {
     let is_ours = |found: &Path| {
-        found != path && EXCEPT.left.iter().chain(EXCEPT.unsaved).any(|ours| found == Path::new(ours))
+        found != path
+            && (EXCEPT.left.iter().chain(EXCEPT.unsaved).any(|ours| found == Path::new(ours))
+                || runtime::network_files::is_ours(found))
     };
     let mut changed = tree::changed(root, path)?;
     if let Some(changed) = &mut changed {

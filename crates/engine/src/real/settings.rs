@@ -5,10 +5,13 @@ use std::os::fd::AsFd;
 
 use net::{Holder, Network};
 use runtime::cgroup::Cgroups;
+use runtime::confined::{Reach, confined};
 use runtime::limits::{self, Disk};
 use runtime::monitor::Session;
-use runtime::{state, uts};
+use runtime::mounts::generation_point;
+use runtime::{network_files, state, uts};
 use store::{ContainerId, Prefix};
+use tree::Root;
 
 use super::errors::{monitor_error, other};
 use crate::runtime::{RuntimeResult, Settings};
@@ -18,8 +21,18 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
     let Some(state) = state::running(prefix, id) else { return Ok(Vec::new()) };
     let Some(init) = state.init.open().map_err(|error| other(&error))? else { return Ok(Vec::new()) };
     let groups = Cgroups::of(prefix, id).map_err(|error| other(&error))?;
-    let Settings { limits, hostname, addresses, translates, forwards, interfaces, rate, restarts_on_crash } =
-        wanted;
+    let Settings {
+        limits,
+        hostname,
+        addresses,
+        translates,
+        forwards,
+        interfaces,
+        rate,
+        restarts_on_crash,
+        resolver: _,
+        leaves_network_files: _,
+    } = wanted;
     let before = limits::now(&groups, Disk::of(prefix)).limits;
     let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;
     let mut warnings: Vec<String> =
@@ -37,6 +50,7 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
             return Err(other(&error));
         }
     }
+    warnings.extend(write_network_files(prefix, id, &state, wanted));
     if let Err(error) = uts::set_hostname(init.as_fd(), hostname) {
         warnings.push(format!("its host name is another only from its next start on: {error}"));
     }
@@ -57,6 +71,29 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
         ));
     }
     Ok(warnings)
+}
+
+/// What its own tools are told of it; they may be told at the next start, if now they cannot.
+fn write_network_files(
+    prefix: &Prefix,
+    id: &ContainerId,
+    state: &state::RuntimeState,
+    wanted: &Settings,
+) -> Vec<String> {
+    let files = network_files::Wanted {
+        addresses: &wanted.addresses,
+        interfaces: &wanted.interfaces,
+        resolver: wanted.resolver.as_deref(),
+    };
+    let files = (!wanted.leaves_network_files).then_some(&files);
+    let point = generation_point(prefix, id, state.generation);
+    let result = Root::open(&point).map_err(|error| error.to_string()).and_then(|root| {
+        let reach = Reach { reads: Vec::new(), writes: vec![root.handle()], ids: Some(state.ids.first) };
+        confined(&reach, || network_files::apply(&root, state.ids, files)).map_err(|error| error.to_string())
+    });
+    result.unwrap_or_else(|because| {
+        vec![format!("the network files in the container are left as they are: {because}")]
+    })
 }
 
 /// See [`crate::runtime::Runtime::holder_of`]. A route that nobody can be asked for is seen at the start.

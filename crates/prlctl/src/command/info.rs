@@ -149,7 +149,7 @@ fn is_obeyed(key: &str) -> bool {
 }
 
 /// What something is done with beside what `prlctl set` sets.
-const ALSO_OBEYED: [&str; 14] = [
+const ALSO_OBEYED: [&str; 15] = [
     "BINDMOUNT",
     "DISK",
     "OSTEMPLATE",
@@ -158,6 +158,7 @@ const ALSO_OBEYED: [&str; 14] = [
     "IP_ADDRESS",
     "NETIF",
     "NAT",
+    "NETWORK_FILES",
     store::MEGAHERTZ,
     "MEMGUARANTEE_BYTES",
     "REINSTALL_KEEP",

@@ -27,6 +27,7 @@ use crate::cgroup::Cgroups;
 use crate::confined::{Reach, confined};
 use crate::limits;
 use crate::lxcfs;
+use crate::network_files;
 use crate::small_init::SmallInit;
 use crate::spec::{Wanted, specification};
 use crate::state::ProcessIdentity;
@@ -196,8 +197,18 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
 fn apply_identity(launch: &Launch, root: &Path) -> Result<Vec<String>, String> {
     let handle = Root::open(root).map_err(words("open the root"))?;
     let reach = Reach { reads: Vec::new(), writes: vec![handle.handle()], ids: Some(launch.ids.first) };
-    confined(&reach, || identity::apply(&handle, launch.ids, &launch.hostname, launch.resolver.as_deref()))
-        .map_err(words("be confined to the root"))
+    let files = network_files::Wanted {
+        addresses: &launch.addresses,
+        interfaces: &launch.interfaces,
+        resolver: launch.resolver.as_deref(),
+    };
+    let apply = || {
+        let mut warnings = identity::apply(&handle, launch.ids, &launch.hostname, launch.resolver.as_deref());
+        let files = (!launch.leaves_network_files).then_some(&files);
+        warnings.extend(network_files::apply(&handle, launch.ids, files));
+        warnings
+    };
+    confined(&reach, apply).map_err(words("be confined to the root"))
 }
 
 /// The directory that the runtime keeps its own state in, empty.

@@ -77,6 +77,9 @@ pub struct Launch {
     pub hostname: String,
     /// `NAMESERVER` and `SEARCHDOMAIN`: the lines of `resolv.conf`, or `None` to leave it alone.
     pub resolver: Option<String>,
+    /// Files of its distribution about its network are not written, and those that were go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves_network_files: bool,
     /// PID 1.
     pub init: String,
     /// What stops it, a number.
@@ -133,6 +136,12 @@ pub struct Settings {
     /// It is started again when its init has crashed.
     #[serde(default)]
     pub restarts_on_crash: bool,
+    /// As in [`Launch`]. A monitor has no use of these two: whoever sends them has done it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver: Option<String>,
+    /// See there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves_network_files: bool,
 }
 
 /// What a command asks of a monitor.

@@ -80,6 +80,8 @@ fn settings() -> Settings {
         interfaces: interfaces(),
         rate: Some(Rate { kilobits: 1000 }),
         restarts_on_crash: true,
+        resolver: None,
+        leaves_network_files: false,
     }
 }
 
@@ -102,6 +104,7 @@ fn launch() -> Launch {
         probation_network: net::Probation::Outgoing,
         hostname: "web01".into(),
         resolver: Some("nameserver 192.0.2.1\n".into()),
+        leaves_network_files: false,
         init: "/sbin/init".into(),
         stop_signal: 37,
         is_systemd: true,

@@ -337,6 +337,8 @@ impl Monitor {
                     interfaces,
                     rate,
                     restarts_on_crash,
+                    resolver: _,
+                    leaves_network_files: _,
                 } = *settings;
                 self.launch.forwards = forwards;
                 (self.launch.interfaces, self.launch.rate) = (interfaces, rate);

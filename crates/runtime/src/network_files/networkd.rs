@@ -1,0 +1,72 @@
+//! Files of systemd-networkd: systemd.network(5).
+//!
+//! What it finds at an interface it takes for somebody else's, and drops, unless it is in the file; with `KeepConfiguration=` it is left in any case. Ours come first by
+//! their name: an image's `Name=*` is about what is there if nobody says anything else.
+
+use tree::TreeError;
+
+use super::{Inside, Told, Way};
+
+pub(super) const DIRECTORY: &str = "/etc/systemd/network";
+pub(super) const BEGINNING: &str = "00-reroot-";
+pub(super) const ENDING: &str = ".network";
+const PROGRAMS: [&str; 2] = ["/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd"];
+
+pub(super) fn is_there(inside: &Inside<'_>) -> Result<bool, TreeError> {
+    Ok(inside.has_directory(DIRECTORY)? && inside.has_any(&PROGRAMS)?)
+}
+
+pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeError> {
+    if !inside.has_directory(DIRECTORY)? {
+        return Ok(());
+    }
+    // One that another distribution's root has brought along goes.
+    let all = if is_there(inside)? { all } else { &[] };
+    let taken = inside.taken(DIRECTORY, ENDING, all, names)?;
+    let all = all.iter().filter(|one| !taken.contains(&one.name));
+    let wanted: Vec<(String, String)> =
+        all.map(|one| (format!("{BEGINNING}{}{ENDING}", one.name), text(one))).collect();
+    let there = inside.files(DIRECTORY, ENDING)?;
+    inside.put(DIRECTORY, &there, &wanted, 0o644)
+}
+
+/// It is named there itself; a pattern that it fits is no word about it.
+fn names(text: &str, name: &str) -> bool {
+    let values =
+        text.lines().filter_map(|line| line.trim().strip_prefix("Name")?.trim_start().strip_prefix('='));
+    values.flat_map(str::split_whitespace).any(|word| word == name)
+}
+
+fn text(one: &Told) -> String {
+    let mut text = format!("[Match]\nName={}\n", one.name);
+    if one.is_routed {
+        text.push_str("\n[Link]\nARP=no\n");
+    }
+    text.push_str("\n[Network]\nConfigureWithoutCarrier=yes\n");
+    text.push_str(match (one.is_routed, one.is_bound) {
+        (true, _) => "LinkLocalAddressing=no\nIPv6AcceptRA=no\n",
+        (false, true) => "IPv6LinkLocalAddressGenerationMode=eui64\nIPv6AcceptRA=no\n",
+        (false, false) => "",
+    });
+    text.push_str(if one.asks_dhcp { "DHCP=yes\n" } else { "DHCP=no\nKeepConfiguration=yes\n" });
+    for server in &one.servers {
+        text.push_str(&format!("DNS={server}\n"));
+    }
+    if !one.domains.is_empty() {
+        text.push_str(&format!("Domains={}\n", one.domains.join(" ")));
+    }
+    for address in &one.addresses {
+        text.push_str(&format!("\n[Address]\nAddress={}/{}\n", address.ip, address.prefix));
+    }
+    for way in &one.ways {
+        text.push_str("\n[Route]\n");
+        text.push_str(&match way {
+            Way::Direct { source } if source.is_ipv4() => {
+                format!("Destination=0.0.0.0/0\nScope=link\nPreferredSource={source}\n")
+            }
+            Way::Direct { source } => format!("Destination=::/0\nPreferredSource={source}\n"),
+            Way::Router(ip) => format!("Gateway={ip}\nGatewayOnLink=yes\n"),
+        });
+    }
+    text
+}
