@@ -6,13 +6,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use store::Mac;
+use store::{Mac, Rate};
 
 use crate::nft::absent;
 use crate::{Bridged, Network, Probation, limit};
 
 /// See `filter::RULES`.
-pub(crate) const RULES: &str = "rules_2";
+pub(crate) const RULES: &str = "rules_3";
 
 /// `own_mac` and `own_ip` are what the filters of an interface are, each of which may be turned off. What has a tag of a VLAN is never taken: which one it is
 /// in, the host says. Of ARP the sender's addresses are looked at, of neighbour advertisements the target; routers and servers of DHCP are no containers.
@@ -61,6 +61,7 @@ add rule bridge TABLE sent ether type { 8021q, 8021ad } drop
 add rule bridge TABLE sent iifname @of_one_mac jump own_mac
 add rule bridge TABLE sent iifname @of_own_ips jump own_ip
 add rule bridge TABLE sent iifname @probation jump calling
+add rule bridge TABLE sent iifname @rate_out drop
 add rule bridge TABLE sent limit name iifname map @rates_out drop
 add rule bridge TABLE own_mac iifname . ether saddr != @macs drop
 add rule bridge TABLE own_mac iifname . arp saddr ether != @macs drop
@@ -83,6 +84,7 @@ add rule bridge TABLE received oifname != @ours accept
 add rule bridge TABLE received oifname @silent drop
 add rule bridge TABLE received oifname @of_one_mac ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 oifname . ether daddr != @macs drop
 add rule bridge TABLE received oifname @probation jump answered
+add rule bridge TABLE received oifname @rate_in drop
 add rule bridge TABLE received limit name oifname map @rates_in drop
 add rule bridge TABLE answered ether type arp return
 add rule bridge TABLE answered ip frag-off & 0x1fff != 0 return
@@ -96,15 +98,17 @@ add rule bridge TABLE answered drop
 
 /// The table, made anew where it is not there.
 pub(crate) fn table(table: &str) -> String {
-    TABLE.replace("TABLE", table).replace("RULES", RULES)
+    let head = format!("add table bridge {table}\n") + &limit::SETS.replace("FAMILY", "bridge");
+    (head + TABLE).replace("TABLE", table).replace("RULES", RULES)
 }
 
 /// What is said of a container that has anything on a bridge.
 pub(crate) fn addition(network: &Network) -> String {
     let table = format!("bridge {}", network.table);
-    let limit = network.rate.filter(|_| !network.bridged.is_empty());
-    let mut text = limit.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
-    for element in all(network) {
+    let shared = shared_rate(network);
+    let mut text = shared.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
+    let own = own_rate(network).map(|(interface, rate)| limit::own(interface, rate));
+    for element in all(network).into_iter().chain(own.into_iter().flatten()) {
         text.push_str(&format!("add element {table} {element}\n"));
     }
     text
@@ -113,20 +117,35 @@ pub(crate) fn addition(network: &Network) -> String {
 /// And what is said of it no more.
 pub(crate) fn removal(network: &Network) -> String {
     let table = format!("bridge {}", network.table);
-    let limit = network.rate.filter(|_| !network.bridged.is_empty());
-    let mut text = limit.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
+    let shared = shared_rate(network);
+    let mut text = shared.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
+    let own = own_rate(network).map(|(interface, _)| limit::of(interface));
+    text.extend(own.iter().flatten().map(|element| absent(&table, element)));
     for probation in [Some(Probation::Outgoing), Some(Probation::None)] {
         let network = Network { probation, ..network.clone() };
         text.extend(all(&network).iter().map(|element| absent(&table, element)));
     }
-    text.push_str(&limit.map(|_| limit::no_objects(&table, &network.interface)).unwrap_or_default());
+    text.push_str(&shared.map(|_| limit::no_objects(&table, &network.interface)).unwrap_or_default());
     text
+}
+
+/// How much may pass by its only interface on a bridge.
+fn own_rate(network: &Network) -> Option<(&str, Rate)> {
+    match &network.bridged[..] {
+        [only] => network.rate.map(|rate| (only.interface.as_str(), rate)),
+        _ => None,
+    }
+}
+
+/// And by all that it has on bridges together.
+fn shared_rate(network: &Network) -> Option<Rate> {
+    network.rate.filter(|_| network.bridged.len() > 1)
 }
 
 fn all(network: &Network) -> Vec<String> {
     let mut elements: Vec<String> =
         network.bridged.iter().flat_map(|one| of(one, network.probation)).collect();
-    if network.rate.is_some() {
+    if shared_rate(network).is_some() {
         let interfaces = network.bridged.iter().map(|one| one.interface.as_str());
         elements.extend(limit::elements(interfaces, &network.interface));
     }

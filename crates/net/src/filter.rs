@@ -1,14 +1,14 @@
 //! The packet filter: one table a host, whose rules are the same for one container and for a thousand; what differs is in sets, where a look costs the
 //! same whatever their size.
 
-use store::{Address, Forward, Prefix};
+use store::{Address, Forward, Prefix, Rate};
 
 use crate::nft::{absent, tell};
 use crate::record::Forwarding;
 use crate::{Network, NetworkError, Probation, bridge_filter, limit};
 
 /// The set that tells that the table is there, and has these rules: another number where they are others.
-const RULES: &str = "rules_5";
+const RULES: &str = "rules_6";
 
 /// The table, made anew where it is not there: of an earlier version, or since somebody has flushed all there was, as a reload of Debian's own
 /// `nftables.conf` does. In one transaction with what is put into it: nothing passes in between.
@@ -28,8 +28,6 @@ add set inet TABLE private6 { type ipv6_addr; }
 add set inet TABLE closed { type ifname . ifname; }
 add map inet TABLE forwards { type inet_proto . inet_service : ipv4_addr . inet_service; }
 add map inet TABLE forwards6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
-add map inet TABLE rates_out { type ifname : limit; }
-add map inet TABLE rates_in { type ifname : limit; }
 add set inet TABLE beginning { type ifname; flags dynamic,timeout; timeout 1m; }
 add chain inet TABLE sent { type filter hook prerouting priority -300; policy accept; }
 add chain inet TABLE counted { type filter hook prerouting priority -150; policy accept; }
@@ -47,8 +45,6 @@ flush set inet TABLE silent
 flush set inet TABLE private
 flush set inet TABLE private6
 flush set inet TABLE closed
-flush map inet TABLE rates_out
-flush map inet TABLE rates_in
 flush map inet TABLE forwards
 flush map inet TABLE forwards6
 flush chain inet TABLE sent
@@ -64,10 +60,10 @@ add rule inet TABLE sent iifname . ip saddr @four accept
 add rule inet TABLE sent iifname . ip6 saddr @six accept
 add rule inet TABLE sent iifname @ours drop
 add rule inet TABLE counted iifname @ours ct state new ct status & confirmed == 0 update @beginning { iifname limit rate over 1000/second burst 10000 packets } drop
-add rule inet TABLE limited limit name iifname map @rates_out drop
+add rule inet TABLE limited iifname @rate_out drop
 add rule inet TABLE received oifname @silent drop
 add rule inet TABLE received oifname @probation ct state new drop
-add rule inet TABLE received limit name oifname map @rates_in drop
+add rule inet TABLE received oifname @rate_in drop
 add rule inet TABLE forwarded_to fib daddr type local dnat ip to meta l4proto . th dport map @forwards
 add rule inet TABLE forwarded_to fib daddr type local dnat ip6 to meta l4proto . th dport map @forwards6
 add rule inet TABLE forwarded_here ip daddr != 127.0.0.0/8 fib daddr type local dnat ip to meta l4proto . th dport map @forwards
@@ -129,7 +125,9 @@ fn put(prefix: &Prefix, table: &str, change: &Change) -> Result<(), NetworkError
 }
 
 fn whole(prefix: &Prefix, table: &str, change: &Change) -> String {
-    let mut text = TABLE.replace("TABLE", table).replace("RULES", RULES);
+    // The sets before the rules that are about them: a table that is there has them already.
+    let head = format!("add table inet {table}\n") + &limit::SETS.replace("FAMILY", "inet");
+    let mut text = (head + TABLE).replace("TABLE", table).replace("RULES", RULES);
     let forwarding = Forwarding::load(prefix);
     for family in forwarding.families() {
         text.push_str(&format!(
@@ -156,9 +154,9 @@ fn whole(prefix: &Prefix, table: &str, change: &Change) -> String {
 
 fn addition(network: &Network) -> Change {
     let table = format!("inet {}", network.table);
-    let limit = network.rate.filter(|_| !network.addresses.is_empty());
-    let mut routed = limit.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
-    for element in elements(network) {
+    let rate = rate_of(network).map(|rate| limit::own(&network.interface, rate));
+    let mut routed = String::new();
+    for element in elements(network).into_iter().chain(rate.into_iter().flatten()) {
         routed.push_str(&format!("add element {table} {element}\n"));
     }
     Change { routed, bridged: bridge_filter::addition(network) }
@@ -173,11 +171,14 @@ fn removal(network: &Network) -> Change {
     }
     // What the kernel has put there itself.
     all.push(format!("beginning {{ \"{}\" }}", network.interface));
-    let limit = network.rate.filter(|_| !network.addresses.is_empty());
-    let mut routed = limit.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
-    routed.extend(all.iter().map(|element| absent(&table, element)));
-    routed.push_str(&limit.map(|_| limit::no_objects(&table, &network.interface)).unwrap_or_default());
+    all.extend(rate_of(network).map(|_| limit::of(&network.interface)).into_iter().flatten());
+    let routed = all.iter().map(|element| absent(&table, element)).collect();
     Change { routed, bridged: bridge_filter::removal(network) }
+}
+
+/// How much of what is routed may pass.
+fn rate_of(network: &Network) -> Option<Rate> {
+    network.rate.filter(|_| !network.addresses.is_empty())
 }
 
 /// Its probation is over.
@@ -216,9 +217,6 @@ fn elements(network: &Network) -> Vec<String> {
         for Forward { transport, port, to } in &network.forwards {
             elements.push(format!("{map} {{ {transport} . {port} : {ip} . {to} }}"));
         }
-    }
-    if network.rate.is_some() && !network.addresses.is_empty() {
-        elements.extend(limit::elements([interface.as_str()], interface));
     }
     for ip in network.translated() {
         let set = if ip.is_ipv4() { "private" } else { "private6" };
