@@ -218,7 +218,7 @@ impl Host {
                 container.area.path().join("ve.conf").display()
             ));
         }
-        if self.runtime.running(&id).is_some_and(|run| !run.is_monitored) {
+        if self.runtime.running(&id).is_some_and(|run| !run.is_monitored()) {
             self.warning(&format!(
                 "the monitor of `{}` was killed: it goes on, and its end will mean stopped, also that of a reboot",
                 container.name

@@ -78,13 +78,7 @@ pub fn warn_of_no_name(container: &Container<'_>) {
 /// [`Code::BadName`].
 pub fn is_its_alone(container: &Container<'_>) -> Result<()> {
     let Ok(Some(name)) = container.area.name() else { return Ok(()) };
-    let prefix = &container.host.prefix;
-    let claims = |id| {
-        Area::open_unchecked(prefix, id)
-            .and_then(|area| area.name())
-            .is_ok_and(|own| own.as_ref() == Some(&name))
-    };
-    match registry::list(prefix)?.iter().find(|id| *id != container.id() && claims(id)) {
+    match registry::named(&container.host.prefix, &name)?.iter().find(|id| *id != container.id()) {
         None => Ok(()),
         Some(other) => Err(Failure::new(Code::BadName, format!("two containers are called `{name}`"))
             .because(format!("{} and {} both have it as NAME", container.id().braced(), other.braced()))

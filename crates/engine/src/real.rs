@@ -195,7 +195,7 @@ fn run_of(state: &RuntimeState) -> Run {
         generation: state.generation,
         init: state.init.pid,
         started: state.started,
-        is_monitored: state.monitor.is_alive(),
+        monitor: Some(state.monitor),
         is_systemd: state.is_systemd,
         is_application: state.is_application,
     }

@@ -16,6 +16,7 @@ use runtime::confined::Reach;
 use runtime::going_down::Pulse;
 pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
+use runtime::state::ProcessIdentity;
 use store::{
     Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Interface,
     Limits, Rate,
@@ -32,12 +33,19 @@ pub struct Run {
     pub init: i32,
     /// When it was started.
     pub started: jiff::Timestamp,
-    /// Its monitor lives.
-    pub is_monitored: bool,
+    /// Its monitor; `None`: one that is always there.
+    pub monitor: Option<ProcessIdentity>,
     /// Its init is a systemd.
     pub is_systemd: bool,
     /// Its init is the small one, and runs an application.
     pub is_application: bool,
+}
+
+impl Run {
+    /// Its monitor lives. Asked when it is wanted: of hundreds that are listed nobody wants it.
+    pub fn is_monitored(&self) -> bool {
+        self.monitor.is_none_or(ProcessIdentity::is_alive)
+    }
 }
 
 /// What can be told of a container at once.

@@ -157,7 +157,7 @@ pub enum Looked {
 
 /// Looks at the record and at whom it names.
 pub fn look(prefix: &Prefix, id: &ContainerId) -> Looked {
-    let state = match std::fs::read(path(prefix, id)).and_then(|text| read(&text)) {
+    let state = match text_of(prefix, id).and_then(|text| read(&text)) {
         Ok(state) => state,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Looked::Stopped,
         Err(error) => return Looked::Unreadable(error),
@@ -185,6 +185,21 @@ pub fn check(prefix: &Prefix, id: &ContainerId) -> io::Result<()> {
         Err(error) => Err(error),
     }
 }
+
+/// As fs::read, in one piece where it can be.
+fn text_of(prefix: &Prefix, id: &ContainerId) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path(prefix, id))?;
+    let mut text = vec![0; USUAL];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == USUAL {
+        file.read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
+/// None is larger.
+const USUAL: usize = 4096;
 
 fn read(text: &[u8]) -> io::Result<RuntimeState> {
     // First: of a later one nothing else need be as it is known here.

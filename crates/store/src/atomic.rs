@@ -6,7 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -295,6 +295,25 @@ pub(crate) fn names_in(dir: BorrowedFd<'_>) -> Result<Vec<OsString>, AtomicError
     }
     names.sort();
     Ok(names)
+}
+
+/// All of a regular file that has `size` bytes, or as much of it as shows that it has more than `limit`: one read, unless it has grown since. Lists of hundreds of
+/// containers read thousands of such files.
+pub(crate) fn read_at_once(file: &mut std::fs::File, size: u64, limit: u64) -> io::Result<Vec<u8>> {
+    let wanted = size.min(limit) + 1;
+    let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(usize::MAX)];
+    let length = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    bytes.truncate(length);
+    // Less than was asked for is all that there is.
+    if (length as u64) == wanted {
+        file.take((limit + 1).saturating_sub(wanted)).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

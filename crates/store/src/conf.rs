@@ -5,17 +5,16 @@
 //! a shell which sources the file reads exactly the value that was set. Nothing is expanded.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::atomic;
 use crate::shell_word;
 
 const LIMIT: u64 = 1 << 20;
-/// Few are larger.
-const USUAL: usize = 4096;
 
 /// What is wrong with a configuration, or with what somebody wants to write into it.
 #[derive(Debug, thiserror::Error)]
@@ -60,19 +59,17 @@ impl Conf {
         // Not to wait for the writer of a FIFO, for which every command on this host would wait.
         let mut options = File::options();
         options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
-        let file = match options.open(path) {
+        let mut file = match options.open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ConfError::Missing { path: path.to_owned() });
             }
             Err(error) => return Err(unreadable(error)),
         };
-        if !file.metadata().is_ok_and(|found| found.is_file()) {
+        let Some(found) = file.metadata().ok().filter(|found| found.is_file()) else {
             return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
-        }
-        // In one piece, as all are that somebody has not grown: a list of hundreds of containers reads each.
-        let mut bytes = Vec::with_capacity(USUAL);
-        file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        };
+        let bytes = atomic::read_at_once(&mut file, found.len(), LIMIT).map_err(unreadable)?;
         if bytes.len() as u64 > LIMIT {
             return Err(unreadable(io::Error::from(io::ErrorKind::FileTooLarge)));
         }
@@ -105,6 +102,14 @@ impl Conf {
     pub fn get(&self, key: &str) -> Option<String> {
         let assignment =
             self.lines.iter().rev().filter_map(|line| assignment(line)).find(|a| a.key == key)?;
+        let word = shell_word::parse(assignment.text).ok()?;
+        Some(String::from_utf8_lossy(&word.value).into_owned())
+    }
+
+    /// What [`Conf::get`] gives of a file with these bytes, without taking it apart: for whoever goes through hundreds.
+    pub(crate) fn glance(bytes: &[u8], key: &str) -> Option<String> {
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n').rev();
+        let assignment = lines.filter_map(assignment).find(|a| a.key == key)?;
         let word = shell_word::parse(assignment.text).ok()?;
         Some(String::from_utf8_lossy(&word.value).into_owned())
     }

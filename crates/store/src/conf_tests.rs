@@ -100,6 +100,15 @@ proptest! {
     }
 
     #[test]
+    fn prop_a_glance_sees_what_is_read(bytes in hard_bytes(), value in hard_value(), more in hard_bytes()) {
+        let mut conf = Conf::parse(&bytes);
+        let _ = conf.set("NAME", &value);
+        for bytes in [conf.to_bytes(), [&conf.to_bytes()[..], &more].concat(), bytes] {
+            prop_assert_eq!(Conf::glance(&bytes, "NAME"), Conf::parse(&bytes).get("NAME"));
+        }
+    }
+
+    #[test]
     fn prop_what_is_set_is_read_and_other_lines_stay(
         bytes in hard_bytes(), key in "[KA_][A-Z0-9_]{0,3}", value in hard_value(),
     ) {

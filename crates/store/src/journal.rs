@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::area::{Area, AreaError};
 use crate::atomic;
-use crate::record::{self, Record, RecordError};
+use crate::record::{self, Record};
 
 /// See `docs/format/operation.md`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,11 +41,7 @@ impl Record for Journal {
 impl Area {
     /// The operation that is under way, or was when its program died.
     pub fn journal(&self) -> Result<Option<Journal>, AreaError> {
-        match record::load_at(self.handle()) {
-            Ok(journal) => Ok(Some(journal)),
-            Err(RecordError::Missing { .. }) => Ok(None),
-            Err(error) => Err(self.refuse(error)),
-        }
+        record::load_if_there_at(self.handle()).map_err(|error| self.refuse(error))
     }
 
     /// Durable when it returns: only then may the first step begin. A death before leaves no journal, and nothing

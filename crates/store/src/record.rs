@@ -4,7 +4,7 @@
 //! since it may mean other things by the same words; what does not parse is damaged, and says where.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
@@ -63,12 +63,27 @@ pub(crate) fn read_at(dir: BorrowedFd<'_>, name: &str) -> Result<Option<Vec<u8>>
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(damaged("it is not a regular file"));
     }
-    let mut bytes = Vec::with_capacity(LIMIT.min(stat.st_size.unsigned_abs() + 1) as usize);
-    File::from(handle).take(LIMIT + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let bytes = atomic::read_at_once(&mut File::from(handle), stat.st_size.unsigned_abs(), LIMIT)
+        .map_err(unreadable)?;
     if bytes.len() as u64 > LIMIT {
         return Err(damaged("it is larger than 1 MiB"));
     }
     Ok(Some(bytes))
+}
+
+/// [`load_at`] of a record that need not be there.
+pub(crate) fn load_if_there_at<T: Record>(dir: BorrowedFd<'_>) -> Result<Option<T>, RecordError> {
+    read_at(dir, T::FILE)?
+        .map(|bytes| decode(&bytes).map_err(|refusal| refused(refusal, dir, T::FILE, T::FORMAT)))
+        .transpose()
+}
+
+fn refused(refusal: Refusal, dir: BorrowedFd<'_>, name: &str, known: u32) -> RecordError {
+    let path = atomic::path_of(dir).join(name);
+    match refusal {
+        Refusal::Damaged(because) => RecordError::Damaged { path, because },
+        Refusal::NewerFormat { found } => RecordError::NewerFormat { path, found, known },
+    }
 }
 
 pub(crate) fn load_at<T: Record>(dir: BorrowedFd<'_>) -> Result<T, RecordError> {
@@ -77,12 +92,9 @@ pub(crate) fn load_at<T: Record>(dir: BorrowedFd<'_>) -> Result<T, RecordError> 
 
 /// [`load_at`] for a copy of the record under another name.
 pub(crate) fn load_named_at<T: Record>(dir: BorrowedFd<'_>, name: &str) -> Result<T, RecordError> {
-    let path = || atomic::path_of(dir).join(name);
-    let bytes = read_at(dir, name)?.ok_or_else(|| RecordError::Missing { path: path() })?;
-    decode(&bytes).map_err(|refusal| match refusal {
-        Refusal::Damaged(because) => RecordError::Damaged { path: path(), because },
-        Refusal::NewerFormat { found } => RecordError::NewerFormat { path: path(), found, known: T::FORMAT },
-    })
+    let bytes =
+        read_at(dir, name)?.ok_or_else(|| RecordError::Missing { path: atomic::path_of(dir).join(name) })?;
+    decode(&bytes).map_err(|refusal| refused(refusal, dir, name, T::FORMAT))
 }
 
 /// All of the reading that needs no file, which is what a fuzzer can reach.

@@ -7,10 +7,12 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::area::{self, Area, AreaError, VE_CONF};
 use crate::atomic::{self, AtomicError};
+use crate::conf::Conf;
 use crate::id_range::{self, From, IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName};
 use crate::lock::{Lock, LockName};
@@ -93,9 +95,35 @@ pub fn linked(prefix: &Prefix, name: &ContainerName) -> Result<Option<ContainerI
     })
 }
 
-/// The containers that have this `NAME`, linked or not: a look at every `ve.conf`.
-pub fn named(prefix: &Prefix, name: &ContainerName) -> Vec<ContainerId> {
-    list(prefix).unwrap_or_default().into_iter().filter(|id| is_called(prefix, id, name)).collect()
+/// The containers that have this `NAME`, linked or not: a look at every `ve.conf`, since somebody may have edited any of them. It is one glance each, and only who seems to
+/// have it is opened: every command that changes something by a name asks this.
+pub fn named(prefix: &Prefix, name: &ContainerName) -> Result<Vec<ContainerId>, AtomicError> {
+    let private = atomic::open_directory(&prefix.private_dir())?;
+    let mut buffer = vec![0; GLANCE];
+    let ids = atomic::names_in(private.as_fd())?
+        .into_iter()
+        .filter_map(|file| ContainerId::from_file_name(file.to_str()?))
+        .filter(|id| may_be_called(private.as_fd(), id, name, &mut buffer) && is_called(prefix, id, name));
+    Ok(ids.collect())
+}
+
+/// No `ve.conf` that nobody has grown is as large.
+const GLANCE: usize = 16 << 10;
+
+/// `false`: it is certainly not called so.
+fn may_be_called(private: BorrowedFd<'_>, id: &ContainerId, name: &ContainerName, buffer: &mut [u8]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let read = rustix::fs::openat(private, format!("{id}/{VE_CONF}"), flags, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut *buffer));
+    match read {
+        // Less than was asked for is all that there is.
+        Ok(length) if length < buffer.len() => {
+            buffer.get(..length).and_then(|text| Conf::glance(text, "NAME")).as_deref() == Some(name.as_str())
+        }
+        Ok(_) => true,
+        Err(Errno::NOENT) => false,
+        Err(_) => true,
+    }
 }
 
 fn is_called(prefix: &Prefix, id: &ContainerId, name: &ContainerName) -> bool {
@@ -142,7 +170,7 @@ pub fn find_whole(prefix: &Prefix, words: &str) -> Result<Option<ContainerId>, F
     }
     // A link that is missing, or leads to what has another name by now.
     if let Some(name) = name {
-        let mut holders = named(prefix, &name);
+        let mut holders = named(prefix, &name)?;
         match (holders.pop(), holders.is_empty(), linked) {
             (Some(id), true, _) | (None, _, Some(id)) => return Ok(Some(id)),
             (Some(last), false, _) => {

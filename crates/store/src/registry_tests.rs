@@ -67,6 +67,34 @@ fn finds_by_a_unique_start_of_a_name_that_was_edited_and_is_not_linked_yet() {
 }
 
 #[test]
+fn all_that_claim_a_name_are_found_however_it_is_written() {
+    let (_directory, prefix) = prefix();
+    let name: ContainerName = "web01".parse().unwrap();
+    let conf_of = |text: &[u8]| {
+        let id = linked(&prefix, &format!("c{}", list(&prefix).unwrap().len()));
+        put(&prefix.area_dir(&id).join("ve.conf"), text);
+        id
+    };
+    let large = [b"# a comment\n".repeat(GLANCE / 8), b"NAME=web01\n".to_vec()].concat();
+    let mut claim: Vec<ContainerId> = [
+        &b"NAME=\"web01\"\n"[..],
+        b"NAME=other\n  export NAME='we'\"b\"\\01 # it is\r\n",
+        b"VEID=1\nNAME=web01",
+        &large,
+    ]
+    .map(conf_of)
+    .to_vec();
+    // The last line counts, a comment does not, and what is damaged tells nothing.
+    for text in
+        [&b"NAME=web01\nNAME=db01\n"[..], b"# NAME=web01\n", b"HOSTNAME=web01\n", b"NAME=web01\nA=\"\n", b""]
+    {
+        conf_of(text);
+    }
+    claim.sort();
+    assert_eq!(named(&prefix, &name).unwrap(), claim);
+}
+
+#[test]
 fn suggests_what_was_probably_meant() {
     let (_directory, prefix) = prefix();
     linked(&prefix, "web01");

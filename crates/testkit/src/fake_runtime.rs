@@ -329,7 +329,7 @@ impl Runtime for FakeRuntime {
             generation: GenerationNumber::new(running.generation),
             init: running.init,
             started: running.started,
-            is_monitored: true,
+            monitor: None,
             is_systemd: false,
             is_application: false,
         })

@@ -323,8 +323,10 @@ pub fn check_free(host: &Host, name: &ContainerName, number: Option<NumericId>) 
     let prefix = &host.prefix;
     // Also one that is not linked yet: somebody has edited NAME.
     let holder_of = |name: &ContainerName| -> Result<Option<ContainerId>> {
-        let linked = registry::linked(prefix, name)?;
-        Ok(linked.or_else(|| registry::named(prefix, name).into_iter().next()))
+        match registry::linked(prefix, name)? {
+            Some(linked) => Ok(Some(linked)),
+            None => Ok(registry::named(prefix, name)?.into_iter().next()),
+        }
     };
     if let Some(holder) = holder_of(name)? {
         return Err(name_is_taken(name, &holder));

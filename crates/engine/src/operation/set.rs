@@ -334,7 +334,7 @@ fn claim(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Result<Op
     })?;
     let _lock = container.host.lock_host()?;
     let prefix = &container.host.prefix;
-    let holders = registry::linked(prefix, &name)?.into_iter().chain(registry::named(prefix, &name));
+    let holders = registry::linked(prefix, &name)?.into_iter().chain(registry::named(prefix, &name)?);
     if let Some(holder) = holders.into_iter().find(|holder| holder != container.id()) {
         return Err(name_is_taken(&name, &holder));
     }

@@ -8,7 +8,7 @@ use engine::{Code, Failure, Host, Result};
 use runtime::cgroup::Cgroups;
 use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
-use store::{Area, Base, Conf, ContainerId, Prefix, registry};
+use store::{Area, Base, Conf, ContainerId, GenerationNumber, Prefix, registry};
 
 use super::{host, list_info::inform, template::short_choice};
 use crate::arguments::List;
@@ -81,9 +81,19 @@ impl Seen {
 
 /// What is wrong with the template of the live root, and what to do.
 pub fn damage_of_template(host: &Host, area: &Area, seen: &mut Seen) -> Option<String> {
-    let record = area.generation(area.live().ok()?).ok()?;
+    damage_of_template_of(host, area, area.live().ok()?, &area.display_name(), seen)
+}
+
+/// The same of one whose live root and name are known.
+fn damage_of_template_of(
+    host: &Host,
+    area: &Area,
+    live: GenerationNumber,
+    name: &str,
+    seen: &mut Seen,
+) -> Option<String> {
+    let record = area.generation(live).ok()?;
     let problem = seen.problem_of(host, &record.base)?;
-    let name = area.display_name();
     let what_to_do = if problem.contains("damaged") {
         format!(
             "`vzpkg update cache TEMPLATE` may make that whole; `prlctl reinstall {name}` gives it a new root, and `prlctl generation-flatten {name} --allow-damaged` makes the one that it has independent of what is left"
@@ -230,18 +240,18 @@ impl Row {
         let home = host.prefix.area_dir(&id).display().to_string();
         let loaded = Area::open(&host.prefix, &id).and_then(|area| {
             let conf = area.conf()?;
-            area.live()?;
+            let live = area.live()?;
             // One that is damaged is refused by every command, so it is told here, too.
             area.journal()?;
             let name = area.display_name_in(&conf);
-            Ok((area, conf, name))
+            Ok((area, conf, name, live))
         });
         let life = host.runtime.life(&id);
         let state = in_words(host, &id, &life);
         let (processes, prefix) = (OnceCell::new(), host.prefix.clone());
         match loaded {
-            Ok((area, conf, name)) => {
-                let damage = damage_of_template(host, &area, seen);
+            Ok((area, conf, name, live)) => {
+                let damage = damage_of_template_of(host, &area, live, &name, seen);
                 let damage = match (damage, life) {
                     (None, Life::Unknown(because)) => Some(format!(
                         "`{name}` runs, and nobody can tell how: the record of it cannot be read: {because}; use the version of Reroot that has started it, or `prlctl stop {name} --kill`"

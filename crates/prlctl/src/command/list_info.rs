@@ -99,7 +99,7 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     }
     if let Some(run) = run {
         facts.push(("Init".into(), json!(run.init)));
-        if !run.is_monitored {
+        if !run.is_monitored() {
             facts.push((
                 "Monitor".into(),
                 json!("killed: the container goes on, and its end will mean stopped"),
