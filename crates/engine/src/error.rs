@@ -266,9 +266,17 @@ pub fn system(what: impl Into<String>, error: &(dyn std::error::Error + 'static)
     failure.hint("`dmesg` may tell more, and `prlctl info` what this host lacks")
 }
 
+fn unregistered(id: &ContainerId, path: &std::path::Path) -> Failure {
+    Failure::new(Code::UnknownContainer, format!("{} is not registered", id.braced()))
+        .because(format!("its private area lies at {}, and is no container", path.display()))
+        .unchanged()
+        .hint(format!("`prlctl register {}` makes it one again", path.display()))
+}
+
 impl From<AreaError> for Failure {
     fn from(error: AreaError) -> Failure {
         match &error {
+            AreaError::Unregistered { container, path } => unregistered(container, path),
             AreaError::Missing { container, .. } => {
                 Failure::new(Code::UnknownContainer, format!("unknown container `{container}`"))
                     .because("it is not there any more")
@@ -372,6 +380,7 @@ impl From<FindError> for Failure {
                     .unchanged()
                     .hint("correct NAME in the ve.conf of all but one; until then write the UUID")
             }
+            FindError::Unregistered { id, path } => unregistered(id, path),
             FindError::List(_) => system("cannot look for the container", &error),
         }
     }

@@ -313,6 +313,9 @@ pub fn hint_of(error: &AreaError, words: &str) -> String {
         AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
             "use the version of prlctl that wrote it, or a newer one".to_owned()
         }
+        AreaError::Unregistered { path, .. } => {
+            format!("`prlctl register {}` makes it one again", path.display())
+        }
         AreaError::Conf(_) | AreaError::BadName { .. } => {
             "correct that file in an editor: nothing makes it again".to_owned()
         }

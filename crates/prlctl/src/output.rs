@@ -166,7 +166,8 @@ pub fn failure_value(failure: &Failure) -> serde_json::Value {
 
 /// Rows under a header: columns as wide as said, the last one not padded.
 pub fn table(header: Option<&[&str]>, widths: &[usize], rows: &[Vec<String>]) {
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
+    let mut rows_of_text = Vec::with_capacity(rows.len() + 1);
+    let mut print = |cells: &mut dyn Iterator<Item = &str>| {
         let cells: Vec<&str> = cells.collect();
         let mut row = String::new();
         for (index, cell) in cells.iter().enumerate() {
@@ -177,12 +178,16 @@ pub fn table(header: Option<&[&str]>, widths: &[usize], rows: &[Vec<String>]) {
                 row.push_str(&format!("{cell:<width$} "));
             }
         }
-        line(&row);
+        rows_of_text.push(tree::printable(&row).into_owned());
     };
     if let Some(header) = header {
         print(&mut header.iter().copied());
     }
     for row in rows {
         print(&mut row.iter().map(String::as_str));
+    }
+    // As one, however many there are.
+    if !rows_of_text.is_empty() {
+        write_line(&rows_of_text.join("\n"));
     }
 }

@@ -21,7 +21,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,8 @@ pub(crate) const VE_CONF: &str = "ve.conf";
 pub(crate) const LIVE: &str = "live";
 pub(crate) const GENERATIONS: &str = "generations";
 const STAGING: &str = ".staging-";
+/// In `area.json`.
+const UNREGISTERED: &str = "unregistered";
 
 /// What a private area cannot give, and why.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +56,8 @@ pub enum AreaError {
     NewerFormat { path: PathBuf, found: u64, known: u32 },
     #[error("`{}` needs the feature `{feature}`, which this program does not know", .path.display())]
     UnknownFeature { path: PathBuf, feature: String },
+    #[error("`{container}` is not registered: its private area lies at `{}` and is no container", .path.display())]
+    Unregistered { container: ContainerId, path: PathBuf },
     #[error("`{container}` has no generation {number}")]
     NoGeneration { container: String, number: GenerationNumber },
     #[error("`NAME` in `{}` is not a name", .path.display())]
@@ -84,7 +88,21 @@ pub struct AreaRecord {
 
 impl AreaRecord {
     pub const FORMAT: u32 = 1;
-    const KNOWN_FEATURES: [&'static str; 3] = [volume::IMAGE_FEATURE, volume::BTRFS_FEATURE, disks::FEATURE];
+    const KNOWN_FEATURES: [&'static str; 4] =
+        [volume::IMAGE_FEATURE, volume::BTRFS_FEATURE, disks::FEATURE, UNREGISTERED];
+
+    /// Whether it is a container. What has been unregistered lies where it lay and is none; a program that does not know of that refuses it.
+    pub fn is_registered(&self) -> bool {
+        !self.features.iter().any(|feature| feature == UNREGISTERED)
+    }
+
+    /// Has it be one, or not; [`Area::store_record`] is the commit of either.
+    pub fn set_registered(&mut self, is_registered: bool) {
+        self.features.retain(|feature| feature != UNREGISTERED);
+        if !is_registered {
+            self.features.push(UNREGISTERED.to_owned());
+        }
+    }
 
     /// The record of a container that is being made.
     pub fn new(uuid: ContainerId, id_range: IdRange) -> Self {
@@ -118,8 +136,48 @@ impl Area {
     /// feature, that this program does not know.
     pub fn open(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
         let area = Self::open_unchecked(prefix, id)?;
-        area.record()?;
+        if !area.record()?.is_registered() {
+            return Err(AreaError::Unregistered { container: *id, path: area.path });
+        }
         Ok(area)
+    }
+
+    /// Opens what lies at `path` and may become a container; `None`: it is no area of ours.
+    pub fn open_elsewhere(prefix: &Prefix, path: &Path) -> Result<Option<Self>, AreaError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let unreadable = |errno: Errno| AreaError::Unreadable { path: path.to_owned(), source: errno.into() };
+        let handle = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(handle) => handle,
+            // Whoever reads others' areas says what is wrong with it.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(unreadable(errno)),
+        };
+        let is_there = |name| rustix::fs::statat(&handle, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        if !is_there(AreaRecord::FILE) || !is_there(GENERATIONS) {
+            return Ok(None);
+        }
+        // Only to be called something until it is known what it is called.
+        let nobody = ContainerId::random();
+        let mut area =
+            Self { id: nobody, path: path.to_owned(), handle, layers: volume::Layers::new(prefix, &nobody) };
+        let record: AreaRecord = record::load_at(area.handle()).map_err(|error| area.refuse(error))?;
+        area.id = record.uuid;
+        area.layers = volume::Layers::new(prefix, &record.uuid);
+        area.record()?;
+        Ok(Some(area))
+    }
+
+    /// Moves an area that was opened elsewhere to where its container's lies, durably. It must be on the same filesystem, and nothing be there.
+    pub fn take_its_place(self, prefix: &Prefix) -> Result<Self, AreaError> {
+        let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
+            return Err(self.damaged("", "it is at no place that it could be taken from"));
+        };
+        let from = atomic::open_directory(parent)?;
+        let private = atomic::open_directory(&prefix.private_dir())?;
+        // A death before: it lies where it lay. After it: where a container's lies, and is none yet.
+        atomic::move_at(from.as_fd(), name, private.as_fd(), self.id.to_string())?;
+        atomic::fsync_dir(private.as_fd())?;
+        Ok(Self { path: prefix.area_dir(&self.id), ..self })
     }
 
     /// Opens it whatever state it is in: to list, to destroy, to rebuild.

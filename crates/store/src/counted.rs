@@ -74,6 +74,12 @@ impl Area {
         }
     }
 
+    /// Whether it lies in a directory that is counted, kept or not.
+    pub fn is_counted_as_project(&self) -> bool {
+        self.volume() == Volume::Directory
+            && self.generations_handle().is_ok_and(|top| matches!(linux::project_below(&top), Ok(Some(_))))
+    }
+
     /// Gives it another end, at once.
     pub fn limit(&self, space: &DiskSpace) -> Result<(), AreaError> {
         let failed = |source| AreaError::Unreadable { path: self.path().to_owned(), source };

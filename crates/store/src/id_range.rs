@@ -34,6 +34,14 @@ pub enum IdRangeError {
 }
 
 impl IdRange {
+    /// Whether it is one that is given to containers: a record that comes from elsewhere may say anything, also the host's own root.
+    pub fn can_be_given(&self) -> bool {
+        self.count == COUNT
+            && self.first >= LOWEST
+            && self.first < END
+            && (self.first - LOWEST).is_multiple_of(COUNT)
+    }
+
     pub fn overlaps(&self, other: &Self) -> bool {
         let end = |range: &Self| u64::from(range.first) + u64::from(range.count);
         u64::from(self.first) < end(other) && u64::from(other.first) < end(self)

@@ -30,6 +30,8 @@ pub enum FindError {
     /// Somebody has edited `NAME`.
     #[error("{} are all called `{name}`", .holders.iter().map(ContainerId::braced).collect::<Vec<_>>().join(" and "))]
     Claimed { name: ContainerName, holders: Vec<ContainerId> },
+    #[error("`{id}` is not registered")]
+    Unregistered { id: ContainerId, path: PathBuf },
     #[error(transparent)]
     List(#[from] AtomicError),
 }
@@ -47,7 +49,21 @@ pub enum RegistryError {
 
 /// All containers, sorted.
 pub fn list(prefix: &Prefix) -> Result<Vec<ContainerId>, AtomicError> {
+    let mut ids = areas(prefix)?;
+    ids.retain(|id| !is_unregistered(prefix, id));
+    Ok(ids)
+}
+
+/// All areas at their places: of containers, and what has been unregistered. Both lie on templates and have ids.
+pub fn areas(prefix: &Prefix) -> Result<Vec<ContainerId>, AtomicError> {
     ids(prefix, ContainerId::from_file_name)
+}
+
+/// What cannot be read is a container: a damaged one.
+fn is_unregistered(prefix: &Prefix, id: &ContainerId) -> bool {
+    Area::open_unchecked(prefix, id)
+        .and_then(|area| area.record())
+        .is_ok_and(|record| !record.is_registered())
 }
 
 /// Areas that were being made (`.staging-<uuid>`). One whose container lock is free is what a death left.
@@ -90,7 +106,7 @@ fn own_names(prefix: &Prefix) -> Result<Vec<(ContainerName, ContainerId)>, Atomi
 pub fn linked(prefix: &Prefix, name: &ContainerName) -> Result<Option<ContainerId>, AtomicError> {
     let directory = atomic::open_directory(&prefix.names_dir())?;
     Ok(match link_target(directory.as_fd(), name.as_str()) {
-        Target::Container(id) if exists(prefix, &id) => Some(id),
+        Target::Container(id) if exists(prefix, &id) && !is_unregistered(prefix, &id) => Some(id),
         Target::Container(_) | Target::Missing | Target::Other => None,
     })
 }
@@ -128,6 +144,7 @@ fn may_be_called(private: BorrowedFd<'_>, id: &ContainerId, name: &ContainerName
 
 fn is_called(prefix: &Prefix, id: &ContainerId, name: &ContainerName) -> bool {
     Area::open_unchecked(prefix, id).and_then(|area| area.name()).is_ok_and(|own| own.as_ref() == Some(name))
+        && !is_unregistered(prefix, id)
 }
 
 /// The existing container that has this number.
@@ -138,6 +155,7 @@ pub fn numbered(prefix: &Prefix, number: NumericId) -> Result<Option<ContainerId
     let directory = atomic::open_directory(&prefix.conf_dir())?;
     if let Target::Container(id) = link_target(directory.as_fd(), &number_link(number))
         && has(&id)
+        && !is_unregistered(prefix, &id)
     {
         return Ok(Some(id));
     }
@@ -183,6 +201,9 @@ pub fn find_whole(prefix: &Prefix, words: &str) -> Result<Option<ContainerId>, F
     if let Ok(id) = words.parse::<ContainerId>()
         && exists(prefix, &id)
     {
+        if is_unregistered(prefix, &id) {
+            return Err(FindError::Unregistered { path: prefix.area_dir(&id), id });
+        }
         return Ok(Some(id));
     }
     Ok(None)
@@ -225,6 +246,28 @@ fn find_start(prefix: &Prefix, words: &str) -> Result<ContainerId, FindError> {
 /// `area.json` before the host's lock is let go.
 pub fn allocate_id_range(prefix: &Prefix, host: &Lock) -> Result<IdRange, IdRangeError> {
     debug_assert_eq!(host.name(), &LockName::Host, "ranges are given under the host's lock");
+    let (used, from) = used_ids(prefix, None)?;
+    id_range::first_free(&used, from).ok_or(IdRangeError::Exhausted)
+}
+
+/// The range of an area that may come from another host, if nobody here has any of it, else another.
+pub fn id_range_for(
+    prefix: &Prefix,
+    host: &Lock,
+    id: &ContainerId,
+    wanted: IdRange,
+) -> Result<IdRange, IdRangeError> {
+    debug_assert_eq!(host.name(), &LockName::Host, "ranges are given under the host's lock");
+    let (used, from) = used_ids(prefix, Some(id))?;
+    // Where somebody's cannot be read, it may be his.
+    if from == From::Bottom && wanted.can_be_given() && !used.iter().any(|other| other.overlaps(&wanted)) {
+        return Ok(wanted);
+    }
+    id_range::first_free(&used, from).ok_or(IdRangeError::Exhausted)
+}
+
+/// What all have but this one, and where to look first for what nobody has.
+fn used_ids(prefix: &Prefix, but: Option<&ContainerId>) -> Result<(Vec<IdRange>, From), IdRangeError> {
     let mut used = Vec::new();
     for path in ["/etc/subuid", "/etc/subgid"] {
         match std::fs::read(path) {
@@ -234,7 +277,8 @@ pub fn allocate_id_range(prefix: &Prefix, host: &Lock) -> Result<IdRange, IdRang
         }
     }
     let mut from = From::Bottom;
-    let areas = list(prefix)?.into_iter().map(|id| Area::open_unchecked(prefix, &id));
+    let is_another = |id: &ContainerId| Some(id) != but;
+    let areas = areas(prefix)?.into_iter().filter(is_another).map(|id| Area::open_unchecked(prefix, &id));
     let staged = staged(prefix)?.into_iter().map(|id| Area::open_staged(prefix, &id));
     for area in areas.chain(staged) {
         match area.and_then(|area| area.record()) {
@@ -244,7 +288,7 @@ pub fn allocate_id_range(prefix: &Prefix, host: &Lock) -> Result<IdRange, IdRang
             Err(_) => from = From::Top,
         }
     }
-    id_range::first_free(&used, from).ok_or(IdRangeError::Exhausted)
+    Ok((used, from))
 }
 
 /// Makes `/etc/vz/names/<name>`, durably. A name that another existing container has is refused.
@@ -332,7 +376,7 @@ pub fn sweep_links(prefix: &Prefix) -> Result<usize, RegistryError> {
             let Target::Container(id) = link_target(handle.as_fd(), name) else { continue };
             let is_ours = std::fs::read_link(directory.join(name))
                 .is_ok_and(|target| target == prefix.area_dir(&id).join(VE_CONF));
-            if is_ours && !exists(prefix, &id) {
+            if is_ours && (!exists(prefix, &id) || is_unregistered(prefix, &id)) {
                 atomic::remove_file_at(handle.as_fd(), name)?;
                 removed += 1;
             }

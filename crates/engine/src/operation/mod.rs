@@ -40,6 +40,7 @@ mod settle;
 pub mod switch;
 pub mod template_store;
 pub mod trial;
+pub mod unregister;
 pub mod user_password;
 
 use runtime::kernel::boot_id;

@@ -113,6 +113,9 @@ pub fn register(host: &Host, options: &Options) -> Result<Registered> {
 }
 
 fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered> {
+    if let Some(registered) = super::unregister::take_back(host, options, what)? {
+        return Ok(registered);
+    }
     let area = PrivateArea::open(&options.path, options.conf.as_deref())?;
     place::check(host, &area.path)?;
     if let Some(owner) = area.owner.as_ref().filter(|_| !options.is_forced) {

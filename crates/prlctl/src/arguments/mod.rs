@@ -146,14 +146,22 @@ pub enum PrlctlCommand {
         after_help = "It has to be stopped. Until all is copied, and durable, it stays where it was.\n\nExamples:\n  prlctl move web01 --volume image\n  prlctl move web01 --volume directory"
     )]
     Move(Move),
-    /// Make a container of a private area of OpenVZ
+    /// Make a container of a private area of OpenVZ, or of one that was unregistered
     ///
-    /// Its root is copied, with everything that a file has; the area itself is only read. Its configuration comes along: what has no meaning here is kept, and
+    /// Of OpenVZ: its root is copied, with everything that a file has; the area itself is only read. Its configuration comes along: what has no meaning here is kept, and
     /// told. It must not run, here or elsewhere.
     #[command(
-        after_help = "Examples:\n  prlctl register /vz/old/101\n  prlctl register /vz/old/101 --config /root/old/101.conf --name web01\n  prlctl register /vz/old/b1c7… --preserve-uuid"
+        after_help = "Examples:\n  prlctl register /vz/old/101\n  prlctl register /vz/old/101 --config /root/old/101.conf --name web01\n  prlctl register /vz/old/b1c7… --preserve-uuid\n  prlctl register /vz/private/9e3f3a2c-0f5e-4f0b-8d8a-2b1d6a9c1e77"
     )]
     Register(Register),
+    /// Have a stopped container be none any more, and leave its private area where it is
+    ///
+    /// Nothing of it is deleted: its links and what is mounted of it go, `list` does not show it, and nothing starts it. `prlctl register` of that directory, here or, moved as a
+    /// whole, on another host, makes it a container again.
+    #[command(
+        after_help = "Examples:\n  prlctl unregister web01\n  prlctl register /vz/private/9e3f3a2c-0f5e-4f0b-8d8a-2b1d6a9c1e77"
+    )]
+    Unregister(Named),
     /// Give a container a new root; its old one is at /old, whole
     #[command(
         after_help = "Examples:\n  prlctl reinstall web01\n  prlctl reinstall web01 --ostemplate debian-12 --skipscripts\n  \

@@ -9,7 +9,7 @@ use super::Common;
 /// `prlctl register`
 #[derive(Debug, Args)]
 pub struct Register {
-    /// The private area: the directory that has `ve.conf` and `root.hdd` or `fs` in it, or, with simfs, the one that is the root
+    /// The private area, of OpenVZ: the directory that has `ve.conf` and `root.hdd` or `fs` in it, or, with simfs, the one that is the root; or one that `unregister` has left
     pub path: PathBuf,
     /// Its configuration, where that does not lie in it: a copy of the old host's /etc/vz/conf/CTID.conf
     #[arg(long, value_name = "FILE")]
@@ -23,7 +23,7 @@ pub struct Register {
     /// With the UUID that it had
     #[arg(long, conflicts_with = "uuid")]
     pub preserve_uuid: bool,
-    /// Though it says of itself that another host has it, or that its disk is open
+    /// Though it says of itself that another host has it, or that its disk is open, or was not unregistered
     #[arg(long)]
     pub force: bool,
     /// Options of every command

@@ -79,6 +79,11 @@ pub enum VzctlCommand {
     /// Unmount it
     #[command(after_help = "Example:\n  vzctl umount 101")]
     Umount(OfContainer),
+    /// Have a stopped container be none, and leave its private area where it is
+    #[command(
+        after_help = "`prlctl register PATH` makes it a container again.\n\nExample:\n  vzctl unregister 101"
+    )]
+    Unregister(OfContainer),
 }
 
 /// A container and nothing else.

@@ -22,7 +22,7 @@ pub fn run(arguments: &Delete) -> Result<u8> {
         opened => opened,
     }
     .map_err(|failure| {
-        if failure.code == Code::UnknownContainer {
+        if failure.code == Code::UnknownContainer && failure.what.starts_with("unknown") {
             failure.hint("`prlctl list -a` shows all there are")
         } else {
             failure

@@ -8,7 +8,7 @@ use engine::{Code, Failure, Host, Result};
 use runtime::cgroup::Cgroups;
 use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
-use store::{Area, Base, Conf, ContainerId, GenerationNumber, Prefix, registry};
+use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, Prefix, registry};
 
 use super::{host, list_info::inform, template::short_choice};
 use crate::arguments::List;
@@ -120,7 +120,7 @@ pub fn run(arguments: &List) -> Result<u8> {
     let host = host(0, arguments.json)?;
     let mut ids = match &arguments.container {
         Some(words) => vec![host.find(words)?],
-        None => registry::list(&host.prefix)?,
+        None => registry::areas(&host.prefix)?,
     };
     match arguments.vmtype.as_str() {
         "ct" | "all" => {}
@@ -233,10 +233,11 @@ impl Row {
     /// All of these.
     pub fn load_all(host: &Host, ids: Vec<ContainerId>) -> Vec<Row> {
         let mut seen = Seen::default();
-        ids.into_iter().map(|id| Row::load(host, id, &mut seen)).collect()
+        ids.into_iter().filter_map(|id| Row::load(host, id, &mut seen)).collect()
     }
 
-    pub fn load(host: &Host, id: ContainerId, seen: &mut Seen) -> Row {
+    /// `None`: it is no container any more.
+    pub fn load(host: &Host, id: ContainerId, seen: &mut Seen) -> Option<Row> {
         let home = host.prefix.area_dir(&id).display().to_string();
         let loaded = Area::open(&host.prefix, &id).and_then(|area| {
             let conf = area.conf()?;
@@ -258,13 +259,14 @@ impl Row {
                     )),
                     (damage, _) => damage,
                 };
-                Row { id, conf, name, state, damage, home, processes, prefix }
+                Some(Row { id, conf, name, state, damage, home, processes, prefix })
             }
+            Err(AreaError::Unregistered { .. }) => None,
             Err(error) => {
                 let name = Area::open_unchecked(&host.prefix, &id)
                     .map_or_else(|_| id.to_string(), |area| area.display_name());
                 let damage = format!("{}: {}", runtime::monitor::describe(&error), hint_of(&error, &name));
-                Row {
+                Some(Row {
                     id,
                     conf: Conf::parse(b""),
                     name,
@@ -273,7 +275,7 @@ impl Row {
                     home,
                     processes,
                     prefix,
-                }
+                })
             }
         }
     }

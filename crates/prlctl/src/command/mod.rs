@@ -115,6 +115,7 @@ fn prlctl(command: PrlctlCommand) -> Result<u8> {
         PrlctlCommand::Compact(arguments) => compact::run(&arguments),
         PrlctlCommand::Move(arguments) => move_volume::run(&arguments),
         PrlctlCommand::Register(arguments) => register::run(&arguments),
+        PrlctlCommand::Unregister(arguments) => register::unregister(&arguments),
         PrlctlCommand::Reinstall(arguments) => reinstall::run(&arguments),
         PrlctlCommand::GenerationList(arguments) => generation::list(&arguments),
         PrlctlCommand::GenerationDiff(arguments) => generation_diff::run(&arguments),

@@ -1,4 +1,4 @@
-//! `prlctl register`
+//! `prlctl register` and `unregister`
 
 use engine::Result;
 use engine::event::Ended;
@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::create::{parse_id, parse_name};
 use super::info::Obeyed;
-use super::{done, empty_trash_later, host};
-use crate::arguments::Register;
+use super::{done, empty_trash_later, host, named_in_full};
+use crate::arguments::{Named, Register};
 
 /// Makes a container of a private area of OpenVZ.
 ///
@@ -58,5 +58,29 @@ pub fn run(arguments: &Register) -> Result<u8> {
             "beancounters": obeyed.beancounters,
             "not_obeyed": obeyed.others,
         }),
+    ))
+}
+
+/// Has a container be none.
+///
+/// # Errors
+/// [`engine::Failure`], with the container as it was.
+pub fn unregister(arguments: &Named) -> Result<u8> {
+    let host = host(arguments.common.lock_wait, arguments.common.json)?;
+    host.not_begun(&format!("cannot unregister `{}`", tree::escaped(arguments.container.as_bytes())));
+    let container = host.open(&arguments.container)?;
+    let id = *container.id();
+    named_in_full(&container, &arguments.container)?;
+    let name = container.name.clone();
+    let recording = host.recording(&id, &name, "unregister", None);
+    host.step("unregister", "Unregistering the CT...");
+    let result = engine::operation::unregister::unregister(container);
+    recording.end_with(&result);
+    let path = result?;
+    host.note(&format!("it lies at {0}; `prlctl register {0}` makes it a container again", path.display()));
+    Ok(done(
+        arguments.common.json,
+        "The CT has been successfully unregistered.",
+        json!({ "result": "unregistered", "uuid": id.to_string(), "path": path.display().to_string() }),
     ))
 }

@@ -6,10 +6,10 @@
 use std::path::Path;
 
 use engine::{Code, Failure, Host, Result};
-use store::{ContainerId, NumericId, Volume, registry};
+use store::{ContainerId, FindError, NumericId, Volume, registry};
 
 use super::list::state_of;
-use super::{create, delete, exec, host, mount, prefix, reinstall, set, start, stop};
+use super::{create, delete, exec, host, mount, prefix, register, reinstall, set, start, stop};
 use crate::arguments::{
     Common, Create, Delete, Enter, Exec, Mount, Named, OfContainer, Restart, Set, Settings, Start, Stop,
     Vzctl, VzctlCommand, VzctlCreate, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart, VzctlStop,
@@ -53,6 +53,11 @@ pub fn run(arguments: Vzctl) -> Result<u8> {
         VzctlCommand::Umount(arguments) => {
             mount::umount(&Named { container: whole(&arguments.container)?, common: common() })?;
             lines.say("Container is unmounted");
+            Ok(0)
+        }
+        VzctlCommand::Unregister(arguments) => {
+            register::unregister(&Named { container: whole(&arguments.container)?, common: common() })?;
+            lines.say("Container is unregistered");
             Ok(0)
         }
     }
@@ -223,7 +228,11 @@ fn restart(arguments: &VzctlStop, lines: &Lines) -> Result<u8> {
 /// Five words, and code 0 whatever they are.
 fn status(words: &str) -> Result<u8> {
     let host = host(0, false)?;
-    let said = match registry::find_whole(&host.prefix, words)? {
+    let found = match registry::find_whole(&host.prefix, words) {
+        Err(FindError::Unregistered { .. }) => None,
+        found => found?,
+    };
+    let said = match found {
         Some(id) => state(&host, &id),
         None => "deleted unmounted down",
     };

@@ -150,8 +150,9 @@ fn rows(host: &Host, arguments: &Vzlist) -> Result<Vec<Row>> {
     if arguments.containers.is_empty() {
         return Ok(Row::load_all(host, registry::list(&host.prefix)?));
     }
-    let named = |words: &String| match registry::find_whole(&host.prefix, words)? {
-        Some(id) => Ok(Row::load(host, id, &mut Seen::default())),
+    let load = |id| Row::load(host, id, &mut Seen::default());
+    let named = |words: &String| match registry::find_whole(&host.prefix, words)?.and_then(load) {
+        Some(row) => Ok(row),
         // As there: whoever asks for one that is not there gets 1.
         None => Err(Failure::new(Code::UnknownField, "Container(s) not found")
             .because(format!("`{}` is none", tree::escaped(words.as_bytes())))

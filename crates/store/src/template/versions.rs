@@ -83,7 +83,7 @@ pub struct Users {
 /// Who uses which templates: a look at every container, and at `vz.conf`.
 pub fn users(prefix: &Prefix) -> Result<Users, TemplateError> {
     let mut users = Users::default();
-    let areas = registry::list(prefix)?.into_iter().map(|id| (id, Area::open_unchecked(prefix, &id), false));
+    let areas = registry::areas(prefix)?.into_iter().map(|id| (id, Area::open_unchecked(prefix, &id), false));
     let staged = registry::staged(prefix)?.into_iter().map(|id| (id, Area::open_staged(prefix, &id), true));
     for (id, area, is_staged) in areas.chain(staged) {
         match area {
@@ -170,7 +170,7 @@ pub struct Lying {
 /// The containers whose roots lie on a version, and those of which nobody can tell. One that is being made is none: the host's lock keeps it from becoming one.
 pub fn lying_on(prefix: &Prefix, name: &TemplateName, digest: &str) -> Result<Vec<Lying>, TemplateError> {
     let mut lying = Vec::new();
-    for id in registry::list(prefix)? {
+    for id in registry::areas(prefix)? {
         let area = match Area::open_unchecked(prefix, &id) {
             Ok(area) => area,
             // Gone since it was listed.
