@@ -28,6 +28,10 @@ pub fn unmount_all(prefix: &Prefix, id: &ContainerId) {
 /// [`MountError::Busy`] when a process of the host is in it.
 pub fn unmount_host_view(prefix: &Prefix, id: &ContainerId) -> Result<(), MountError> {
     let root = prefix.root_dir(id);
+    // Nothing is mounted where there is nothing. The table of a host with hundreds of containers is long, and every start comes by here.
+    if matches!(rustix::fs::lstat(&root), Err(rustix::io::Errno::NOENT)) {
+        return Ok(());
+    }
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for line in table.lines().rev() {
         let Some(mount) = crate::mountinfo::Entry::parse(line) else { continue };
