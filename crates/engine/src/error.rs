@@ -266,6 +266,9 @@ pub fn system(what: impl Into<String>, error: &(dyn std::error::Error + 'static)
     failure.hint("`dmesg` may tell more, and `prlctl info` what this host lacks")
 }
 
+/// What to do about a container whose disk is gone.
+pub(crate) const NO_DISK: &str = "put that file back, as it was, with `mv` or `cp --sparse=always`; if it is lost, `prlctl delete` deletes what is left";
+
 fn unregistered(id: &ContainerId, path: &std::path::Path) -> Failure {
     Failure::new(Code::UnknownContainer, format!("{} is not registered", id.braced()))
         .because(format!("its private area lies at {}, and is no container", path.display()))
@@ -276,6 +279,12 @@ fn unregistered(id: &ContainerId, path: &std::path::Path) -> Failure {
 impl From<AreaError> for Failure {
     fn from(error: AreaError) -> Failure {
         match &error {
+            AreaError::NoDisk { container, path } => {
+                Failure::new(Code::Damaged, format!("the disk of `{container}` is missing"))
+                    .because(format!("there is no {}, and its roots are in it", path.display()))
+                    .unchanged()
+                    .hint(NO_DISK)
+            }
             AreaError::Unregistered { container, path } => unregistered(container, path),
             AreaError::Missing { container, .. } => {
                 Failure::new(Code::UnknownContainer, format!("unknown container `{container}`"))

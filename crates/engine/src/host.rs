@@ -251,6 +251,27 @@ impl Host {
         }
     }
 
+    /// Opens a container exclusively to delete it: whatever is left under way on a disk that cannot be mounted, or that is missing, is of no account for what goes as a
+    /// whole.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn open_to_delete(&self, words: &str) -> Result<Container<'_>> {
+        let failure = match self.open(words) {
+            Ok(container) => return Ok(container),
+            Err(failure) => failure,
+        };
+        let id = self.find(words)?;
+        let is_without_disk = || matches!(Area::open(&self.prefix, &id), Err(AreaError::NoDisk { .. }));
+        if failure.code == Code::MountFailed {
+            self.open_unrecovered(&id, words)
+        } else if failure.code == Code::Damaged && is_without_disk() {
+            self.open_by(&id, words, Area::open_unchecked)
+        } else {
+            Err(failure)
+        }
+    }
+
     /// Takes a container's lock with [`Lock::exclusive`] or [`Lock::shared`], and waits for a recovery that has it: that is short, and nobody has
     /// asked for it. Whoever else has it is in nobody's way for longer than `lock_wait`.
     ///
@@ -313,6 +334,7 @@ pub fn hint_of(error: &AreaError, words: &str) -> String {
         AreaError::NewerFormat { .. } | AreaError::UnknownFeature { .. } => {
             "use the version of prlctl that wrote it, or a newer one".to_owned()
         }
+        AreaError::NoDisk { .. } => crate::error::NO_DISK.to_owned(),
         AreaError::Unregistered { path, .. } => {
             format!("`prlctl register {}` makes it one again", path.display())
         }
@@ -341,6 +363,9 @@ pub fn hint_of(error: &AreaError, words: &str) -> String {
 
 /// A damaged area names the command that rebuilds it.
 pub fn damaged(error: AreaError, words: &str) -> Failure {
+    if matches!(error, AreaError::NoDisk { .. }) {
+        return error.into();
+    }
     let is_missing = matches!(error, AreaError::NoGeneration { .. });
     let hint = hint_of(&error, words);
     let mut failure = Failure::from(error);

@@ -56,6 +56,8 @@ pub enum AreaError {
     NewerFormat { path: PathBuf, found: u64, known: u32 },
     #[error("`{}` needs the feature `{feature}`, which this program does not know", .path.display())]
     UnknownFeature { path: PathBuf, feature: String },
+    #[error("the disk of `{container}` is missing: there is no `{}`, and its roots are in it", .path.display())]
+    NoDisk { container: String, path: PathBuf },
     #[error("`{container}` is not registered: its private area lies at `{}` and is no container", .path.display())]
     Unregistered { container: ContainerId, path: PathBuf },
     #[error("`{container}` has no generation {number}")]
@@ -136,9 +138,11 @@ impl Area {
     /// feature, that this program does not know.
     pub fn open(prefix: &Prefix, id: &ContainerId) -> Result<Self, AreaError> {
         let area = Self::open_unchecked(prefix, id)?;
-        if !area.record()?.is_registered() {
+        let record = area.record()?;
+        if !record.is_registered() {
             return Err(AreaError::Unregistered { container: *id, path: area.path });
         }
+        area.check_disk(&record)?;
         Ok(area)
     }
 

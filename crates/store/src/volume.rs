@@ -442,6 +442,31 @@ impl Area {
         if record.features.len() == before { Ok(()) } else { self.store_record(&record) }
     }
 
+    /// Refuses an area whose layers were on a volume that is not there any more: without this it would be one whose roots are empty.
+    pub(crate) fn check_disk(&self, record: &AreaRecord) -> Result<(), AreaError> {
+        let said = |volume: &Volume| {
+            volume.feature().is_some_and(|feature| record.features.iter().any(|there| there == feature))
+        };
+        let Some(volume) = Volume::ALL.into_iter().filter(said).max() else { return Ok(()) };
+        // Said are, for a moment, also one that a move is going to and one that it has left: then the layers are where they are looked for.
+        let is_there = || self.volume() != Volume::Directory;
+        let lies_beside = |number| {
+            self.generation_handle(number)
+                .is_ok_and(|record| rustix::fs::statat(record, "delta", AtFlags::SYMLINK_NOFOLLOW).is_ok())
+        };
+        if is_there() {
+            return Ok(());
+        }
+        // Looked at again: a move may have come between.
+        match self.live() {
+            Ok(live) if !lies_beside(live) && !is_there() => {
+                let path = self.path().join(if volume == Volume::Btrfs { SUBVOLUME } else { IMAGE });
+                Err(AreaError::NoDisk { container: self.display_name(), path })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// What the volume takes of the disk that it lies on, and how large it may become, both in bytes; `None`: it is a directory.
     pub fn image_size(&self) -> Option<(u64, u64)> {
         let found = rustix::fs::statat(self.handle(), IMAGE, AtFlags::SYMLINK_NOFOLLOW).ok()?;

@@ -14,14 +14,7 @@ pub fn run(arguments: &Delete) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot delete `{}`", tree::escaped(arguments.container.as_bytes())));
     // No other is offered for one that is not there: it might be pasted.
-    let container = match host.open(&arguments.container) {
-        // What is left under way on a disk that cannot be mounted is of no account for what goes as a whole.
-        Err(failure) if failure.code == Code::MountFailed => {
-            host.open_unrecovered(&host.find(&arguments.container)?, &arguments.container)
-        }
-        opened => opened,
-    }
-    .map_err(|failure| {
+    let container = host.open_to_delete(&arguments.container).map_err(|failure| {
         if failure.code == Code::UnknownContainer && failure.what.starts_with("unknown") {
             failure.hint("`prlctl list -a` shows all there are")
         } else {
