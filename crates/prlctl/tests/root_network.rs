@@ -50,7 +50,7 @@ fn root_addresses_are_there_with_the_container_and_gone_with_it() {
         host.ok(["list", "-i", "web01"]).lines().find(|line| line.starts_with("Init")).map(str::to_owned)
     };
     let before = init(&host);
-    host.exec("web01", "reboot");
+    host.run(["exec", "web01", "reboot"]);
     host.wait_until("it has rebooted", || init(&host).is_some_and(|now| Some(now) != before));
     host.wait_until("its interface is there", || {
         host.run(["exec", "web01", "ip addr show venet0"]).stdout.contains(FOUR)
