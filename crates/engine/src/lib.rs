@@ -30,6 +30,7 @@ pub mod conffiles;
 mod container;
 pub mod devices;
 pub mod difference;
+pub mod disks;
 pub mod error;
 pub mod event;
 pub mod fault;

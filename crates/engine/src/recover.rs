@@ -48,6 +48,7 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
             let _ = container.area.sweep_former_layers(&container.host.prefix);
         }
     }
+    crate::disks::put_sizes_right(container);
     if !container.is_running() {
         if !linux::mutated!("mounts-stay") {
             container.runtime().clear_up(container.id());

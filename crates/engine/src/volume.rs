@@ -209,7 +209,12 @@ pub enum Resize {
     /// To so many bytes, at once.
     Grow(u64),
     /// To so many bytes, while it is stopped.
-    Shrink(u64),
+    Shrink {
+        /// From as many.
+        before: u64,
+        /// Wanted.
+        size: u64,
+    },
     /// Of a directory or a subvolume that is counted, at once.
     Limit(DiskSpace),
 }
@@ -262,7 +267,7 @@ pub fn plan(
             .unchanged()
             .hint(format!("`prlctl stop {}` first", container.name)));
     }
-    Ok((Some(Resize::Shrink(bytes)), Vec::new()))
+    Ok((Some(Resize::Shrink { before: size, size: bytes }), Vec::new()))
 }
 
 fn plan_of_what_is_counted(
@@ -327,7 +332,7 @@ pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
                     .hint(format!("while it is stopped it may: `prlctl stop {}`", container.name))
             })
         }
-        Resize::Shrink(bytes) => {
+        Resize::Shrink { size, .. } => {
             let busy = |error| {
                 refused("its disk cannot be made smaller", error).unchanged().hint(format!(
                     "it needs nobody in it, and room for a copy; `prlctl umount {}` unmounts it",
@@ -340,7 +345,7 @@ pub fn resize(container: &Container<'_>, resize: Resize) -> Result<()> {
             }
             container.runtime().wait_until_gone(container.id()).map_err(busy)?;
             container.runtime().unmount_all(container.id()).map_err(busy)?;
-            container.runtime().remake_volume(container.id(), &image, bytes).map_err(busy)
+            container.runtime().remake_volume(container.id(), &image, size).map_err(busy)
         }
     }
 }
@@ -413,7 +418,7 @@ impl Container<'_> {
                     self.host.warning(&failure.reason());
                 }
             }
-            Ok((Some(Resize::Shrink(_)), _)) => self.host.warning(&format!(
+            Ok((Some(Resize::Shrink { .. }), _)) => self.host.warning(&format!(
                 "its disk is larger than `{SPACE}` says: `prlctl set {} --diskspace SIZE` while it is stopped makes it smaller",
                 self.name
             )),
@@ -464,37 +469,74 @@ impl Container<'_> {
         }
     }
 
-    /// Gives back to the host's disk what is free of its own; returns how many bytes that took before, and takes now.
+    /// Gives back to the host's disk what is free of its own ones. What keeps one of them from it keeps none of the others.
     ///
     /// # Errors
-    /// [`Code::Unsupported`] where it has none of its own.
-    pub fn compact(&self) -> Result<(u64, u64)> {
+    /// [`Code::Unsupported`] where it has none of its own; for the first that could not be.
+    pub fn compact(&self) -> Result<Compacted> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
         let beside = Disks::of(&conf).unwrap_or_default().own;
-        let images: Vec<PathBuf> = (self.area.volume() == Volume::Image)
-            .then(|| self.area.image())
-            .into_iter()
-            .chain(beside.iter().map(|disk| self.area.disk_image(disk.number)))
-            .collect();
-        if images.is_empty() {
+        let is_in_image = self.area.volume() == Volume::Image;
+        if !is_in_image && beside.is_empty() {
             return Err(Failure::new(Code::Unsupported, format!("`{}` cannot be compacted", self.name))
                 .because("its files lie on the host's filesystem, where they take no more than they are")
                 .unchanged()
                 .hint("there is nothing to do"));
         }
-        let taken =
-            |image: &PathBuf| std::fs::symlink_metadata(image).map_or(0, |found| found.blocks() * 512);
-        let before = images.iter().map(taken).sum();
-        self.enter_volume()?;
-        let failed = |error| refused(format!("`{}` cannot be compacted", self.name), error).unchanged();
-        for image in &images {
-            self.runtime().mount_volume(self.id(), image).map_err(failed)?;
-            self.runtime().compact_volume(self.id(), image).map_err(failed)?;
-            // What is told lies on the disk when the file does.
-            std::fs::File::open(image).and_then(|file| file.sync_all()).map_err(|error| {
-                damaged(store::AreaError::Unreadable { path: image.clone(), source: error }, &self.name)
-            })?;
+        let (mut compacted, mut failures) = (Compacted::default(), Vec::new());
+        let mut add = |done: Result<(u64, u64)>| match done {
+            Ok((before, after)) => {
+                compacted.before += before;
+                compacted.after += after;
+            }
+            Err(failure) => failures.push(failure),
+        };
+        if is_in_image {
+            add(self.enter_volume().and_then(|()| self.compact_image(&self.area.image())));
         }
-        Ok((before, images.iter().map(taken).sum()))
+        let mut warnings = Vec::new();
+        for disk in &beside {
+            if self.area.disk_size(disk.number).is_none() {
+                let image = self.area.disk_image(disk.number);
+                warnings.push(format!("{} is not there: {}", disk.number, image.display()));
+                continue;
+            }
+            add(self
+                .enter_own_disk(disk)
+                .and_then(|()| self.compact_image(&self.area.disk_image(disk.number))));
+            if !disk.is_enabled {
+                self.runtime().release_disk(self.id(), disk.number);
+            }
+        }
+        compacted.warnings = warnings;
+        let Some(first) = failures.into_iter().next() else { return Ok(compacted) };
+        let what = format!("`{}` cannot be compacted", self.name);
+        Err(if first.what == what { first } else { first.within(what) }
+            .state("what else it has was compacted; nothing was lost"))
     }
+
+    /// How many bytes of the host's disk it took, and takes.
+    fn compact_image(&self, image: &Path) -> Result<(u64, u64)> {
+        let taken = || std::fs::symlink_metadata(image).map_or(0, |found| found.blocks() * 512);
+        let before = taken();
+        self.runtime()
+            .compact_volume(self.id(), image)
+            .map_err(|error| refused(format!("`{}` cannot be compacted", self.name), error))?;
+        // What is told lies on the disk when the file does.
+        std::fs::File::open(image).and_then(|file| file.sync_all()).map_err(|error| {
+            damaged(store::AreaError::Unreadable { path: image.to_owned(), source: error }, &self.name)
+        })?;
+        Ok((before, taken()))
+    }
+}
+
+/// What came of [`Container::compact`].
+#[derive(Debug, Default)]
+pub struct Compacted {
+    /// How many bytes its disks took of the host's.
+    pub before: u64,
+    /// And take.
+    pub after: u64,
+    /// What is not as it should be.
+    pub warnings: Vec<String>,
 }

@@ -477,3 +477,190 @@ fn root_vzctl_says_the_same_in_its_words() {
     assert_eq!(vzctl(&["exec2", "101", "ls /data /more"]).stdout, "/data:\n\n/more:\n");
     assert_eq!(vzctl(&["stop", "101", "--fast"]).code, 0);
 }
+
+/// `CAP_SYS_RESOURCE`, without which the kernel makes no mounted filesystem larger.
+fn can_grow_mounted() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the kernel tells");
+    let found = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("it has capabilities");
+    u64::from_str_radix(found.trim(), 16).expect("they are a number") & (1 << 24) != 0
+}
+
+/// While it runs, as at a start: another's disk is nobody's to mount because it has the name.
+#[test]
+fn root_a_disk_that_comes_back_while_it_runs_is_looked_at() {
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    host.ok(["set", "web02", "--device-add", "hdd", "--size", "64M", "--mnt", "/data"]);
+    host.started("web01");
+    add_disk(&host, "64M", "/data");
+    add_disk(&host, "64M", "/more");
+    host.exec("web01", "echo mine > /data/whose");
+    let enable = ["set", "web01", "--device-set", "hdd1", "--enable"];
+    let [own, second] = ["hdd1.img", "hdd2.img"].map(|image| host.area("web01").join(image));
+    for number in ["hdd1", "hdd2"] {
+        host.ok(["set", "web01", "--device-set", number, "--disable"]);
+    }
+    host.wait_until("the devices are gone", || loops(&host).is_empty());
+    let aside = host.path("aside.img");
+    std::fs::rename(&own, &aside).unwrap();
+    host.run(enable)
+        .failed(50, &["the disk hdd1 of `web01` is not there", "--device-del hdd1", "nothing was changed"]);
+    let before = conf(&host, "web01");
+    for (other, because) in [
+        (host.area("web02").join("hdd1.img"), "it is a disk of another container"),
+        (second, "hdd1 of `web01` is another one"),
+    ] {
+        std::fs::copy(other, &own).unwrap();
+        host.run(enable).failed(85, &[because, "nothing was changed"]);
+        assert_eq!(conf(&host, "web01"), before);
+        assert_eq!(host.exec("web01", "ls /data; grep -c ' /data ' /proc/mounts || true"), "0");
+        host.wait_until("its device is gone", || loops(&host).is_empty());
+    }
+    std::fs::rename(&aside, &own).unwrap();
+    host.ok(enable);
+    assert_eq!(host.exec("web01", "cat /data/whose"), "mine");
+}
+
+#[test]
+fn root_a_disk_that_is_not_there_keeps_no_other_from_being_compacted() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    add_disk(&host, "64M", "/data");
+    add_disk(&host, "64M", "/more");
+    host.ok(["set", "web01", "--device-set", "hdd1", "--disable"]);
+    let [gone, there] = ["hdd1.img", "hdd2.img"].map(|image| host.area("web01").join(image));
+    host.wait_until("the device is gone", || loops(&host).len() == 1);
+    let taken = || there.metadata().unwrap().blocks() * 512;
+    let fill = || {
+        let file = std::fs::File::options().write(true).open(&there).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 64 << 20).unwrap();
+        file.sync_all().unwrap();
+        assert!(taken() >= 64 << 20);
+    };
+    std::fs::rename(&gone, host.path("aside.img")).unwrap();
+    fill();
+    let ran = host.run(["compact", "web01"]);
+    assert!(ran.code == 0 && ran.stdout.contains("successfully compacted"), "{ran}");
+    assert!(ran.stderr.contains("warning: hdd1 is not there: ") && taken() < 32 << 20, "{} {ran}", taken());
+    // What is there and cannot be is an error, after the others.
+    std::fs::write(&gone, "no filesystem").unwrap();
+    // What a mounted filesystem has given back once it does not give back again.
+    host.ok(["stop", "web01"]);
+    host.run(["recover", "web01"]);
+    host.wait_until("the devices are gone", || loops(&host).is_empty());
+    host.ok(["start", "web01"]);
+    fill();
+    host.run(["compact", "web01"]).failed(
+        50,
+        &["the disk hdd1 of `web01` cannot be mounted", "what else it has was compacted; nothing was lost"],
+    );
+    assert!(taken() < 32 << 20, "{}", taken());
+}
+
+/// What cannot be made smaller again is made larger when nothing else can fail any more.
+#[test]
+fn root_a_disk_is_as_large_as_before_when_the_call_fails() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    add_disk(&host, "64M", "/data");
+    host.exec("web01", "echo precious > /data/file; ln -s /etc /link");
+    let image = host.area("web01").join("hdd1.img");
+    let size = || image.metadata().unwrap().len() >> 20;
+    let before = conf(&host, "web01");
+    host.run(["set", "web01", "--device-set", "hdd1", "--size", "128M", "--mnt", "/link"])
+        .failed(50, &["/link is a symbolic link", "nothing was changed"]);
+    assert_eq!((conf(&host, "web01"), size()), (before.clone(), 64));
+    assert_eq!(host.exec("web01", "cat /data/file"), "precious");
+    // The growth itself, last: where it cannot be had, all else is taken back.
+    let ran = host.run([
+        "set",
+        "web01",
+        "--device-set",
+        "hdd1",
+        "--size",
+        "128M",
+        "--mnt",
+        "/elsewhere",
+        "--cpuunits",
+        "500",
+        "--name",
+        "web03",
+    ]);
+    if can_grow_mounted() {
+        assert_eq!(ran.code, 0, "{ran}");
+        assert_eq!(host.exec("web03", "cat /elsewhere/file"), "precious");
+        assert!(conf(&host, "web03").contains("size=131072,") && size() == 128);
+        return;
+    }
+    ran.failed(50, &["hdd1 cannot be made as large as that", "nothing was changed", "prlctl stop web01"]);
+    assert_eq!((conf(&host, "web01"), size()), (before.clone(), 64));
+    assert_eq!(host.exec("web01", "cat /data/file; ls /elsewhere"), "precious");
+    host.run(["list", "-i", "web03"]).failed(14, &["unknown container `web03`"]);
+    // Likewise of the root's own, with a new disk in the same call: that is gone again.
+    host.ok(["stop", "web01"]);
+    host.ok(["move", "web01", "--volume", "image"]);
+    host.ok(["start", "web01"]);
+    let before = conf(&host, "web01");
+    host.run([
+        "set",
+        "web01",
+        "--diskspace",
+        "20G",
+        "--device-add",
+        "hdd",
+        "--size",
+        "64M",
+        "--mnt",
+        "/more",
+    ])
+    .failed(50, &["its disk cannot be made larger", "nothing was changed"]);
+    assert_eq!(conf(&host, "web01"), before);
+    assert!(!host.area("web01").join("hdd2.img").exists());
+    assert_eq!(loops(&host).len(), 2);
+}
+
+/// What a death has left between a disk and its entry, the next command puts right: the file is what counts.
+#[test]
+fn root_an_entry_says_how_large_its_disk_is() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    add_disk(&host, "64M", "/data");
+    host.exec("web01", "echo precious > /data/file");
+    host.ok(["stop", "web01"]);
+    host.run(["recover", "web01"]);
+    host.wait_until("the devices are gone", || loops(&host).is_empty());
+    let image = host.area("web01").join("hdd1.img");
+    // Killed when the file had grown, and its filesystem had not.
+    std::fs::File::options().write(true).open(&image).unwrap().set_len(96 << 20).unwrap();
+    host.ok(["recover", "web01"]);
+    assert!(conf(&host, "web01").contains("size=98304,"), "{}", conf(&host, "web01"));
+    host.wait_until("the device is gone", || loops(&host).is_empty());
+    host.ok(["start", "web01"]);
+    let size = host.exec("web01", "df -m /data | tail -1 | awk '{print $2}'; cat /data/file");
+    let (size, text) = size.split_once('\n').expect("two lines");
+    assert!((78..=96).contains(&size.parse::<u64>().unwrap()) && text == "precious", "{size} {text}");
+}
+
+/// Also where `/vz` is a link: by its true name, too, what containers are kept in is nobody's to see.
+#[test]
+fn root_nothing_of_what_containers_are_kept_in_is_bound_where_vz_is_a_link() {
+    let Some(host) = new_host() else { return };
+    let (vz, real) = (host.path("vz"), host.path("elsewhere"));
+    std::fs::rename(&vz, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &vz).unwrap();
+    host.started("web01");
+    let before = conf(&host, "web01");
+    for below in ["", "/private", "/template", "/root"] {
+        let source = format!("{}{below}", real.display());
+        host.run(["set", "web01", "--bindmount_add", &format!("{source}:/x")])
+            .failed(50, &[&source, "is, or holds, what containers are kept in", "nothing was changed"]);
+    }
+    let area = host.area("web01").canonicalize().unwrap();
+    host.run(["set", "web01", "--bindmount_add", &format!("{}:/x", area.display())])
+        .failed(50, &["what containers are kept in"]);
+    assert_eq!(conf(&host, "web01"), before);
+    // Beside them it may be.
+    std::fs::create_dir(real.join("shared")).unwrap();
+    host.ok(["set", "web01", "--bindmount_add", &format!("{}:/x", real.join("shared").display())]);
+    host.exec("web01", "touch /x/file");
+}

@@ -253,3 +253,87 @@ fn root_podman_runs_in_a_container_that_may_nest() {
     });
     assert_eq!(host.exec("web01", podman), "hello\nuid=0 gid=0");
 }
+
+/// A node in the host's `/dev`, of this test's own.
+struct Node(std::path::PathBuf);
+
+impl Node {
+    fn new(what: &str, kind: rustix::fs::FileType, (major, minor): (u32, u32)) -> Node {
+        let path = std::path::PathBuf::from(format!("/dev/reroot-test-{what}-{}", std::process::id()));
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::from_raw_mode(0o600), device)
+            .unwrap();
+        Node(path)
+    }
+
+    fn name(&self) -> String {
+        self.0.file_name().unwrap().to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Whatever they are called: the number counts.
+#[test]
+fn root_ways_past_a_filesystem_and_consoles_are_no_devices_of_a_container() {
+    use rustix::fs::FileType::{BlockDevice, CharacterDevice};
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let nodes = [
+        ("memory", CharacterDevice, (1, 1), "is the host itself"),
+        ("sg", CharacterDevice, (21, 0), "is the host itself"),
+        ("console", CharacterDevice, (4, 1), "is the host itself"),
+        ("screen", CharacterDevice, (7, 1), "is the host itself"),
+        ("raw", CharacterDevice, (162, 1), "is the host itself"),
+        ("keyboard", CharacterDevice, (10, 223), "is the host itself"),
+        // No file is behind it: which will be, nobody knows.
+        ("loop", BlockDevice, (7, 1_000_003), "is a loop device without a file"),
+    ];
+    for (what, kind, number, because) in nodes {
+        let node = Node::new(what, kind, number);
+        for word in [format!("{}:rw", node.name()), format!("{}:r", node.name())] {
+            host.run(["set", "web01", "--devnodes", &word])
+                .failed(5, &[&node.name(), because, "nothing was changed"]);
+        }
+    }
+    // A serial line is a device like others.
+    let line = Node::new("line", CharacterDevice, (4, 64));
+    host.ok(["set", "web01", "--devnodes", &format!("{}:rw", line.name())]);
+}
+
+/// `bsg`, `nvme` and their like have numbers of the day: the kernel tells what they are.
+#[test]
+fn root_a_way_to_a_disk_is_known_by_its_kind() {
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let ways: Vec<(u32, u32)> = std::fs::read_dir("/sys/dev/char")
+        .unwrap()
+        .flatten()
+        .filter(|entry| {
+            let kind = std::fs::read_link(entry.path().join("subsystem")).unwrap_or_default();
+            ["bsg", "nvme", "nvme-generic", "scsi_generic"].iter().any(|one| kind.ends_with(one))
+        })
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (major, minor) = name.split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        })
+        .collect();
+    if ways.is_empty() {
+        let because = "this host has no bsg, nvme or sg device";
+        return testkit::real_host::not_run_here(std::path::Path::new(env!("CARGO_BIN_EXE_prlctl")), because);
+    }
+    for number in ways {
+        let node = Node::new(
+            &format!("way-{}-{}", number.0, number.1),
+            rustix::fs::FileType::CharacterDevice,
+            number,
+        );
+        host.run(["set", "web01", "--devnodes", &format!("{}:rw", node.name())])
+            .failed(5, &["is the host itself", "nothing was changed"]);
+    }
+}

@@ -5,7 +5,7 @@ use clap::Args;
 /// What they are called in the help.
 const DEVICES: &str = "Disks and bind mounts";
 
-/// What becomes of them. What cannot be is refused by `engine::attachments`.
+/// What becomes of them. What cannot be is refused by `engine::attachments` and `engine::disks`.
 #[derive(Debug, Default, Clone, Args)]
 pub struct Devices {
     /// One more disk, as large as --size, at --mnt

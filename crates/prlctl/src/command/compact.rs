@@ -1,6 +1,7 @@
 //! `prlctl compact`
 
 use engine::Result;
+use engine::volume::Compacted;
 use serde_json::json;
 
 use super::{done, host};
@@ -18,11 +19,14 @@ pub fn run(arguments: &Named) -> Result<u8> {
     let recording = host.recording(container.id(), &container.name, "compact", None);
     let result = container.compact();
     recording.end_with(&result);
-    let (before, after) = result?;
+    let Compacted { before, after, warnings } = result?;
+    for warning in &warnings {
+        host.warning(warning);
+    }
     host.note(&format!("its disk takes {} MB now, {} MB before", after / 1_000_000, before / 1_000_000));
     Ok(done(
         arguments.common.json,
         "The CT has been successfully compacted.",
-        json!({ "result": "compacted", "uuid": container.id().to_string(), "bytes_before": before, "bytes": after }),
+        json!({ "result": "compacted", "uuid": container.id().to_string(), "bytes_before": before, "bytes": after, "warnings": warnings }),
     ))
 }

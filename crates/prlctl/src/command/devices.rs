@@ -1,6 +1,7 @@
 //! What `prlctl set` says of disks and bind mounts, understood.
 
-use engine::attachments::{AttachmentChange, DeviceChange, bad, image_named};
+use engine::attachments::{AttachmentChange, bad};
+use engine::disks::{DeviceChange, image_named};
 use engine::settings::size_in_bytes;
 use engine::{Code, Failure, Result};
 use store::MountFlags;

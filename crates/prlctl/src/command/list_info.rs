@@ -166,7 +166,7 @@ fn beside(host: &Host, area: &Area, row: &Row) -> Value {
         }
         found.insert(disk.number.to_string(), json!(one));
     }
-    for number in engine::attachments::detached(area, &row.conf) {
+    for number in engine::disks::detached(area, &row.conf) {
         found.insert(number.to_string(), json!(format!("{}, detached", number.image())));
     }
     for bind in BindMount::all(&row.conf).unwrap_or_default() {

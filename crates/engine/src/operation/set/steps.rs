@@ -1,0 +1,189 @@
+//! What a call does, one step after the other: where one fails, those before it are taken back, the last first.
+//!
+//! ```text
+//! step          does                                         taken back by
+//! Name          links the new name                           removing the link
+//! Smaller       makes a disk smaller, of a stopped one       making it as large as it was
+//! Disk          makes a disk, or looks whose a found one is  throwing the new one away, but where somebody inside is in it already
+//! Kernel        tells the kernel its limits, addresses …     telling what it was
+//! Attachments   mounts and unmounts in it                    the other way round
+//! Conf          writes `ve.conf`                             writing it as it was
+//! Password      gives an account its password                -
+//! Larger        makes a disk larger                          -
+//! ```
+//!
+//! The last two cannot be taken back, and are not of one call: nothing that may fail comes after them. What is deleted is deleted when all of it is done.
+
+use store::{ContainerName, registry};
+
+use super::name::claim;
+use super::plan::{Plan, difference};
+use super::{Options, Report};
+use crate::error::{Code, Failure, Result};
+use crate::host::Container;
+use crate::names;
+use crate::operation::user_password::{self, Given};
+use crate::volume::{self, Resize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Name,
+    Smaller,
+    Disk,
+    Kernel,
+    Attachments,
+    Conf,
+    Password,
+    Larger,
+}
+
+/// All there are, in their order.
+const STEPS: [Step; 8] = [
+    Step::Name,
+    Step::Smaller,
+    Step::Disk,
+    Step::Kernel,
+    Step::Attachments,
+    Step::Conf,
+    Step::Password,
+    Step::Larger,
+];
+
+/// A call that is being done.
+struct Call<'a> {
+    container: &'a Container<'a>,
+    options: &'a Options,
+    plan: Plan,
+    what: &'a str,
+    name: Option<ContainerName>,
+    password: Option<Given>,
+}
+
+/// Does all of it, or none.
+///
+/// # Errors
+/// Of the step that failed, with those before it taken back.
+pub fn take(container: &Container<'_>, options: &Options, plan: Plan, what: &str) -> Result<Report> {
+    let mut call = Call { container, options, plan, what, name: None, password: None };
+    for (index, step) in STEPS.iter().enumerate() {
+        if let Err(failure) = call.apply(*step) {
+            let left: Vec<String> =
+                STEPS[..index].iter().rev().filter_map(|done| call.take_back(*done)).collect();
+            return Err(if left.is_empty() { failure } else { failure.state(left.join("; ")) });
+        }
+    }
+    Ok(call.conclude())
+}
+
+impl Call<'_> {
+    /// With an error it has done nothing.
+    fn apply(&mut self, step: Step) -> Result<()> {
+        let Call { container, options, what, .. } = *self;
+        let plan = &mut self.plan;
+        match step {
+            Step::Name => self.name = claim(container, &plan.old, &options.changes)?,
+            Step::Smaller => {
+                if let Some(resize @ (Resize::Shrink { .. } | Resize::Limit(_))) = plan.resize {
+                    volume::resize(container, resize)?;
+                }
+                container.make_smaller(&plan.disk)?;
+            }
+            Step::Disk => container.make_or_take_disk(&plan.disk, &mut plan.new)?,
+            Step::Kernel => {
+                // What is not kept is of one that runs: else it was refused.
+                if container.is_running() || !options.is_kept {
+                    let told = container.runtime().change(container.id(), &plan.wanted);
+                    plan.warnings.extend(told.map_err(|error| {
+                        Failure::new(Code::BadValue, what)
+                            .because(error.because)
+                            .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
+                    })?);
+                }
+            }
+            Step::Attachments => {
+                if container.is_running() && options.is_kept {
+                    plan.warnings.extend(container.follow_attachments(&plan.old, &plan.new)?);
+                }
+            }
+            Step::Conf => {
+                if options.is_kept {
+                    let written = container.area.store_conf(&plan.disk.not_yet_larger(&plan.new));
+                    // It may have its name already, and not be durable.
+                    written.inspect_err(|_| drop(container.area.store_conf(&plan.old)))?;
+                }
+            }
+            Step::Password => {
+                if let Some(given) = &options.password {
+                    self.password = Some(user_password::give(container, given, false)?);
+                }
+            }
+            Step::Larger => {
+                if let Some(resize @ Resize::Grow(_)) = plan.resize {
+                    volume::resize(container, resize)?;
+                }
+                plan.warnings.extend(container.make_larger(&plan.disk, &plan.new)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// As far as it can be; what cannot.
+    fn take_back(&self, step: Step) -> Option<String> {
+        let Call { container, options, plan, .. } = self;
+        match step {
+            Step::Name => {
+                if let Some(name) = &self.name {
+                    // One that stays is removed by `recover`.
+                    let _ = registry::unlink_name(&container.host.prefix, name, container.id());
+                }
+            }
+            Step::Smaller => {
+                match plan.resize {
+                    Some(Resize::Shrink { before, .. }) => {
+                        let _ = volume::resize(container, Resize::Grow(before));
+                    }
+                    // What is configured still.
+                    Some(Resize::Limit(_)) => container.keep_to_disk_space(),
+                    Some(Resize::Grow(_)) | None => {}
+                }
+                container.make_as_large_as_before(&plan.disk);
+            }
+            Step::Disk => return container.unmake_disk(&plan.disk),
+            Step::Kernel => {
+                if container.is_running()
+                    && let Ok(settings) = container.check(&plan.old)
+                {
+                    let _ = container.runtime().change(container.id(), &settings);
+                }
+            }
+            Step::Attachments => {
+                if container.is_running() && options.is_kept {
+                    let _ = container.follow_attachments(&plan.new, &plan.old);
+                }
+            }
+            Step::Conf => {
+                if options.is_kept {
+                    // As it could be written a moment ago.
+                    let _ = container.area.store_conf(&plan.old);
+                }
+            }
+            Step::Password | Step::Larger => {}
+        }
+        None
+    }
+
+    /// Nothing of this keeps the call from being done.
+    fn conclude(self) -> Report {
+        let Call { container, plan, name, password, .. } = self;
+        let mut warnings = plan.warnings;
+        if name.is_some()
+            && let Err(failure) = names::put_right(container, true)
+        {
+            warnings.push(failure.reason());
+        }
+        warnings.extend(container.conclude(&plan.disk));
+        warnings.sort();
+        warnings.dedup();
+        Report { changed: difference(&plan.old, &plan.new), password, warnings }
+    }
+}
