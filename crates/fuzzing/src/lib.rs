@@ -7,6 +7,7 @@
 //! What has to hold is written here a second time, by other means than the product's: a check that asks the product whether it was right sees nothing.
 
 mod accounts;
+mod attached;
 mod images;
 mod incus;
 mod ploop;
@@ -47,6 +48,10 @@ pub static TARGETS: &[Target] = &[
     ("names", names),
     ("nameserver", nameserver),
     ("addresses", addresses),
+    ("disks", attached::disks),
+    ("bind_mounts", attached::bind_mounts),
+    ("device_nodes", attached::device_nodes),
+    ("interfaces", attached::interfaces),
     ("events", events),
     ("shell_word", shell_word),
     ("escape", escape),
