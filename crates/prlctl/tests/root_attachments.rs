@@ -519,6 +519,26 @@ fn root_a_disk_that_comes_back_while_it_runs_is_looked_at() {
     std::fs::rename(&aside, &own).unwrap();
     host.ok(enable);
     assert_eq!(host.exec("web01", "cat /data/whose"), "mine");
+    // The same in the words of Virtuozzo.
+    host.ok(["set", "web01", "--device-disconnect", "hdd1"]);
+    assert_eq!(host.exec("web01", "ls /data"), "");
+    assert!(conf(&host, "web01").contains("enabled=no,mnt=/data,"));
+    host.ok(["set", "web01", "--device-connect", "hdd1"]);
+    assert_eq!(host.exec("web01", "cat /data/whose"), "mine");
+    for words in [
+        &["--device-connect", "hdd1", "--mnt", "/x"][..],
+        &["--device-connect", "hdd1", "--device-disconnect", "hdd1"],
+        &["--device-connect", "hdd1", "--enable"],
+        &["--device-disconnect"],
+    ] {
+        let ran = host.run(["set", "web01"].iter().chain(words));
+        assert!(ran.code != 0, "{words:?} {ran}");
+    }
+    for which in ["hdd0", "hdd9", "", "hdd1; reboot", "net0"] {
+        host.run(["set", "web01", "--device-disconnect", which])
+            .failed(21, &["it has no disk", "nothing was changed"]);
+    }
+    assert_eq!(host.exec("web01", "cat /data/whose"), "mine");
 }
 
 #[test]

@@ -262,12 +262,12 @@ impl Node {
         let path = std::path::PathBuf::from(format!("/dev/reroot-test-{what}-{}", std::process::id()));
         let device = rustix::fs::makedev(major, minor);
         rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::from_raw_mode(0o600), device)
-            .unwrap();
+            .expect("make a node");
         Node(path)
     }
 
     fn name(&self) -> String {
-        self.0.file_name().unwrap().to_string_lossy().into_owned()
+        self.0.file_name().expect("it has a name").to_string_lossy().into_owned()
     }
 }
 

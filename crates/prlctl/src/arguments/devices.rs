@@ -5,6 +5,10 @@ use clap::Args;
 /// What they are called in the help.
 const DEVICES: &str = "Disks and bind mounts";
 
+/// What the others take; clap does not ask for what an option requires where that is excluded.
+const OF_ONE_THAT_CHANGES: [&str; 8] =
+    ["size", "mnt", "mnt_opts", "image", "enable", "disable", "detach_only", "destroy_image"];
+
 /// What becomes of them. What cannot be is refused by `engine::attachments` and `engine::disks`.
 #[derive(Debug, Default, Clone, Args)]
 pub struct Devices {
@@ -14,6 +18,12 @@ pub struct Devices {
     /// Another size, another place or other options for a disk, hdd1 or its UUID
     #[arg(long, value_name = "DISK", group = "device", help_heading = DEVICES)]
     pub device_set: Option<String>,
+    /// Mount a disk again that was disconnected: --device-set DISK --enable
+    #[arg(long, value_name = "DISK", group = "device", conflicts_with_all = OF_ONE_THAT_CHANGES, help_heading = DEVICES)]
+    pub device_connect: Option<String>,
+    /// Do not mount a disk, which stays as it is: --device-set DISK --disable
+    #[arg(long, value_name = "DISK", group = "device", conflicts_with_all = OF_ONE_THAT_CHANGES, help_heading = DEVICES)]
+    pub device_disconnect: Option<String>,
     /// A disk that it has no more; what is on it stays in a file, unless --destroy-image
     #[arg(long, value_name = "DISK", group = "device", help_heading = DEVICES)]
     pub device_del: Option<String>,
@@ -49,8 +59,19 @@ pub struct Devices {
 impl Devices {
     /// Nothing is said of any.
     pub fn is_empty(&self) -> bool {
-        let Devices { device_add, device_set, device_del, bindmount_del, .. } = self;
+        let Devices {
+            device_add,
+            device_set,
+            device_connect,
+            device_disconnect,
+            device_del,
+            bindmount_del,
+            ..
+        } = self;
         // The others belong to one of these.
-        [device_add, device_set, device_del].into_iter().all(Option::is_none) && bindmount_del.is_empty()
+        [device_add, device_set, device_connect, device_disconnect, device_del]
+            .into_iter()
+            .all(Option::is_none)
+            && bindmount_del.is_empty()
     }
 }

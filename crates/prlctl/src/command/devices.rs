@@ -48,6 +48,13 @@ fn device(devices: &Devices) -> Result<Option<DeviceChange>> {
         }
         return Ok(Some(DeviceChange::Set { which: which.clone(), size, at, flags, is_enabled }));
     }
+    for (which, is_enabled) in [(&devices.device_connect, true), (&devices.device_disconnect, false)] {
+        if let Some(which) = which {
+            let which = which.clone();
+            let is_enabled = Some(is_enabled);
+            return Ok(Some(DeviceChange::Set { which, size: None, at: None, flags: None, is_enabled }));
+        }
+    }
     let Some(which) = &devices.device_del else { return Ok(None) };
     if size.is_some() || at.is_some() || flags.is_some() {
         return Err(Failure::new(Code::BadOption, "`--device-del` takes none of these")
