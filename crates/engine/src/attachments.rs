@@ -236,7 +236,12 @@ impl Container<'_> {
     }
 
     /// What is to be attached is what its start would take: of each disk, in its file is that one. Nothing is mounted any longer for it, with an error.
-    fn check_coming(&self, coming: &[&Attachment], before: &[Attachment], new: &Conf) -> Result<()> {
+    pub(crate) fn check_coming(
+        &self,
+        coming: &[&Attachment],
+        before: &[Attachment],
+        new: &Conf,
+    ) -> Result<()> {
         let all = of_disks(new)?;
         for number in coming.iter().filter_map(|one| of_source(&one.source)) {
             let Some(disk) = all.own.iter().find(|disk| disk.number == number) else { continue };

@@ -24,6 +24,7 @@
 pub mod accounts;
 pub mod actions;
 pub mod addresses;
+mod attaching;
 pub mod attachments;
 pub mod cloud_init;
 pub mod conffiles;

@@ -48,7 +48,10 @@ pub fn recover(container: &Container<'_>) -> Result<()> {
             let _ = container.area.sweep_former_layers(&container.host.prefix);
         }
     }
-    crate::disks::put_sizes_right(container);
+    container.put_attachments_right();
+    if !linux::mutated!("size-not-put-right") {
+        crate::disks::put_sizes_right(container);
+    }
     if !container.is_running() {
         if !linux::mutated!("mounts-stay") {
             container.runtime().clear_up(container.id());

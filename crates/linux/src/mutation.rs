@@ -82,6 +82,12 @@ mod chosen {
         ("layers-before-record", "on a disk of its own a root's layers go before its record"),
         ("moved-volume-unsynced", "a new disk is not written out before it becomes the container's"),
         ("moved-layers-unsynced", "layers that leave a disk are not written out before it goes"),
+        // Disks beside that of the root.
+        ("disk-gone-first", "a disk is deleted before its entry is"),
+        ("attaching-forgotten", "what is being attached to a container that runs is not written down"),
+        ("strays-stay-mounted", "a recovery leaves disks mounted that a container that runs has not"),
+        ("size-not-put-right", "a recovery does not have an entry say how large its disk is"),
+        ("remade-stands", "a disk in its new size whose name cannot be made durable stays"),
         // The journal and the machinery.
         ("no-journal", "no journal is written"),
         ("journal-unsynced", "the journal is not made durable"),

@@ -27,7 +27,8 @@ pub fn user_namespace(first: u32, count: u32) -> io::Result<OwnedFd> {
         File::options().write(true).open(format!("{directory}/gid_map"))?.write_all(map.as_bytes())?;
         Ok(OwnedFd::from(File::open(format!("{directory}/ns/user"))?))
     })();
-    child.kill()?;
+    // One that was refused once is tried again: who is left has everything open that we have, a disk's mount among it.
+    child.kill().or_else(|_| child.kill())?;
     child.wait()?;
     result
 }

@@ -149,12 +149,13 @@ fn visit<T: Send>(
     work: impl FnOnce() -> Result<T, NetworkError> + Send,
 ) -> Result<T, NetworkError> {
     std::thread::scope(|scope| {
-        let visit = scope.spawn(|| {
+        let begun = std::thread::Builder::new().spawn_scoped(scope, || {
             move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::NETWORK)
                 .map_err(std::io::Error::from)
                 .map_err(NetworkError::system("enter the container's network"))?;
             work()
         });
+        let visit = begun.map_err(NetworkError::system("begin a thread for the container's network"))?;
         visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

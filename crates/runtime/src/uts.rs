@@ -12,10 +12,10 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 /// When the process has ended, or the kernel refuses.
 pub fn set_hostname(pidfd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     std::thread::scope(|scope| {
-        let visit = scope.spawn(|| {
+        let visit = std::thread::Builder::new().spawn_scoped(scope, || {
             move_into_thread_name_spaces(pidfd, ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)?;
             Ok(sethostname(name.as_bytes())?)
-        });
+        })?;
         visit.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }

@@ -25,7 +25,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use linux::{Exit, attach_whole, find_loop, is_loop_of};
-use rustix::fs::{FlockOperation, MemfdFlags, Mode, OFlags};
+use rustix::fs::{CWD, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use store::atomic::TEMPORARY;
 use store::volume::{mount_point, mount_point_of};
@@ -257,18 +257,23 @@ pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Resul
     let device = find_loop(before.dev(), before.ino())
         .map_err(call("look for the device of", image))?
         .ok_or_else(|| call("grow", image)(io::Error::other("it is not mounted")))?;
-    // A death from here on leaves a filesystem in a file that is too large for it: the next mount makes it as large.
+    let mut has_begun = false;
     let grown = (|| {
+        let top = open_directory(&point)?;
+        // Whether that may be done at all is asked before the file is another: who may not is told so of the size that it has.
+        linux::resize_ext4(&top, before.size() / BLOCK)?;
+        // A death from here on leaves a filesystem in a file that is too large for it: the next mount makes it as large.
         if before.size() < size {
             file.set_len(size)?;
             file.sync_all()?;
         }
         device.follow_size()?;
-        linux::resize_ext4(open_directory(&point)?, size / BLOCK)
+        has_begun = true;
+        linux::resize_ext4(top, size / BLOCK)
     })();
     grown.map_err(|source| {
         // A file that is too large for its filesystem harms nobody, and one that is too small loses it: it is cut only where the kernel has not even begun.
-        if source.kind() == io::ErrorKind::PermissionDenied && before.size() < size {
+        if !has_begun && before.size() < size {
             let _ = file.set_len(before.size()).and_then(|()| device.follow_size());
         }
         call("grow", image)(source)
@@ -312,15 +317,21 @@ pub fn remake(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Res
         copied.set_len(size).map_err(call("cut off", &copy))?;
         // Whole and durable before it has the name.
         copied.sync_all().map_err(call("write out", &copy))?;
-        rustix::fs::rename(&copy, image).map_err(|error| call("put in its place", &copy)(error.into()))?;
+        let exchange = || rustix::fs::renameat_with(CWD, &copy, CWD, image, RenameFlags::EXCHANGE);
+        exchange().map_err(|error| call("put in its place", &copy)(error.into()))?;
         let parent = image.parent().unwrap_or(Path::new("/"));
         open_directory(parent)
             .and_then(|parent| rustix::fs::fsync(parent).map_err(io::Error::from))
+            // The one before is there still.
+            .inspect_err(|_| {
+                if !linux::mutated!("remade-stands") {
+                    let _ = exchange();
+                }
+            })
             .map_err(call("write out", parent))
     })();
-    if made.is_err() {
-        let _ = rustix::fs::unlink(&copy);
-    }
+    // The copy, or what it was made of.
+    let _ = rustix::fs::unlink(&copy);
     made
 }
 

@@ -6,8 +6,8 @@ use linux::Exit;
 use store::{Area, Lock, LockError, LockName, Prefix, TemplateName};
 use testkit::Ran;
 use testkit::judge::{
-    Before, Effect, Judged, Runs, Still, Verdict, Violation, has_the_template, has_written, judge, leftovers,
-    trash_empties, whole,
+    Before, DiskEffect, DiskState, Effect, Judged, Runs, Still, Verdict, Violation, has_the_template,
+    has_written, judge, judge_disks, leftovers, trash_empties, whole,
 };
 
 use crate::golden;
@@ -231,6 +231,7 @@ impl Scene<'_> {
             Kind::Create => self.verdict_of_creation(),
             Kind::Delete => self.verdict_of_deletion(),
             Kind::Move(to) => self.verdict_of_move(to),
+            Kind::Disk(effect) => self.verdict_of_disk(effect, came, said),
             Kind::MakeTemplate
             | Kind::RemoveTemplate
             | Kind::UpdateTemplate
@@ -340,6 +341,24 @@ impl Scene<'_> {
         let area = Area::open(self.prefix, &before.id)
             .map_err(|error| Violation::new("every record can be read", error.to_string()))?;
         Ok(if area.volume() == to { Verdict::New } else { Verdict::Old })
+    }
+
+    /// The disk is there whole, with its entry, or is not there. Killed in between, it may be detached; what has come to an end by itself leaves none.
+    fn verdict_of_disk(&self, effect: DiskEffect, came: Came, said: &str) -> Judged<Verdict> {
+        let before = self.needed()?;
+        judge(self.prefix, before, Effect::Disks, self.runs.unwrap_or(before.is_running.into()))?;
+        match judge_disks(self.prefix, &before.id, effect)? {
+            DiskState::Old => Ok(Verdict::Old),
+            DiskState::New => Ok(Verdict::New),
+            DiskState::Detached if came == Came::Killed => Ok(Verdict::New),
+            // It has no entry any more, and the file could not be deleted, which was said.
+            DiskState::Detached if came == Came::Done && said.contains("hdd1.img is still there") => {
+                Ok(Verdict::New)
+            }
+            DiskState::Detached => {
+                Err(Violation::new(OUTCOME, format!("it has come to {came:?}, and left a detached disk")))
+            }
+        }
     }
 
     fn verdict_of_template(&self) -> Judged<Verdict> {

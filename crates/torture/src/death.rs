@@ -53,6 +53,7 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
         | Kind::Create
         | Kind::Delete
         | Kind::Move(_)
+        | Kind::Disk(_)
         | Kind::MakeTemplate
         | Kind::RemoveTemplate
         | Kind::UpdateTemplate

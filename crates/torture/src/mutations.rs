@@ -15,6 +15,8 @@ const ON_A_DISK: &str = "reinstall, on a disk of its own, stopped";
 const CONFIGURED_STOPPED: &str = "reinstall, configured, stopped";
 const DISCARD: &str = "reinstall --skipbackup, stopped";
 const FORGET: &str = "generation-delete, stopped";
+const DESTROY_DISK: &str = "set --device-del --destroy-image, stopped";
+const SMALLER_DISK: &str = "set --device-set --size, smaller, stopped";
 const MAKE_TEMPLATE: &str = "vzpkg create cache";
 
 /// A mutation by name, and its hunts in the order in which they are tried.
@@ -63,6 +65,11 @@ mutations! {
     "layers-before-record": [Kills("generation-delete, on a disk of its own, stopped")],
     "moved-volume-unsynced": [Cuts("move --volume image", "ext4-bare")],
     "moved-layers-unsynced": [Cuts("move --volume directory", "ext4-bare")],
+    "disk-gone-first": [Kills(DESTROY_DISK)],
+    "attaching-forgotten": [Kills("set --device-add, running")],
+    "strays-stay-mounted": [Kills("set --device-add, running")],
+    "size-not-put-right": [Kills(SMALLER_DISK)],
+    "remade-stands": [Errors(SMALLER_DISK)],
     "no-journal": [Kills(STOPPED)],
     "journal-unsynced": [Weakest(STOPPED), Weakest(FORGET), Cuts(STOPPED, "ext4-bare")],
     "journal-late": [Kills(STOPPED)],

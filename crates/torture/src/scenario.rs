@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use store::Volume;
-use testkit::judge::{Effect, KEPT};
+use testkit::judge::{DiskEffect, Effect, KEPT};
 
 /// Scripts of the host that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Kind {
     Delete,
     /// Its layers lie there.
     Move(Volume),
+    /// Its disk beside that of its root is another, or there is one.
+    Disk(DiskEffect),
     /// There is a template where there was none.
     MakeTemplate,
     /// There is none where there was one.
@@ -118,6 +120,19 @@ const DISCARD: Scenario = Scenario {
     words: &["reinstall", "CT", "--skipbackup"],
     roots: 2,
     kind: Kind::Change(Effect::Reinstall { discards: true }),
+    ..REINSTALL
+};
+
+const ADD_DISK: Scenario = Scenario {
+    name: "set --device-add, stopped",
+    words: &["set", "CT", "--device-add", "hdd", "--size", DISK, "--mnt", "/data"],
+    kind: Kind::Disk(DiskEffect::Add),
+    ..REINSTALL
+};
+const DESTROY_DISK: Scenario = Scenario {
+    name: "set --device-del --destroy-image, stopped",
+    words: &["set", "CT", "--device-del", "hdd1", "--destroy-image"],
+    kind: Kind::Disk(DiskEffect::Destroy),
     ..REINSTALL
 };
 
@@ -264,6 +279,22 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::Create,
         ..REINSTALL
     },
+    ADD_DISK,
+    Scenario { name: "set --device-add, running", runs: true, ..ADD_DISK },
+    Scenario {
+        name: "set --device-set --size, larger, stopped",
+        words: &["set", "CT", "--device-set", "hdd1", "--size", "96M"],
+        kind: Kind::Disk(DiskEffect::Resize(96)),
+        ..REINSTALL
+    },
+    Scenario {
+        name: "set --device-set --size, smaller, stopped",
+        words: &["set", "CT", "--device-set", "hdd1", "--size", "40M"],
+        kind: Kind::Disk(DiskEffect::Resize(40)),
+        ..REINSTALL
+    },
+    DESTROY_DISK,
+    Scenario { name: "set --device-del --destroy-image, running", runs: true, ..DESTROY_DISK },
     Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH },
     Scenario {
         name: "delete --force, running",
@@ -366,6 +397,11 @@ impl Scenario {
         self.volume == Volume::Btrfs || self.kind == Kind::Move(Volume::Btrfs)
     }
 
+    /// The container has a disk beside that of its root when it begins.
+    pub fn has_a_disk(&self) -> bool {
+        matches!(self.kind, Kind::Disk(DiskEffect::Resize(_) | DiskEffect::Destroy))
+    }
+
     /// It copies a private area of OpenVZ.
     pub fn registers(&self) -> bool {
         self.words.contains(&AREA)
@@ -380,7 +416,13 @@ impl Scenario {
             | Kind::RemoveVersion
             | Kind::RepairTemplate
             | Kind::RepairVersion => true,
-            Kind::Change(_) | Kind::Start | Kind::Stop | Kind::Create | Kind::Delete | Kind::Move(_) => false,
+            Kind::Change(_)
+            | Kind::Start
+            | Kind::Stop
+            | Kind::Create
+            | Kind::Delete
+            | Kind::Move(_)
+            | Kind::Disk(_) => false,
         }
     }
 

@@ -9,10 +9,12 @@ use std::time::Instant;
 
 use testkit::real_host::mark;
 
+use crate::dice::Dice;
 use crate::disk::{Disk, FileSystem};
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
-use crate::syscalls::{Survived, Sweep, plan, survive};
+use crate::scenario;
+use crate::syscalls::{Survived, Sweep, Visited, drawn, plan, survive, visited};
 use crate::world::{Unusable, World};
 
 /// After so many losses a slice ends: more of them would say the same.
@@ -135,6 +137,54 @@ pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
     }
 }
 
+/// Does a sample of one of the sweeps over system calls: a few faults of every operation. Each is measured once, by whoever draws from it, and no list of all points is
+/// made. `None` where containers cannot run.
+///
+/// # Errors
+/// When a host does not work without a fault.
+pub fn sample(slice: &Slice, sweep: Sweep, each: usize) -> Result<Option<Done>, Unusable> {
+    if new_world(slice)?.is_none() {
+        return Ok(None);
+    }
+    let all = visited(sweep, slice.seed, &slice.only);
+    let shared = Mutex::new(Shared { tally: Tally::default(), next: 0, failure: None });
+    std::thread::scope(|scope| {
+        for _ in 0..slice.workers {
+            scope.spawn(|| {
+                if let Err(unusable) = draw(slice, &all, each, &shared)
+                    && let Ok(mut shared) = shared.lock()
+                {
+                    shared.failure = Some(unusable);
+                }
+            });
+        }
+    });
+    let shared = shared.into_inner().map_err(|_| Unusable("a worker has panicked".to_owned()))?;
+    match shared.failure {
+        Some(failure) => Err(failure),
+        None => Ok(Some(Done { tally: shared.tally, to: shared.next, of: all.len() as u64 })),
+    }
+}
+
+fn draw(slice: &Slice, all: &[Visited], each: usize, shared: &Mutex<Shared>) -> Result<(), Unusable> {
+    let mut world = None;
+    while let Some(number) = next(slice, shared)? {
+        let Some(&visited) = all.get(number as usize) else { return Ok(()) };
+        let mut used = ready(slice, world.take())?;
+        let points = drawn(&mut used, visited, each, &mut Dice::new(slice.seed, 4 + number))?;
+        world = Some(used);
+        meet(slice, &points, number, &mut world, shared)?;
+    }
+    Ok(())
+}
+
+fn ready(slice: &Slice, world: Option<World>) -> Result<World, Unusable> {
+    match world {
+        Some(world) => Ok(world),
+        None => new_world(slice)?.ok_or_else(|| Unusable("containers cannot run".to_owned())),
+    }
+}
+
 /// Does a slice of the sweep of power cuts on one filesystem; a batch is one operation. `None` where containers cannot run.
 ///
 /// # Errors
@@ -210,27 +260,36 @@ fn new_world(slice: &Slice) -> Result<Option<World>, Unusable> {
 }
 
 fn work(slice: &Slice, batches: &[Vec<Point>], shared: &Mutex<Shared>) -> Result<(), Unusable> {
-    let poisoned = |_| Unusable("a worker has panicked".to_owned());
     let mut world = None;
     while let Some(number) = next(slice, shared)? {
         let batch = &batches[(number % batches.len() as u64) as usize];
-        for (index, point) in batch.iter().enumerate() {
-            if shared.lock().map_err(|_| poisoned(()))?.tally.faults() >= slice.at_most {
-                return Ok(());
-            }
-            let turn = number * 100 + index as u64;
-            let mut used = match world.take() {
-                Some(world) => world,
-                None => new_world(slice)?.ok_or_else(|| Unusable("containers cannot run".to_owned()))?,
-            };
-            let survived = survive(&mut used, point, slice.seed, turn)
-                .map_err(|unusable| Unusable(format!("{point}: {unusable}")))?;
-            // Nobody knows what a lost one has left behind: the next fault gets another host.
-            if !matches!(survived, Survived::Lost(_)) {
-                world = Some(used);
-            }
-            shared.lock().map_err(|_| poisoned(()))?.tally.add(point, survived);
+        meet(slice, batch, number, &mut world, shared)?;
+    }
+    Ok(())
+}
+
+/// One fault after the other, as long as there are not enough of them.
+fn meet(
+    slice: &Slice,
+    batch: &[Point],
+    number: u64,
+    world: &mut Option<World>,
+    shared: &Mutex<Shared>,
+) -> Result<(), Unusable> {
+    let poisoned = |_| Unusable("a worker has panicked".to_owned());
+    for (index, point) in batch.iter().enumerate() {
+        if shared.lock().map_err(|_| poisoned(()))?.tally.faults() >= slice.at_most {
+            return Ok(());
         }
+        let turn = number * 100 + index as u64;
+        let mut used = ready(slice, world.take())?;
+        let survived = survive(&mut used, point, slice.seed, turn)
+            .map_err(|unusable| Unusable(format!("{point}: {unusable}")))?;
+        // Nobody knows what a lost one has left behind: the next fault gets another host.
+        if !matches!(survived, Survived::Lost(_)) {
+            *world = Some(used);
+        }
+        shared.lock().map_err(|_| poisoned(()))?.tally.add(point, survived);
     }
     Ok(())
 }

@@ -86,6 +86,44 @@ pub fn plan(world: &mut World, sweep: Sweep, seed: u64, only: &str) -> Result<Ve
     Ok(batches)
 }
 
+/// A run whose calls are visited: of which operation, in which process, recovering from what.
+pub type Visited = (&'static Scenario, Victim, Option<Death>);
+
+/// What a sample visits: every operation once, in an order that the seed says; of those that can die in two ways, one of the two.
+pub fn visited(sweep: Sweep, seed: u64, only: &str) -> Vec<Visited> {
+    let mut dice = Dice::new(seed, 3);
+    let mut all: Vec<Visited> = scenario::named(only)
+        .into_iter()
+        .filter_map(|scenario| {
+            let runs = sweep.runs(scenario);
+            let (victim, recovers) = (!runs.is_empty()).then(|| dice.one_of(&runs))?;
+            Some((scenario, victim, recovers))
+        })
+        .collect();
+    dice.shuffle(&mut all);
+    all
+}
+
+/// So many points of a run, drawn; it is measured for that, once.
+///
+/// # Errors
+/// When the operation cannot even be done without a fault.
+pub fn drawn(
+    world: &mut World,
+    visited: Visited,
+    count: usize,
+    dice: &mut Dice,
+) -> Result<Vec<Point>, Unusable> {
+    let (scenario, victim, recovers) = visited;
+    let calls = measure(world, scenario, victim, recovers)?;
+    Ok((0..count)
+        .map(|_| {
+            let faults = [Fault::KillBefore, Fault::KillAfter, Fault::error(dice.below(5))];
+            Point { scenario, victim, recovers, call: 1 + dice.below(calls), fault: dice.one_of(&faults) }
+        })
+        .collect())
+}
+
 /// How many calls that change something an operation makes.
 ///
 /// # Errors

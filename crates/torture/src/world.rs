@@ -266,8 +266,19 @@ impl World {
             }
             self.fill(&name, number)?;
         }
+        if matches!(scenario.kind, Kind::Disk(_)) {
+            self.make_mount_point(&name)?;
+        }
         if scenario.is_back {
             self.ok(&["reinstall", &name, "--undo"])?;
+        }
+        if scenario.has_a_disk() {
+            self.ok(&["set", &name, "--device-add", "hdd", "--size", DISK, "--mnt", "/data"])?;
+            let id =
+                store::registry::find(&self.prefix, &name).map_err(|error| Unusable(error.to_string()))?;
+            let area = Area::open(&self.prefix, &id).map_err(|error| Unusable(error.to_string()))?;
+            let number = store::DiskNumber::named("hdd1").ok_or_else(|| Unusable("no disk".to_owned()))?;
+            testkit::judge::fill(&self.prefix, &area, number)?;
         }
         if scenario.runs {
             self.ok(&["start", &name])?;
@@ -288,6 +299,14 @@ impl World {
         let mut conf = area.conf().map_err(failed)?;
         conf.set(key, value).map_err(|error| Unusable(error.to_string()))?;
         area.store_conf(&conf).map_err(failed)
+    }
+
+    /// Makes the directory on which a disk is mounted, which a start would.
+    fn make_mount_point(&self, name: &str) -> Result<(), Unusable> {
+        let before = Before::of(&self.prefix, name)?;
+        let area = Area::open(&self.prefix, &before.id).map_err(|error| Unusable(error.to_string()))?;
+        let delta = testkit::judge::layers(&area, GenerationNumber::new(before.live)).join("delta");
+        Ok(DirBuilder::new().mode(0o755).create(delta.join("data"))?)
     }
 
     /// Gives a generation of a stopped container what it could lose.

@@ -49,19 +49,32 @@ fn whole(done: Option<Done>, least: u64) {
     assert!(tally.faults() >= least, "only {} faults in {LONGEST:?}", tally.faults());
 }
 
+/// So many faults of each operation: a sample sees all of them, and `make torture` every call.
+const EACH: usize = 1;
+
+#[track_caller]
+fn sample(sweep: Sweep, workers: usize, least: u64) {
+    let done = sweep::sample(&slice(u64::MAX, workers), sweep, EACH).expect("the host works without a fault");
+    if let Some(Done { tally, to, of }) = &done {
+        // Each worker has found that there is no more.
+        assert!(*to >= *of || !tally.lost.is_empty(), "{to} of {of} operations in {LONGEST:?}");
+    }
+    whole(done, least);
+}
+
 #[test]
 fn crash_commands_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
-    whole(sweep::syscalls(&slice(200, 4), Sweep::Commands).unwrap(), 100);
+    sample(Sweep::Commands, 4, 35);
 }
 
 #[test]
 fn crash_monitors_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
-    whole(sweep::syscalls(&slice(40, 3), Sweep::Monitors).unwrap(), 20);
+    sample(Sweep::Monitors, 3, 10);
 }
 
 #[test]
 fn crash_recoveries_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() {
-    whole(sweep::syscalls(&slice(60, 3), Sweep::Recoveries).unwrap(), 30);
+    sample(Sweep::Recoveries, 3, 18);
 }
 
 /// Once it left its roots mounted.
@@ -91,11 +104,31 @@ fn crash_a_damaged_template_that_is_made_whole_is_one_of_the_two() {
     };
     for name in ["vzpkg update cache, damaged", "vzpkg update cache, an older version damaged"] {
         let scenario = fault::scenario(name).unwrap();
-        let calls = syscalls::measure(&mut world, scenario, Victim::Command, None).unwrap();
-        // Most of them make the tree; the last ones exchange it, point to it, and remove the other.
-        let last = calls.saturating_sub(100);
-        for call in (1..last).step_by(20).chain(last..=calls) {
-            let fault = if call % 2 == 0 { Fault::KillAfter } else { Fault::Error(libc::EIO) };
+        let (name, _) = world.prepare(scenario).unwrap();
+        let mut command = world.command(scenario, &name);
+        let mut names = Vec::new();
+        let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+            let text = seen.describe();
+            if !seen.is_after
+                && ["rename", "symlink", "fsync", "syncfs"].iter().any(|call| text.starts_with(call))
+            {
+                names.push(seen.index);
+            }
+            Action::Go
+        })
+        .unwrap();
+        assert_eq!(run.exit, linux::Exit::Code(0), "{run:?}");
+        world.forget_container().unwrap();
+        // Most calls make the tree; the last ones exchange it, point to it, and remove the other. Of these each that gives a name or makes one durable.
+        let last = run.calls.saturating_sub(100);
+        let names = names.into_iter().filter(|call| *call >= last);
+        let mut met: Vec<(u64, Fault)> =
+            names.flat_map(|call| [(call, Fault::KillAfter), (call, Fault::Error(libc::EIO))]).collect();
+        assert!(met.len() > 4, "{met:?}");
+        for (number, call) in (1..last).step_by(40).chain((last..=run.calls).step_by(10)).enumerate() {
+            met.push((call, if number % 2 == 0 { Fault::KillAfter } else { Fault::Error(libc::EIO) }));
+        }
+        for (call, fault) in met {
             let point = Point { scenario, victim: Victim::Command, recovers: None, call, fault };
             if let Survived::Lost(text) = syscalls::survive(&mut world, &point, SEED, call).unwrap() {
                 panic!("{text}");
@@ -231,4 +264,46 @@ fn crash_power_cuts_on_xfs_lose_nothing() {
 #[test]
 fn crash_power_cuts_on_btrfs_lose_nothing() {
     cut("btrfs");
+}
+
+/// What somebody inside may be writing to is not thrown away with the call that made it.
+#[test]
+fn crash_a_new_disk_that_is_in_use_stays_when_the_call_fails() {
+    let scenario = fault::scenario("set --device-add, running").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let (name, before) = world.prepare(scenario).unwrap();
+    let area = world.prefix.area_dir(&before.unwrap().id);
+    // It has something of its own there as soon as there is a disk.
+    let line = "(until grep -q ' /data ' /proc/mounts; do :; done; cd /data && echo mine > file && touch /in && exec sleep 1000) >/dev/null 2>&1 &";
+    world.ok(&["exec", &name, line]).unwrap();
+    let is_in = area.join("generations/1/delta/in");
+    let mut command = world.command(scenario, &name);
+    let mut failed = 0;
+    let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+        let text = seen.describe();
+        if failed > 0 || seen.is_after || !text.starts_with("rename") || !text.ends_with(", ve.conf)") {
+            return Action::Go;
+        }
+        let deadline = Instant::now() + testkit::patience(30);
+        while !is_in.exists() && Instant::now() < deadline {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        failed += 1;
+        Action::Fail(libc::EIO)
+    })
+    .unwrap();
+    assert!(failed == 1 && is_in.exists(), "{run:?}");
+    assert!(matches!(run.exit, linux::Exit::Code(code) if code != 0), "{run:?}");
+    let kept = "the new disk is in use in it at /data, and stays as hdd1.img, detached";
+    assert!(run.said.contains(kept), "{}", run.said);
+    assert!(!std::fs::read_to_string(area.join("ve.conf")).unwrap().contains("hdd1"));
+    assert!(area.join("hdd1.img").exists());
+    assert!(world.ok(&["list", "-i", &name]).unwrap().stdout.contains("hdd1 hdd1.img, detached"));
+    world.ok(&["stop", &name]).unwrap();
+    world.ok(&["set", &name, "--device-add", "hdd", "--image", "hdd1.img", "--mnt", "/data"]).unwrap();
+    world.ok(&["start", &name]).unwrap();
+    assert_eq!(world.ok(&["exec", &name, "cat /data/file"]).unwrap().stdout, "mine\n");
 }

@@ -10,6 +10,7 @@
 //!
 //! What is wrong is a [`Violation`]: which invariant, and where.
 
+mod disks;
 mod facts;
 mod still;
 mod surroundings;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use store::{Area, Base, ContainerId, GenerationNumber, GenerationRecord, GenerationState, Prefix, Volume};
 
+pub use disks::{DiskEffect, DiskState, fill, judge_disks};
 pub use facts::{KEPT, KeptPart, RootFacts};
 pub use still::Still;
 pub use surroundings::{leftovers, trash_empties};
@@ -83,6 +85,8 @@ pub enum Effect {
     Forget(u32),
     /// A new generation that needs no template is live instead of the old one.
     Flatten,
+    /// Its disks are others, and nothing else: see [`judge_disks`].
+    Disks,
     /// It runs, or it does not any more: nothing on disk.
     Nothing,
 }
@@ -234,7 +238,7 @@ impl Before {
                 past(&mut parents, self.live);
                 (self.next, parents)
             }
-            Effect::Nothing => (self.live, parents),
+            Effect::Disks | Effect::Nothing => (self.live, parents),
         }
     }
 }
@@ -252,7 +256,9 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
     let live = area.live().map_err(records)?.get();
     let (found, failed) = generations(&area)?;
     let (wanted_live, wanted) = before.after(effect);
-    let has_happened = effect != Effect::Nothing && live == wanted_live && found.keys().eq(wanted.keys());
+    let has_happened = !matches!(effect, Effect::Disks | Effect::Nothing)
+        && live == wanted_live
+        && found.keys().eq(wanted.keys());
     let (verdict, live_then, then) = if has_happened {
         (Verdict::New, wanted_live, &wanted)
     } else {
@@ -287,7 +293,14 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
         let what = format!("the next one is {next}, and was {}", before.next);
         return Err(Violation::new("no generation's number is given twice", what));
     }
-    if area.conf().map_err(records)?.to_bytes() != before.conf {
+    let is_compared = |bytes: &[u8]| {
+        let mut conf = store::Conf::parse(bytes);
+        if effect == Effect::Disks {
+            conf.remove(store::disks::KEY);
+        }
+        conf.to_bytes()
+    };
+    if is_compared(&area.conf().map_err(records)?.to_bytes()) != is_compared(&before.conf) {
         let what = area.path().join("ve.conf").display().to_string();
         return Err(Violation::new("ve.conf is what it was", what));
     }

@@ -29,7 +29,12 @@ impl Still {
                     if is_root.iter().any(|name| entry.file_name() == *name) {
                         continue;
                     }
+                    // A disk's time is that of what is written to it.
+                    let is_disk = store::DiskNumber::of_image(&path).is_some();
                     let Ok(facts) = entry.metadata() else { continue };
+                    if is_disk && path.extension().is_some() {
+                        continue;
+                    }
                     if facts.is_dir() {
                         todo.push(path.clone());
                     }

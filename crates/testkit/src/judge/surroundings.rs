@@ -32,9 +32,11 @@ fn mounts_below(directory: &Path) -> Vec<Mount> {
 
 /// Only what belongs there is in a private area.
 pub(super) fn nothing_lies_in(area: &Area) -> Judged<()> {
-    let known =
-        ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.btrfs", "volume.img"];
-    names_in(area.path(), |name| known.contains(&name))?;
+    let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.btrfs", "volume.img"];
+    let is_disk = |name: &str| {
+        store::DiskNumber::of_image(Path::new(name)).is_some_and(|number| number.image() == name)
+    };
+    names_in(area.path(), |name| known.contains(&name) || is_disk(name))?;
     for number in area.generation_numbers().map_err(super::records)? {
         let known = ["delta", "generation.json", "lower", "made.json", "work"];
         names_in(&area.generation_dir(number), |name| known.contains(&name))?;
@@ -106,6 +108,9 @@ fn mounts_are(prefix: &Prefix, id: &ContainerId, chain: &[u32]) -> Judged<()> {
     found.extend(mounts_below(&prefix.root_dir(id)));
     // A disk of its own is nobody's view of anything.
     found.retain(|mount| mount.point != store::volume::mount_point(prefix, id));
+    // Those that it has beside it neither.
+    let disks = super::disks::points(prefix, id);
+    found.retain(|mount| !disks.contains(&mount.point));
     for mount in &found {
         let place = chain.iter().position(|number| mount.point == run.join(format!("generations/{number}")));
         let Some(depth) = place else {

@@ -69,6 +69,7 @@ pub fn take(container: &Container<'_>, options: &Options, plan: Plan, what: &str
         if let Err(failure) = call.apply(*step) {
             let left: Vec<String> =
                 STEPS[..index].iter().rev().filter_map(|done| call.take_back(*done)).collect();
+            container.end_attaching();
             return Err(if left.is_empty() { failure } else { failure.state(left.join("; ")) });
         }
     }
@@ -88,6 +89,7 @@ impl Call<'_> {
                 }
                 container.make_smaller(&plan.disk)?;
             }
+            Step::Disk if linux::mutated!("disk-gone-first") => drop(container.conclude(&plan.disk)),
             Step::Disk => container.make_or_take_disk(&plan.disk, &mut plan.new)?,
             Step::Kernel => {
                 // What is not kept is of one that runs: else it was refused.
@@ -102,6 +104,7 @@ impl Call<'_> {
             }
             Step::Attachments => {
                 if container.is_running() && options.is_kept {
+                    container.begin_attaching(&plan.old, &plan.new)?;
                     plan.warnings.extend(container.follow_attachments(&plan.old, &plan.new)?);
                 }
             }
@@ -175,6 +178,7 @@ impl Call<'_> {
     /// Nothing of this keeps the call from being done.
     fn conclude(self) -> Report {
         let Call { container, plan, name, password, .. } = self;
+        container.end_attaching();
         let mut warnings = plan.warnings;
         if name.is_some()
             && let Err(failure) = names::put_right(container, true)
