@@ -21,6 +21,11 @@ use crate::space::{self, Need};
 const USUAL: u64 = 10 << 30;
 const SPACE: &str = "DISKSPACE";
 const INODES: &str = "DISKINODES";
+/// Whether somebody has just said how much there is to be.
+pub fn changes_size(changes: &[Change]) -> bool {
+    changes.iter().any(|change| [SPACE, INODES].contains(&change.key))
+}
+
 /// Why a limit is not kept.
 pub const UNCOUNTED: &str =
     "the container's files lie in a directory, and nothing on this host counts what is in one";

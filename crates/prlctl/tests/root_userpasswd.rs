@@ -236,6 +236,46 @@ fn root_what_cannot_be_given_changes_nothing_else() {
 }
 
 #[test]
+fn root_a_password_is_of_a_call_of_its_own_where_disks_change_and_only_there() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "64M"]);
+    let conf = || std::fs::read_to_string(host.area("web01").join("ve.conf")).unwrap();
+    let (before, size) = (conf(), || host.area("web01").join("volume.img").metadata().unwrap().len());
+    std::fs::create_dir(host.path("shared")).unwrap();
+    let mount = format!("{}:/shared", host.path("shared").display());
+    for words in [["--diskspace", "96M"], ["--bindmount_add", &mount], ["--device-add", "hdd"]] {
+        let more: &[&str] = if words[1] == "hdd" { &["--size", "32M", "--mnt", "/disk"] } else { &[] };
+        let ran = host.run([&["set", "web01", "--userpasswd", "root:geheim"], &words[..], more].concat());
+        ran.failed(
+            20,
+            &[
+                "`--userpasswd` is of a call of its own",
+                "state: nothing was changed",
+                "say the one, then the other",
+            ],
+        );
+        assert_eq!((conf(), size()), (before.clone(), 64 << 20), "{words:?}");
+    }
+    // What was edited, and does not hold yet, is nobody's option.
+    let edited: String = before
+        .lines()
+        .map(|line| {
+            if line.starts_with("DISKSPACE=") {
+                "DISKSPACE=\"96M\"\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    let below = host.area("web01").join("ve.conf");
+    let below = below.strip_prefix(host.prefix()).unwrap().to_string_lossy().into_owned();
+    host.write(&below, &edited, 0o600);
+    host.ok(["set", "web01", "--userpasswd", "root:geheim"]);
+    host.ok(["start", "web01"]);
+    assert!(lets_in(&host, "root", "geheim"));
+}
+
+#[test]
 fn root_what_is_no_password_is_refused_and_not_repeated() {
     let Some(host) = host() else { return };
     let long = format!("root:geheim{}", "x".repeat(300));

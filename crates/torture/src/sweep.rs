@@ -13,7 +13,6 @@ use crate::dice::Dice;
 use crate::disk::{Disk, FileSystem};
 use crate::fault::Point;
 use crate::filesystem::CutWorld;
-use crate::scenario;
 use crate::syscalls::{Survived, Sweep, Visited, drawn, plan, survive, visited};
 use crate::world::{Unusable, World};
 
@@ -106,14 +105,7 @@ pub fn is_interrupted() -> bool {
 /// # Errors
 /// When a host does not work without a fault.
 pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
-    let own = match slice.on {
-        None => None,
-        Some(kind) => Some(Disk::new(kind, &slice.directory.join(format!("{}-on", mark("torture"))))?),
-    };
-    let slice = &Slice {
-        directory: own.as_ref().map_or_else(|| slice.directory.clone(), Disk::point),
-        ..slice.clone()
-    };
+    let (_disk, slice) = &on_its_own(slice)?;
     let Some(mut world) = new_world(slice)? else { return Ok(None) };
     let batches = plan(&mut world, sweep, slice.seed, &slice.only)?;
     drop(world);
@@ -143,11 +135,12 @@ pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
 /// # Errors
 /// When a host does not work without a fault.
 pub fn sample(slice: &Slice, sweep: Sweep, each: usize) -> Result<Option<Done>, Unusable> {
+    let (_disk, slice) = &on_its_own(slice)?;
     if new_world(slice)?.is_none() {
         return Ok(None);
     }
-    let all = visited(sweep, slice.seed, &slice.only);
-    let shared = Mutex::new(Shared { tally: Tally::default(), next: 0, failure: None });
+    let all = visited(sweep, slice.seed, &slice.only, &slice.directory);
+    let shared = Mutex::new(Shared { tally: Tally::default(), next: 0, of: 0, failure: None });
     std::thread::scope(|scope| {
         for _ in 0..slice.workers {
             scope.spawn(|| {
@@ -164,6 +157,14 @@ pub fn sample(slice: &Slice, sweep: Sweep, each: usize) -> Result<Option<Done>, 
         Some(failure) => Err(failure),
         None => Ok(Some(Done { tally: shared.tally, to: shared.next, of: all.len() as u64 })),
     }
+}
+
+/// The slice on the filesystem that it wants for itself.
+fn on_its_own(slice: &Slice) -> Result<(Option<Disk>, Slice), Unusable> {
+    let Some(kind) = slice.on else { return Ok((None, slice.clone())) };
+    let disk = Disk::new(kind, &slice.directory.join(format!("{}-on", mark("torture"))))?;
+    let slice = Slice { directory: disk.point(), ..slice.clone() };
+    Ok((Some(disk), slice))
 }
 
 fn draw(slice: &Slice, all: &[Visited], each: usize, shared: &Mutex<Shared>) -> Result<(), Unusable> {

@@ -4,6 +4,7 @@
 //! How many calls an operation makes is measured first, by a run that nothing happens to. The points are then taken in an order that the seed
 //! says, in batches of one operation, since a container that is found whole on its old root serves for the next fault.
 
+use std::path::Path;
 use std::process::Command;
 
 use testkit::Ran;
@@ -90,9 +91,9 @@ pub fn plan(world: &mut World, sweep: Sweep, seed: u64, only: &str) -> Result<Ve
 pub type Visited = (&'static Scenario, Victim, Option<Death>);
 
 /// What a sample visits: every operation once, in an order that the seed says; of those that can die in two ways, one of the two.
-pub fn visited(sweep: Sweep, seed: u64, only: &str) -> Vec<Visited> {
+pub fn visited(sweep: Sweep, seed: u64, only: &str, directory: &Path) -> Vec<Visited> {
     let mut dice = Dice::new(seed, 3);
-    let mut all: Vec<Visited> = scenario::named(only)
+    let mut all: Vec<Visited> = scenario::named(only, directory)
         .into_iter()
         .filter_map(|scenario| {
             let runs = sweep.runs(scenario);

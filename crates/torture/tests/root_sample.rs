@@ -77,6 +77,14 @@ fn crash_recoveries_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() 
     sample(Sweep::Recoveries, 3, 18);
 }
 
+/// What only btrfs has, on one.
+#[test]
+fn crash_commands_on_subvolumes_killed_and_failed_lose_nothing() {
+    let Some(on) = made("btrfs") else { return };
+    let slice = Slice { only: "subvolume".to_owned(), on: Some(on), ..slice(u64::MAX, 2) };
+    whole(sweep::sample(&slice, Sweep::Commands, 2).unwrap(), 12);
+}
+
 /// Once it left its roots mounted.
 #[test]
 fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
@@ -237,7 +245,8 @@ fn crash_a_container_is_asked_to_stop_again_when_the_signal_was_refused() {
     assert!(began.elapsed() < testkit::patience(30), "{:?}: {run:?}", began.elapsed());
 }
 
-fn cut(name: &str) {
+/// The filesystem, where it can be made.
+fn made(name: &str) -> Option<&'static FileSystem> {
     let file_system: &'static FileSystem = file_system(name).expect("it is one of those");
     let tool = if name.starts_with("ext4") { "ext4" } else { name };
     let missing = [format!("mkfs.{tool}"), "mkfs.xfs".to_owned()].into_iter().find(|tool| {
@@ -246,8 +255,13 @@ fn cut(name: &str) {
     let missing = missing.map(|tool| format!("there is no {tool}"));
     if let Some(missing) = missing.or_else(|| testkit::real_host::can_run(&program()).err()) {
         testkit::real_host::not_run_here(&program(), &missing);
-        return;
+        return None;
     }
+    Some(file_system)
+}
+
+fn cut(name: &str) {
+    let Some(file_system) = made(name) else { return };
     whole(sweep::power_cuts(&slice(24, 2), file_system).expect("the host works without a cut"), 8);
 }
 

@@ -32,7 +32,8 @@ fn mounts_below(directory: &Path) -> Vec<Mount> {
 
 /// Only what belongs there is in a private area.
 pub(super) fn nothing_lies_in(area: &Area) -> Judged<()> {
-    let known = ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.btrfs", "volume.img"];
+    let known =
+        ["area.json", "generations", "live", "root", "scripts", "ve.conf", "volume.btrfs", "volume.img"];
     let is_disk = |name: &str| {
         store::DiskNumber::of_image(Path::new(name)).is_some_and(|number| number.image() == name)
     };

@@ -78,7 +78,8 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     warnings.extend(of_no_effect(&new, &options.changes));
     if let Some(given) = &options.password {
         // It may fail at its very end, and what these change cannot be taken back then: somebody inside uses it already.
-        if resize.is_some() || !options.attachments.is_empty() {
+        // One that somebody has edited into ve.conf is done all the same, and is told if what follows fails.
+        if volume::changes_size(&options.changes) || !options.attachments.is_empty() {
             return Err(Failure::new(Code::BadOption, what)
                 .because(
                     "`--userpasswd` is of a call of its own where disks change, or what it sees of the host",
