@@ -113,9 +113,28 @@ fn root_an_area_of_layout_4_becomes_a_container_with_all_that_it_had() {
     host.run(["register", &text(&area), "--name", "other"]).failed(44, &["the CTID 101 is taken"]);
     host.run(["delete", "101", "--force"]);
     host.write("etc/vz/vz.conf", "VOLUME=\"image\"\n", 0o644);
+    // With a disk of its own, as large as it always had; its data and a reinstall on it.
     let ran = host.run(["register", &text(&area)]);
-    assert!(ran.code == 0 && ran.stderr.contains("`VOLUME` of vz.conf is `image`"), "{ran}");
+    assert!(ran.code == 0 && !ran.stderr.contains("is not enforced"), "{ran}");
+    let private = host.area("101");
+    let size = std::fs::metadata(private.join("volume.img")).unwrap().len();
+    assert_eq!(size >> 12, 2_306_867 >> 2, "as its DISKSPACE says, in blocks");
+    assert!(!private.join("generations/1/delta").exists());
+    host.ok(["start", "101"]);
+    assert_eq!(host.exec("old", "cat /root/file"), "mine");
+    host.ok(["reinstall", "old"]);
+    assert_eq!(host.exec("old", "cat /old/root/file"), "mine");
+    host.ok(["delete", "101", "--force"]);
+    // The option says more than vz.conf; and what is larger than its disk is refused before anything is copied.
+    host.ok(["register", &text(&area), "--volume", "directory"]);
     assert!(host.area("101").join("generations/1/delta").is_dir());
+    host.ok(["delete", "101", "--force"]);
+    std::fs::write(area.join("fs/root/large"), vec![1; 40 << 20]).unwrap();
+    let small = host.path("small.conf");
+    write(&small, b"NAME=\"small\"\nDISKSPACE=\"36864:36864\"\n");
+    host.run(["register", &text(&area), "--config", &text(&small)])
+        .failed(46, &["its `DISKSPACE` is 36 MiB", "--volume directory", "nothing was changed"]);
+    assert_ne!(host.run(["list", "small"]).code, 0);
 }
 
 #[test]

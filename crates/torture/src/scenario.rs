@@ -295,6 +295,13 @@ pub static SCENARIOS: &[Scenario] = &[
     },
     DESTROY_DISK,
     Scenario { name: "set --device-del --destroy-image, running", runs: true, ..DESTROY_DISK },
+    Scenario {
+        name: "register, on a disk of its own",
+        words: &["register", AREA, "--name", "CT", "--volume", "image"],
+        roots: 0,
+        kind: Kind::Create,
+        ..REINSTALL
+    },
     Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH },
     Scenario {
         name: "delete --force, running",

@@ -9,7 +9,6 @@ use store::{
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
-use crate::volume::unenforced;
 
 /// What ends the name of a template of OpenVZ, and none of ours: for which machine it is.
 const MACHINES: [&str; 5] = ["-x86_64", "-x86", "-i386", "-amd64", "-aarch64"];
@@ -60,13 +59,6 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
                 .unchanged());
         }
         notes.push(format!("`{}` is a comment now: `{}` is not {}", error.key, error.value, error.wanted));
-    }
-    let space = DiskSpace::from_conf(&[conf]).unwrap_or_default();
-    notes.extend(unenforced(&space, &[], crate::volume::UNCOUNTED, "")?);
-    if space != DiskSpace::default() {
-        notes.push(
-            "`prlctl move NAME --volume image` gives it a disk of its own, as large as that".to_owned(),
-        );
     }
     if let Err(error) = Forward::all(conf) {
         conf.comment_out(FORWARDS);

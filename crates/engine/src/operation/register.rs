@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use runtime::confined::Reach;
 use runtime::disk_copy::MountedCopy;
-use store::disk_space::volume_of;
 use store::{
     Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationNumber, GenerationRecord,
     GenerationState, Lock, LockName, NumericId, Reason, Volume, registry,
@@ -29,6 +28,7 @@ use crate::openvz::ploop::Disk;
 use crate::openvz::{PrivateArea, RootPlace, place};
 use crate::space::{self, Need};
 use crate::template::{RecipeError, System};
+use crate::volume::{self, Wanted};
 
 /// An id range has so many.
 const IDS: u32 = 65_536;
@@ -57,6 +57,8 @@ pub struct Options {
     pub id: WhichId,
     /// Though it says that another host has it.
     pub is_forced: bool,
+    /// Where its layers are to lie; else as `vz.conf` says.
+    pub volume: Option<Volume>,
 }
 
 /// What has come of it.
@@ -83,6 +85,7 @@ struct Plan {
     ostemplate: Option<String>,
     addresses: AddressChange,
     distribution: String,
+    disk: Wanted,
     view: View,
 }
 
@@ -139,16 +142,19 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
         .map_err(|error| system("no ids are left", &error))?;
     let mut record = AreaRecord::new(plan.id, ids);
     record.next_generation = number.get() + 1;
+    Area::need_volume(&mut record, plan.disk.volume);
     host.heed_signals(what)?;
     let at_work = Lock::exclusive(&host.prefix, LockName::Container(plan.id), Duration::ZERO, &host.command)?;
     let made = Area::stage(&host.prefix, &record)?;
     drop(host_lock);
 
     let mut copied = Copied::default();
-    let filled = fill(host, &made, &plan, &conf, number, what).and_then(|done| {
-        copied = done;
-        check_unchanged(&area, &plan)
-    });
+    let filled = volume::make(host, &made, &plan.disk)
+        .and_then(|()| fill(host, &made, &plan, &conf, number, what))
+        .and_then(|done| {
+            copied = done;
+            check_unchanged(&area, &plan)
+        });
     let host_lock = host.lock_host();
     // Somebody may have taken the name, the number or an address while it was copied.
     let filled = filled
@@ -175,9 +181,6 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
 
 fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Result<Plan> {
     let configuration = host.configuration()?;
-    if volume_of(&configuration).is_ok_and(|volume| volume == Some(Volume::Image)) {
-        host.warning("`VOLUME` of vz.conf is `image`, and what is registered lies in a directory at first: `prlctl move NAME --volume image` gives it a disk of its own");
-    }
     let mut conf = match &area.conf {
         Some((_, conf)) => conf.clone(),
         None => {
@@ -211,6 +214,14 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Resul
     for note in make_usable(host, &mut conf, &configuration)? {
         host.warning(&note);
     }
+    let (disk, unenforced) = volume::choose(host, options.volume, &mut conf, &[])?;
+    let is_unenforced = !unenforced.is_empty();
+    for warning in unenforced {
+        host.warning(&warning);
+    }
+    if is_unenforced {
+        host.warning("`prlctl move NAME --volume image`, or `register --volume image`, gives it a disk of its own, as large as that");
+    }
     let (ostemplate, note) = ostemplate(host, &conf);
     if let Some(note) = note {
         host.warning(&note);
@@ -227,7 +238,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Resul
             .unchanged()
             .hint("see whether that is the right directory, and whole")
     })?;
-    check_space(host, &view.root)?;
+    check_space(host, &view.root, &disk)?;
     let paths = Paths::of(&id, was.number);
     let ostemplate_said = ostemplate.clone().unwrap_or_default();
     let pairs = [
@@ -246,7 +257,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Resul
     if conf.get("ONBOOT").is_none() {
         conf.set("ONBOOT", "no")?;
     }
-    Ok(Plan { id, name, number: was.number, conf, ostemplate, addresses, distribution, view })
+    Ok(Plan { id, name, number: was.number, conf, ostemplate, addresses, distribution, disk, view })
 }
 
 /// What its configuration says of where it is.
@@ -291,7 +302,7 @@ fn view(host: &Host, area: &PrivateArea, is_forced: bool, what: &str) -> Result<
 }
 
 /// Asked of all that is there, with a block for each small thing.
-fn check_space(host: &Host, root: &LayeredRoot) -> Result<()> {
+fn check_space(host: &Host, root: &LayeredRoot, disk: &Wanted) -> Result<()> {
     const ENTRY: u64 = 512;
     let mut measure = tree::Measure::default();
     let top = Path::new("/");
@@ -300,7 +311,24 @@ fn check_space(host: &Host, root: &LayeredRoot) -> Result<()> {
     }
     let size = measure.size();
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
-    let shares = is_one_filesystem(root.upper(), private.as_fd()) && tree::can_clone(private.as_fd());
+    let shares = disk.volume != Volume::Image
+        && is_one_filesystem(root.upper(), private.as_fd())
+        && tree::can_clone(private.as_fd());
+    let limit = match disk.volume {
+        Volume::Image => Some(disk.size),
+        volume if store::counted::is_kept(&host.prefix, volume) => disk.space.bytes,
+        Volume::Directory | Volume::Btrfs => None,
+    };
+    if let Some(limit) = limit.filter(|limit| *limit < size.bytes) {
+        return Err(Failure::new(Code::NoSpace, "what is in it does not fit on its disk")
+            .because(format!(
+                "its root has {} MiB, and its `DISKSPACE` is {} MiB",
+                size.bytes >> 20,
+                limit >> 20
+            ))
+            .unchanged()
+            .hint("name a configuration with more with --config, or `--volume directory`"));
+    }
     let bytes = if shares { 0 } else { size.bytes } + size.entries * ENTRY;
     space::check_create(host)?;
     space::check_private(host, Need { who: "a copy of the root", bytes, inodes: size.entries + 64 })
@@ -336,8 +364,8 @@ fn fill(
     };
     let handle = area.create_generation(&generation)?;
     // All is in the delta: what an overlay wants below it is empty.
-    store::atomic::make_directory_at(handle.as_fd(), "lower", 0o755)?;
-    let delta = Root::open(&area.generation_dir(number).join("delta"))?;
+    store::atomic::make_directory_at(area.layers_handle(number)?.as_fd(), "lower", 0o755)?;
+    let delta = Root::open(&area.layers_dir(number).join("delta"))?;
     host.step("copy", "Copying the root...");
     let copied = copy(host, &plan.view.root, delta).map_err(|failure| {
         host.or_interrupted(failure.within(what).state("nothing of it is left"), Second::HalfMade)
@@ -347,8 +375,7 @@ fn fill(
     // All of it durable before the rename that makes it visible: it is anybody's tree, so the whole filesystem; then what leads to it.
     host.step("sync", "Writing it out...");
     if !linux::mutated!("registered-root-unsynced") {
-        rustix::fs::syncfs(area.handle())
-            .map_err(|error| system("cannot write out the root", &std::io::Error::from(error)))?;
+        area.sync_layers().map_err(|error| Failure::from(error).within("cannot write out the root"))?;
     }
     store::atomic::fsync_dir(handle.as_fd())?;
     store::atomic::fsync_dir(area.generations_handle()?.as_fd())?;

@@ -96,6 +96,16 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
         )
         .hint("leave --config out, and change what is to be another with `prlctl set` afterwards"));
     }
+    if let Some(volume) = options.volume.filter(|volume| *volume != area.volume()) {
+        return Err(refused(
+            Code::BadOption,
+            format!("its files lie on a volume of the kind `{}`, and stay there", area.volume().as_str()),
+        )
+        .hint(format!(
+            "leave --volume out, and `prlctl move NAME --volume {}` afterwards",
+            volume.as_str()
+        )));
+    }
     let id = *area.id();
     if let WhichId::Given(other) = &options.id
         && *other != id

@@ -26,6 +26,9 @@ pub struct Register {
     /// Though it says of itself that another host has it, or that its disk is open, or was not unregistered
     #[arg(long)]
     pub force: bool,
+    /// Where its files are to lie, as of create; without it as VOLUME of vz.conf says. What `unregister` has left stays where it is
+    #[arg(long, value_name = "directory|image|btrfs")]
+    pub volume: Option<String>,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

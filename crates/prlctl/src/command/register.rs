@@ -5,7 +5,7 @@ use engine::event::Ended;
 use engine::operation::register::{Options, Registered, WhichId, register};
 use serde_json::json;
 
-use super::create::{parse_id, parse_name};
+use super::create::{parse_id, parse_name, parse_volume};
 use super::info::Obeyed;
 use super::{done, empty_trash_later, host, named_in_full};
 use crate::arguments::{Named, Register};
@@ -21,6 +21,7 @@ pub fn run(arguments: &Register) -> Result<u8> {
         None if arguments.preserve_uuid => WhichId::Preserved,
         None => WhichId::New,
     };
+    let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let options = Options {
         path: arguments.path.clone(),
@@ -28,6 +29,7 @@ pub fn run(arguments: &Register) -> Result<u8> {
         name,
         id,
         is_forced: arguments.force,
+        volume,
     };
     let result = register(&host, &options);
     // Of one that has failed there may be a whole copy.
