@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use store::IdRange;
@@ -25,6 +25,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 10;
 /// So many are named.
 const NAMED: usize = 10;
+/// Bytes of one; the kernel makes none that are longer.
+const RECORD: usize = 16 * 1024;
 /// More records than the largest buffer has.
 const MOST_RECORDS: usize = 1_000_000;
 
@@ -131,13 +133,16 @@ impl MemoryWatch {
         if kills == 0 {
             return None;
         }
-        let named = self.named(kills);
-        if !named.is_empty() {
-            return Some((kills, named));
+        // The process is dead before the log has it. Opened before the first look: what comes after that is heard.
+        let end = Instant::now() + SETTLING;
+        let log = log_from(SeekFrom::End(0));
+        loop {
+            let named = self.named(kills);
+            let rest = end.saturating_duration_since(Instant::now());
+            if !named.is_empty() || rest.is_zero() || !log.as_ref().is_some_and(|log| has_more(log, rest)) {
+                return Some((kills, named));
+            }
         }
-        // The process is dead before the log has it.
-        std::thread::sleep(SETTLING);
-        Some((kills, self.named(kills)))
     }
 
     fn named(&self, kills: u64) -> Vec<Killed> {
@@ -171,13 +176,32 @@ impl MemoryWatch {
     }
 }
 
+/// The kernel's log; `None` where it cannot be read.
+fn log_from(place: SeekFrom) -> Option<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut log = File::options().read(true).custom_flags(flags).open("/dev/kmsg").ok()?;
+    log.seek(place).ok()?;
+    Some(log)
+}
+
+/// Whether there comes another record, which is read, within that time.
+fn has_more(log: &File, within: Duration) -> bool {
+    let Ok(within) = Timespec::try_from(within) else { return false };
+    let mut polled = [PollFd::new(log, PollFlags::IN)];
+    if !matches!(poll(&mut polled, Some(&within)), Ok(1..)) {
+        return false;
+    }
+    // Of several the others are heard again, and none is missed: who looks reads the log from its beginning.
+    let _ = rustix::io::read(log, &mut [0; RECORD]);
+    true
+}
+
 /// Those of the kernel's log with ids of this range, the last one last; none where it cannot be read.
 fn killed_in_log(ids: IdRange) -> Vec<Killed> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let Ok(log) = File::options().read(true).custom_flags(flags).open("/dev/kmsg") else { return Vec::new() };
+    let Some(log) = log_from(SeekFrom::Start(0)) else { return Vec::new() };
     let mut found = Vec::new();
     // One record a read, and those too large are none of these.
-    let mut record = [0; 16 * 1024];
+    let mut record = [0; RECORD];
     for _ in 0..MOST_RECORDS {
         match rustix::io::read(&log, &mut record) {
             Ok(0) => break,
