@@ -237,6 +237,20 @@ fn check(host: &Host, id: Option<&ContainerId>, all: &[Interface], change: &Inte
     Ok(())
 }
 
+/// What a container that comes back has of interfaces is no other's: no address, no MAC address, no name on the host.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn are_nobody_elses(host: &Host, id: &ContainerId, interfaces: &[Interface]) -> Result<()> {
+    for one in interfaces {
+        for Address { ip, .. } in &one.addresses {
+            is_free(host, Some(id), *ip, Place::Bridge(one))?;
+        }
+        is_nobody_elses(host, Some(id), one)?;
+    }
+    Ok(())
+}
+
 /// No other container's interface has the MAC address, or the name on the host: neither one that was chosen nor one that is made up.
 fn is_nobody_elses(host: &Host, id: Option<&ContainerId>, own: &Interface) -> Result<()> {
     // Of a container that is only to be, nobody knows yet what will be made up.

@@ -718,6 +718,10 @@ impl Runtime for RealRuntime {
         let _ = volume::unmount_volume(&self.prefix, id);
     }
 
+    fn put_disks_away(&self, id: &ContainerId, images: &[PathBuf]) -> RuntimeResult<()> {
+        volume::put_away(&self.prefix, id, images).map_err(volume_error)
+    }
+
     fn let_volume_go(&self, id: &ContainerId) {
         volume::let_go(&self.prefix, id);
     }

@@ -376,6 +376,10 @@ pub trait Runtime {
     fn release_reserve(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// Unmounts it, unless somebody is in it.
     fn unmount_volume(&self, id: &ContainerId);
+    /// Puts its volume and its disks away, and waits until nobody has these files as a device: they may be copied then. With an error somebody is in one.
+    fn put_disks_away(&self, _id: &ContainerId, _images: &[PathBuf]) -> RuntimeResult<()> {
+        Ok(())
+    }
     /// Takes it away for good, whoever is in it: what is in it is deleted, or never was anybody's.
     fn let_volume_go(&self, id: &ContainerId);
     /// Makes a mounted one larger, at once.

@@ -75,6 +75,14 @@ pub fn open(prefix: &Prefix, path: &Path, largest: u64) -> Result<Option<Trusted
     Ok(Some(Trusted { file, bytes, mode: found.st_mode & 0o7777 }))
 }
 
+/// Refuses a path on which somebody else than root could put another thing in the place of what is there.
+///
+/// # Errors
+/// [`Code::BadValue`]; what is wrong, and what to type.
+pub fn check_way(prefix: &Prefix, path: &Path) -> Result<()> {
+    directory_of(prefix, path).map(drop)
+}
+
 /// The directory that a path leads to, checked on all the way, and the name in it.
 fn directory_of(prefix: &Prefix, path: &Path) -> Result<Option<(OwnedFd, OsString)>> {
     let failed =

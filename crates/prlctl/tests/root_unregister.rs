@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use testkit::{Ran, RealHost};
 
@@ -176,5 +177,100 @@ fn crash_an_unregistration_and_a_return_are_done_or_not_done() {
         assert!(host.ok(["list", "-a"]).contains("web01"));
         assert_eq!(links(&host), whole);
     }
+    has_its_past(&host, "web01");
+}
+
+#[test]
+fn root_what_lies_on_another_filesystem_is_copied_beside_its_place() {
+    let Some(host) = RealHost::on_journal(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    let area = with_a_past(&host, "web01", &[]);
+    // Outside of the filesystem that the prefix lies on.
+    let elsewhere = host.prefix().ancestors().nth(2).expect("it lies on a mounted one").join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let copy = elsewhere.join("web01");
+    let copied = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    copied(&area, &copy);
+    host.ok(["delete", "web01", "--force"]);
+    // First that it may run elsewhere, then where it is to be copied to: what lies at that place is a container at once.
+    host.run(["register", &text(&copy)]).failed(141, &["it was not unregistered", "--force"]);
+    let ran = host.run(["register", &text(&copy), "--force"]);
+    let beside = area.with_file_name(format!("{}.copy", uuid(&area)));
+    ran.failed(21, &["another filesystem", &text(&beside), "nothing was changed"]);
+    copied(&copy, &beside);
+    assert!(!host.ok(["list", "-a"]).contains("web01"), "it is no container yet");
+    host.run(["register", &text(&beside)]).failed(141, &["it was not unregistered"]);
+    host.ok(["register", &text(&beside), "--force"]);
+    has_its_past(&host, "web01");
+}
+
+#[test]
+fn root_an_area_on_whose_way_others_may_write_is_not_taken() {
+    let Some(host) = host() else { return };
+    let area = with_a_past(&host, "web01", &[]);
+    host.ok(["unregister", "web01"]);
+    let open = host.path("vz/open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let moved = open.join("web01");
+    std::fs::rename(&area, &moved).unwrap();
+    host.run(["register", &text(&moved)]).failed(21, &[&text(&open), "chmod go-w"]);
+    assert!(moved.join("ve.conf").exists());
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    host.ok(["register", &text(&moved)]);
+    has_its_past(&host, "web01");
+}
+
+#[test]
+fn root_a_volume_that_somebody_is_in_is_not_unregistered() {
+    let Some(host) = host() else { return };
+    let area = with_a_past(&host, "web01", &["--volume", "image", "--diskspace", "64M"]);
+    host.ok(["generation-list", "web01", "--size"]);
+    let point = host.path(&format!("run/vz/{}/volume", uuid(&area)));
+    let held = std::fs::File::open(point.join(".volume")).expect("it is mounted");
+    host.run(["unregister", "web01"]).failed(41, &["nothing was changed", "try again"]);
+    assert!(host.ok(["list", "-a"]).contains("web01"));
+    drop(held);
+    host.ok(["unregister", "web01"]);
+    let loops = Command::new("losetup").arg("-j").arg(area.join("volume.img")).output().unwrap();
+    assert!(loops.status.success() && loops.stdout.is_empty(), "{loops:?}");
+    host.ok(["register", &text(&area)]);
+    has_its_past(&host, "web01");
+}
+
+#[test]
+fn root_a_link_that_a_death_has_left_is_nobodys() {
+    let Some(host) = host() else { return };
+    let area = with_a_past(&host, "web01", &[]);
+    let ran = faulted(&host, "unregister/forget/after:kill", &["unregister", "web01"]);
+    assert_ne!(ran.code, 0, "{ran}");
+    assert!(links(&host).iter().any(|name| name == "web01"));
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    host.run(["register", &text(&area)]).failed(137, &["the name `web01` is taken"]);
+    host.ok(["delete", "web01"]);
+    host.ok(["register", &text(&area)]);
+    has_its_past(&host, "web01");
+}
+
+#[test]
+fn root_what_comes_back_has_nothing_that_is_anothers_by_now() {
+    let Some(host) = host() else { return };
+    let set = ["--ipadd", "10.99.0.7", "--forward", "tcp:18080:80"];
+    let area = with_a_past(&host, "web01", &set);
+    host.ok(["unregister", "web01"]);
+    host.ok([
+        "create",
+        "web02",
+        "--ostemplate",
+        "busybox",
+        "--ipadd",
+        "10.99.0.8",
+        "--forward",
+        "tcp:18080:80",
+    ]);
+    host.run(["register", &text(&area)]).failed(78, &["port 18080", "web02"]);
+    host.ok(["delete", "web02"]);
+    host.ok(["register", &text(&area)]);
     has_its_past(&host, "web01");
 }

@@ -227,6 +227,23 @@ pub fn unmount_disks(prefix: &Prefix, id: &ContainerId) {
     }
 }
 
+/// Unmounts the volume and the disks, and has their files be files again: whoever copies one while it is a device has half of one moment and half of another.
+///
+/// # Errors
+/// [`MountError::Busy`] when somebody has something in one of them open.
+pub fn put_away(prefix: &Prefix, id: &ContainerId, images: &[PathBuf]) -> Result<(), VolumeError> {
+    for point in mounted(prefix, id, "disks") {
+        unmount(&point)?;
+    }
+    unmount_volume(prefix, id)?;
+    for image in images {
+        if let Ok(found) = std::fs::symlink_metadata(image) {
+            wait_until_free(image, &found)?;
+        }
+    }
+    Ok(())
+}
+
 /// The same of one that is deleted with all that is in it: whoever has something of it open goes on with what is nobody's any more.
 pub fn let_go(prefix: &Prefix, id: &ContainerId) {
     let point = mount_point(prefix, id);

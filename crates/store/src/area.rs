@@ -181,6 +181,16 @@ impl Area {
         // A death before: it lies where it lay. After it: where a container's lies, and is none yet.
         atomic::move_at(from.as_fd(), name, private.as_fd(), self.id.to_string())?;
         atomic::fsync_dir(private.as_fd())?;
+        // By name: somebody may have put another there since this one was looked at.
+        let (own, there) = (
+            rustix::fs::fstat(&self.handle),
+            rustix::fs::statat(&private, self.id.to_string(), AtFlags::SYMLINK_NOFOLLOW),
+        );
+        let is_it = matches!((own, there), (Ok(own), Ok(there)) if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino));
+        if !is_it {
+            atomic::move_at(private.as_fd(), self.id.to_string(), from.as_fd(), name)?;
+            return Err(self.damaged("", "another directory was put in its place meanwhile"));
+        }
         Ok(Self { path: prefix.area_dir(&self.id), ..self })
     }
 

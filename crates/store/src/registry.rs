@@ -407,7 +407,10 @@ impl<E: Into<RegistryError>> std::convert::From<E> for LinkError {
 fn link(prefix: &Prefix, directory: &Path, name: &str, id: &ContainerId) -> Result<(), LinkError> {
     let handle = atomic::open_directory(directory)?;
     match link_target(handle.as_fd(), name) {
-        Target::Container(holder) if holder != *id && exists(prefix, &holder) => {
+        // What is unregistered has none: a death has left it.
+        Target::Container(holder)
+            if holder != *id && exists(prefix, &holder) && !is_unregistered(prefix, &holder) =>
+        {
             return Err(LinkError::Taken(holder));
         }
         Target::Other => return Err(RegistryError::NotALink { path: directory.join(name) }.into()),

@@ -13,17 +13,25 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use store::{Address, Area, Conf, ContainerId, ContainerName, Lock, LockName, NumericId, registry};
+use store::{
+    Address, Area, Conf, ContainerId, ContainerName, Disks, Forward, Interface, Lock, LockName, NumericId,
+    Volume, registry,
+};
 use tree::Copied;
 
 use super::create::check_free;
 use super::register::{Options, Registered, WhichId};
-use crate::addresses::AddressChange;
+use crate::addresses::{AddressChange, are_free};
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host, damaged};
+use crate::interfaces;
 use crate::interrupt::Second;
 use crate::openvz::place;
+use crate::trust;
+
+/// Of one in which `volume.btrfs` is a directory.
+const COPIED_SUBVOLUME: &str = "a copy makes a directory of a subvolume: on btrfs, `btrfs subvolume create NEW && cp -a --reflink=auto volume.btrfs/. NEW/`, and NEW under its name; for another filesystem `prlctl move NAME --volume image` where it comes from, before it is unregistered";
 
 /// Has it be no container any more. Returns where it lies.
 ///
@@ -48,8 +56,13 @@ pub fn unregister(container: Container<'_>) -> Result<PathBuf> {
     };
     container.runtime().wait_until_gone_unless_interrupted(&id).map_err(busy)?;
     container.runtime().unmount_all(&id).map_err(busy)?;
-    container.runtime().let_volume_go(&id);
-    container.runtime().let_disks_go(&id);
+    let conf = container.area.conf().map_err(|error| damaged(error, &container.name))?;
+    let disks = Disks::of(&conf).unwrap_or_default().own;
+    let mut images: Vec<PathBuf> = disks.iter().map(|disk| container.area.disk_image(disk.number)).collect();
+    images.push(container.area.image());
+    container.runtime().put_disks_away(&id, &images).map_err(|error| {
+        busy(error).hint("a program of the host is in it, or what was deleted there is still being removed: try again in a moment")
+    })?;
 
     let _lock = host.lock_host()?;
     let mut record = container.area.record().map_err(|error| damaged(error, &container.name))?;
@@ -89,6 +102,8 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
     let Some(area) = opened.map_err(|error| damaged(error, &shown).within(what))? else { return Ok(None) };
     let refused = |code, because: String| Failure::new(code, what).because(because).unchanged();
     check_owner(&area, &path).map_err(|(because, hint)| refused(Code::BadValue, because).hint(hint))?;
+    // Whoever may write to a directory on the way to it may put another in its place.
+    trust::check_way(&host.prefix, &path)?;
     if options.conf.is_some() {
         return Err(refused(
             Code::BadOption,
@@ -107,6 +122,9 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
         )));
     }
     let id = *area.id();
+    if area.volume() == Volume::Btrfs {
+        area.check_volume().map_err(|error| damaged(error, &shown).within(what).hint(COPIED_SUBVOLUME))?;
+    }
     if let WhichId::Given(other) = &options.id
         && *other != id
     {
@@ -141,6 +159,8 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
     })?;
     let add = Address::all(&conf).unwrap_or_default();
     AddressChange { add, ..AddressChange::default() }.apply(host, Some(&id), &mut conf.clone())?;
+    are_free(host, Some(&id), &Forward::all(&conf).unwrap_or_default())?;
+    interfaces::are_nobody_elses(host, &id, &Interface::all(&conf).unwrap_or_default())?;
     let ids = registry::id_range_for(&host.prefix, &host_lock, &id, record.id_range)
         .map_err(|error| system("no ids are left", &error))?;
     let has_new_ids = ids != record.id_range;
@@ -258,6 +278,13 @@ fn may_move(
     } else {
         place::check(host, path)?
     }
+    if is_registered && !is_forced {
+        return Err(refused(
+            Code::Owned,
+            "it was not unregistered where it comes from, and may run there".to_owned(),
+        )
+        .hint("see that it does not, `prlctl unregister` it there, or add --force"));
+    }
     let private = store::atomic::open_directory(&host.prefix.private_dir())?;
     let device =
         |handle: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(handle).map(|found| found.st_dev).ok();
@@ -267,17 +294,11 @@ fn may_move(
             "it lies on another filesystem, and is taken over by a rename".to_owned(),
         )
         .hint(format!(
-            "copy it first, whole: `cp -a --sparse=always {} {}`, and register that",
+            // Beside the place of a container: half a copy there would be one.
+            "copy it first, whole: `cp -a --sparse=always {0} {1}.copy`, and register {1}.copy",
             tree::escaped_path(path),
             place.display()
         )));
-    }
-    if is_registered && !is_forced {
-        return Err(refused(
-            Code::Owned,
-            "it was not unregistered where it comes from, and may run there".to_owned(),
-        )
-        .hint("see that it does not, `prlctl unregister` it there, or add --force"));
     }
     Ok(())
 }
