@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use linux::Exit;
-use store::{Area, Lock, LockError, LockName, Prefix, TemplateName};
+use store::{Area, GenerationNumber, Lock, LockError, LockName, Prefix, TemplateName};
 use testkit::Ran;
 use testkit::judge::{
     Before, DiskEffect, DiskState, Effect, Judged, Runs, Still, Verdict, Violation, has_the_template,
@@ -317,7 +317,9 @@ impl Scene<'_> {
             tree::snapshot(std::os::fd::AsFd::as_fd(&directory)).map_err(|error| failed(error.to_string()))
         };
         let had = look(&area_beside(self.former).join("fs"))?;
-        let has = look(&self.prefix.area_dir(id).join("generations/1/delta"))?;
+        let area = Area::open(self.prefix, id)
+            .map_err(|error| Violation::new("what is registered is whole", error.to_string()))?;
+        let has = look(&testkit::judge::layers(&area, GenerationNumber::FIRST).join("delta"))?;
         match had.differences(&has).first() {
             None => Ok(()),
             Some(first) => Err(Violation::new("what is registered is whole", first.clone())),
