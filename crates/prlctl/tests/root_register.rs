@@ -129,7 +129,7 @@ fn root_an_area_of_layout_4_becomes_a_container_with_all_that_it_had() {
     host.ok(["register", &text(&area), "--volume", "directory"]);
     assert!(host.area("101").join("generations/1/delta").is_dir());
     host.ok(["delete", "101", "--force"]);
-    std::fs::write(area.join("fs/root/large"), vec![1; 40 << 20]).unwrap();
+    write(&area.join("fs/root/large"), &vec![1; 40 << 20]);
     let small = host.path("small.conf");
     write(&small, b"NAME=\"small\"\nDISKSPACE=\"36864:36864\"\n");
     host.run(["register", &text(&area), "--config", &text(&small)])
