@@ -10,6 +10,7 @@ use store::{Area, BIND_MOUNTS, BindMount, Conf, DiskNumber, Disks, InnerPath, di
 use crate::disks::{DeviceChange, Work, gone, of_disks};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
+use crate::runtime::RuntimeResult;
 
 /// `--bindmount_add`, `--bindmount_del`, `--device-add`, `--device-set`, `--device-del`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -172,11 +173,44 @@ impl Container<'_> {
         }
     }
 
-    /// Has a container that runs see what it is to see from now on; what of it only its next start brings. Nothing of it, with an error.
+    /// Nothing is mounted above what is mounted already and stays: that would be seen no more, and yet be in use.
+    ///
+    /// # Errors
+    /// [`Code::Mounted`].
+    pub(crate) fn check_not_hidden(&self, old: &Conf, new: &Conf) -> Result<()> {
+        let before = configured(&self.area, old).unwrap_or_default();
+        let after = configured(&self.area, new).unwrap_or_default();
+        let (staying, coming): (Vec<_>, Vec<_>) = after.iter().partition(|one| before.contains(one));
+        let is_above =
+            |one: &Attachment, other: &Attachment| other.at.as_path().starts_with(one.at.as_path());
+        for one in coming {
+            if let Some(hidden) = staying.iter().find(|other| is_above(one, other)) {
+                return Err(Failure::new(
+                    Code::Mounted,
+                    format!("`{}` cannot be mounted at {} while it runs", one.name, one.at),
+                )
+                .because(format!("it would hide `{}`, which is at {}", hidden.name, hidden.at))
+                .unchanged()
+                .hint(format!(
+                    "`prlctl stop {}` first: a start mounts the one, then the other in it",
+                    self.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a container that runs see what it is to see from now on; what of it only its next start brings. With an error nothing of it, but for
+    /// what of that could not be taken back, which is `left`.
     ///
     /// # Errors
     /// [`Code::Mounted`], [`Code::MountFailed`].
-    pub(crate) fn follow_attachments(&self, old: &Conf, new: &Conf) -> Result<Vec<String>> {
+    pub(crate) fn follow_attachments(
+        &self,
+        old: &Conf,
+        new: &Conf,
+        left: &mut Vec<String>,
+    ) -> Result<Vec<String>> {
         let before = configured(&self.area, old).unwrap_or_default();
         let after = configured(&self.area, new).unwrap_or_default();
         let ids = self.area.record().map_err(|error| damaged(error, &self.name))?.id_range;
@@ -184,6 +218,8 @@ impl Container<'_> {
         let coming: Vec<&Attachment> = after.iter().filter(|one| !before.contains(one)).collect();
         self.check_coming(&coming, &before, new)?;
         let mut warnings = Vec::new();
+        let attach = |one: &Attachment| self.runtime().attach(self.id(), ids, one).map(drop);
+        let detach = |one: &Attachment| self.runtime().detach(self.id(), &one.at).map(drop);
         for (index, one) in going.iter().enumerate() {
             match self.runtime().detach(self.id(), &one.at) {
                 Ok(true) => {}
@@ -192,9 +228,7 @@ impl Container<'_> {
                 }
                 Err(error) => {
                     // As it was.
-                    for gone in going[..index].iter().rev() {
-                        let _ = self.runtime().attach(self.id(), ids, gone);
-                    }
+                    left.extend(undone(going[..index].iter().rev(), "is no longer at", attach));
                     return Err(Failure::new(
                         Code::Mounted,
                         format!("`{}` cannot be taken away from {}", one.name, one.at),
@@ -212,12 +246,8 @@ impl Container<'_> {
                     warnings.push(format!("`{}` is at {} in it from its next start on", one.name, one.at))
                 }
                 Err(error) => {
-                    for made in coming[..index].iter().rev() {
-                        let _ = self.runtime().detach(self.id(), &made.at);
-                    }
-                    for gone in going.iter().rev() {
-                        let _ = self.runtime().attach(self.id(), ids, gone);
-                    }
+                    left.extend(undone(coming[..index].iter().rev(), "is still at", detach));
+                    left.extend(undone(going.iter().rev(), "is no longer at", attach));
                     return Err(Failure::new(
                         Code::MountFailed,
                         format!("`{}` cannot be mounted at {}", one.name, one.at),
@@ -253,6 +283,19 @@ impl Container<'_> {
         }
         Ok(())
     }
+}
+
+/// Has each be as it was; of which that cannot be had.
+fn undone<'a>(
+    all: impl Iterator<Item = &'a &'a Attachment>,
+    how: &str,
+    undo: impl Fn(&Attachment) -> RuntimeResult<()>,
+) -> Vec<String> {
+    let left = all.filter_map(|one| {
+        let error = undo(one).err()?;
+        Some(format!("`{}` {how} {} in it: {}", one.name, one.at, error.because))
+    });
+    left.collect()
 }
 
 fn of_source(source: &Source) -> Option<DiskNumber> {

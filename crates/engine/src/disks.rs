@@ -80,6 +80,11 @@ impl Work {
         self.resize.filter(|resize| resize.before < resize.size)
     }
 
+    /// A disk becomes larger or smaller.
+    pub fn changes_size(&self) -> bool {
+        self.resize.is_some()
+    }
+
     /// A configuration as it is written before the disk is made larger: an entry never says more than the file is.
     pub fn not_yet_larger(&self, conf: &Conf) -> Conf {
         let mut written = conf.clone();
@@ -399,7 +404,7 @@ impl Container<'_> {
             let is_in_use = self.is_running() && self.runtime().detach(self.id(), at).is_err();
             if is_in_use {
                 return Some(format!(
-                    "nothing else was changed; the new disk is in use in it at {at}, and stays as {}, detached",
+                    "the new disk is in use in it at {at}, and stays as {}, detached",
                     number.image()
                 ));
             }

@@ -684,3 +684,62 @@ fn root_nothing_of_what_containers_are_kept_in_is_bound_where_vz_is_a_link() {
     host.ok(["set", "web01", "--bindmount_add", &format!("{}:/x", real.join("shared").display())]);
     host.exec("web01", "touch /x/file");
 }
+
+/// Of two that are made larger the first would stay so where the second fails.
+#[test]
+fn root_two_disks_become_of_another_size_in_two_calls() {
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "64M"]);
+    add_disk(&host, "64M", "/data");
+    host.write("etc/vz/conf/ve-large.conf-sample", "DISKSPACE=\"96M\"\n", 0o644);
+    let sizes = || {
+        ["volume.img", "hdd1.img"].map(|file| host.area("web01").join(file).metadata().unwrap().len() >> 20)
+    };
+    let before = conf(&host, "web01");
+    for root in [["--diskspace", "96M"], ["--diskspace", "48M"], ["--applyconfig", "large"]] {
+        for size in ["96M", "48M"] {
+            let ran =
+                host.run([&["set", "web01", "--device-set", "hdd1", "--size", size], &root[..]].concat());
+            ran.failed(
+                20,
+                &[
+                    "each is of a call of its own",
+                    "state: nothing was changed",
+                    "prlctl set web01 --diskspace",
+                ],
+            );
+            assert_eq!((conf(&host, "web01"), sizes()), (before.clone(), [64, 64]), "{root:?} {size}");
+        }
+    }
+    host.ok(["set", "web01", "--diskspace", "96M"]);
+    host.ok(["set", "web01", "--diskspace", "96M", "--device-set", "hdd1", "--size", "96M"]);
+    assert_eq!(sizes(), [96, 96]);
+}
+
+#[test]
+fn root_nothing_is_mounted_above_what_it_sees_while_it_runs() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    add_disk(&host, "64M", "/data/db");
+    let bound = shared(&host, "data");
+    host.exec("web01", "echo precious > /data/db/file");
+    let before = conf(&host, "web01");
+    let mount = format!("{bound}:/data");
+    let bind = ["set", "web01", "--bindmount_add", &mount];
+    let words = [&bind[..], &["set", "web01", "--device-add", "hdd", "--size", "64M", "--mnt", "/data"]];
+    for words in words {
+        host.run(words.iter()).failed(
+            41,
+            &["it would hide `hdd1`, which is at /data/db", "nothing was changed", "prlctl stop web01"],
+        );
+    }
+    assert_eq!(conf(&host, "web01"), before);
+    assert!(!host.area("web01").join("hdd2.img").exists());
+    assert_eq!(host.exec("web01", "cat /data/db/file"), "precious");
+    // Beside it, by name only above it, it may be; stopped, above it too.
+    host.ok(["set", "web01", "--bindmount_add", &format!("{bound}:/dat")]);
+    host.ok(["stop", "web01"]);
+    host.ok(bind);
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /data/db/file /data/file"), "precious\nof the host");
+}

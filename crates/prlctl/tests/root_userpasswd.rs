@@ -256,23 +256,32 @@ fn root_a_password_is_of_a_call_of_its_own_where_disks_change_and_only_there() {
         );
         assert_eq!((conf(), size()), (before.clone(), 64 << 20), "{words:?}");
     }
+    host.write("etc/vz/conf/ve-large.conf-sample", "DISKSPACE=\"96M\"\n", 0o644);
+    host.run(["set", "web01", "--userpasswd", "root:geheim", "--applyconfig", "large"])
+        .failed(20, &["`--userpasswd` is of a call of its own", "state: nothing was changed"]);
+    assert_eq!((conf(), size()), (before.clone(), 64 << 20));
     // What was edited, and does not hold yet, is nobody's option.
-    let edited: String = before
-        .lines()
-        .map(|line| {
-            if line.starts_with("DISKSPACE=") {
-                "DISKSPACE=\"96M\"\n".to_owned()
-            } else {
-                format!("{line}\n")
-            }
-        })
-        .collect();
     let below = host.area("web01").join("ve.conf");
     let below = below.strip_prefix(host.prefix()).unwrap().to_string_lossy().into_owned();
-    host.write(&below, &edited, 0o600);
+    let edit = |size: &str| {
+        let line = |line: &str| match line.starts_with("DISKSPACE=") {
+            true => format!("DISKSPACE=\"{size}\"\n"),
+            false => format!("{line}\n"),
+        };
+        host.write(&below, &conf().lines().map(line).collect::<String>(), 0o600);
+    };
+    edit("96M");
     host.ok(["set", "web01", "--userpasswd", "root:geheim"]);
     host.ok(["start", "web01"]);
     assert!(lets_in(&host, "root", "geheim"));
+    // Where the disk cannot be made larger after it, it is said that the password stays.
+    edit("128M");
+    let ran = host.run(["set", "web01", "--userpasswd", "root:anders"]);
+    if ran.code != 0 {
+        let state = "state: the password has been changed, and stays so; nothing else was changed";
+        ran.failed(50, &["its disk cannot be made larger", state]);
+    }
+    assert!(lets_in(&host, "root", "anders"));
 }
 
 #[test]

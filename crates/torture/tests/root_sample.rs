@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use testkit::judge::{Effect, Runs, Verdict, judge};
 use torture::disk::{FileSystem, file_system};
 use torture::fault::{self, Fault, Point};
+use torture::scenario::Scenario;
 use torture::sweep::{self, Done, Slice};
 use torture::syscalls::{self, Survived, Sweep};
 use torture::trace::{self, Action, Victim};
@@ -301,10 +302,7 @@ fn crash_a_new_disk_that_is_in_use_stays_when_the_call_fails() {
         if failed > 0 || seen.is_after || !text.starts_with("rename") || !text.ends_with(", ve.conf)") {
             return Action::Go;
         }
-        let deadline = Instant::now() + testkit::patience(30);
-        while !is_in.exists() && Instant::now() < deadline {
-            std::thread::park_timeout(Duration::from_millis(2));
-        }
+        wait_for(&is_in);
         failed += 1;
         Action::Fail(libc::EIO)
     })
@@ -320,4 +318,61 @@ fn crash_a_new_disk_that_is_in_use_stays_when_the_call_fails() {
     world.ok(&["set", &name, "--device-add", "hdd", "--image", "hdd1.img", "--mnt", "/data"]).unwrap();
     world.ok(&["start", &name]).unwrap();
     assert_eq!(world.ok(&["exec", &name, "cat /data/file"]).unwrap().stdout, "mine\n");
+}
+
+/// What cannot be unmounted again when the call fails is said, and goes when nobody is in it any more.
+#[test]
+fn crash_a_bind_mount_that_is_in_use_when_the_call_fails_is_told_and_goes_later() {
+    let scenario = fault::scenario("set --device-add, running").unwrap();
+    let slice = slice(0, 1);
+    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
+        return;
+    };
+    let (name, before) = world.prepare(scenario).unwrap();
+    let area = world.prefix.area_dir(&before.unwrap().id);
+    // Not below /dev, of which nothing is bound.
+    let bound = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let line = "(until grep -q ' /data ' /proc/mounts; do :; done; cd /data && touch /in && until [ -e /go ]; do sleep 0.1; done; cd / && touch /out) >/dev/null 2>&1 &";
+    world.ok(&["exec", &name, line]).unwrap();
+    let delta = area.join("generations/1/delta");
+    let mut command = world.command(&Scenario { words: &["set", "CT"], ..*scenario }, &name);
+    command.arg("--bindmount_add").arg(format!("{}:/data", bound.path().display()));
+    let mut failed = 0;
+    let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
+        let text = seen.describe();
+        if failed > 0 || seen.is_after || !text.starts_with("rename") || !text.ends_with(", ve.conf)") {
+            return Action::Go;
+        }
+        wait_for(&delta.join("in"));
+        failed += 1;
+        Action::Fail(libc::EIO)
+    })
+    .unwrap();
+    assert!(failed == 1 && delta.join("in").exists(), "{run:?}");
+    assert!(matches!(run.exit, linux::Exit::Code(code) if code != 0), "{run:?}");
+    for said in ["state: what it sees is not as it was", "has /data in use", "nothing else was changed"] {
+        assert!(run.said.contains(said), "{said}: {}", run.said);
+    }
+    assert!(!std::fs::read_to_string(area.join("ve.conf")).unwrap().contains("BINDMOUNT=\"/"));
+    let mounted = || world.ok(&["exec", &name, "grep -c ' /data ' /proc/mounts || true"]).unwrap().stdout;
+    // As often as it is tried, until it can be had.
+    for _ in 0..2 {
+        let ran = world.ok(&["recover", &name]).unwrap();
+        assert!(
+            ran.stderr.contains("what is at /data in") && ran.stderr.contains("while it is in use"),
+            "{ran}"
+        );
+        assert_eq!(mounted(), "1\n");
+    }
+    world.ok(&["exec", &name, "touch /go"]).unwrap();
+    wait_for(&delta.join("out"));
+    let ran = world.ok(&["recover", &name]).unwrap();
+    assert_eq!((mounted().as_str(), ran.stderr.as_str()), ("0\n", ""));
+}
+
+fn wait_for(path: &Path) {
+    let deadline = Instant::now() + testkit::patience(30);
+    while !path.exists() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
 }

@@ -60,6 +60,9 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
             container.check_attachment(&one)?;
         }
     }
+    if container.is_running() && options.is_kept {
+        container.check_not_hidden(&old, &new)?;
+    }
     if !options.is_kept {
         check_unkept(container, &difference(&old, &new), options)?;
     }
@@ -76,10 +79,18 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
     warnings.extend(of_no_effect(&new, &options.changes));
+    if resize.is_some() && disk.changes_size() {
+        // Of two, the first could not be taken back where the second fails.
+        return Err(Failure::new(Code::BadOption, what)
+            .because("two disks are to be of another size, and each is of a call of its own")
+            .unchanged()
+            .hint(format!("`prlctl set {} --diskspace SIZE` first, then the other", container.name)));
+    }
     if let Some(given) = &options.password {
         // It may fail at its very end, and what these change cannot be taken back then: somebody inside uses it already.
         // One that somebody has edited into ve.conf is done all the same, and is told if what follows fails.
-        if volume::changes_size(&options.changes) || !options.attachments.is_empty() {
+        let is_sized = volume::changes_size(&options.changes) || options.sample.is_some() && resize.is_some();
+        if is_sized || !options.attachments.is_empty() {
             return Err(Failure::new(Code::BadOption, what)
                 .because(
                     "`--userpasswd` is of a call of its own where disks change, or what it sees of the host",

@@ -12,7 +12,9 @@
 //! Larger        makes a disk larger                          -
 //! ```
 //!
-//! The last two cannot be taken back, and are not of one call: nothing that may fail comes after them. What is deleted is deleted when all of it is done.
+//! The last two cannot be taken back, and nobody asks for both in one call: only where `ve.conf` was edited the disk becomes larger after a password, and an error of that says that the
+//! password stays. No two disks become of another size in one call. What else could not be taken back the error says, too, and of what is mounted the next
+//! command tries it again. What is deleted is deleted when all of it is done.
 
 use store::{ContainerName, registry};
 
@@ -69,15 +71,17 @@ pub fn take(container: &Container<'_>, options: &Options, plan: Plan, what: &str
         if let Err(failure) = call.apply(*step) {
             let left: Vec<String> =
                 STEPS[..index].iter().rev().filter_map(|done| call.take_back(*done)).collect();
-            container.end_attaching();
-            return Err(if left.is_empty() { failure } else { failure.state(left.join("; ")) });
+            return Err(match left.is_empty() {
+                true => failure,
+                false => failure.state(format!("{}; nothing else was changed", left.join("; "))),
+            });
         }
     }
     Ok(call.conclude())
 }
 
 impl Call<'_> {
-    /// With an error it has done nothing.
+    /// With an error it has done nothing, or its state says what stays.
     fn apply(&mut self, step: Step) -> Result<()> {
         let Call { container, options, what, .. } = *self;
         let plan = &mut self.plan;
@@ -104,8 +108,7 @@ impl Call<'_> {
             }
             Step::Attachments => {
                 if container.is_running() && options.is_kept {
-                    container.begin_attaching(&plan.old, &plan.new)?;
-                    plan.warnings.extend(container.follow_attachments(&plan.old, &plan.new)?);
+                    plan.warnings.extend(container.attach(&plan.old, &plan.new)?);
                 }
             }
             Step::Conf => {
@@ -153,15 +156,20 @@ impl Call<'_> {
             }
             Step::Disk => return container.unmake_disk(&plan.disk),
             Step::Kernel => {
-                if container.is_running()
-                    && let Ok(settings) = container.check(&plan.old)
-                {
-                    let _ = container.runtime().change(container.id(), &settings);
+                if container.is_running() {
+                    let told = container.check(&plan.old).map_err(|failure| failure.reason());
+                    let told = told.and_then(|settings| {
+                        let told = container.runtime().change(container.id(), &settings);
+                        told.map_err(|error| error.because)
+                    });
+                    return told.err().map(|because| {
+                        format!("what it may use is as this call said, until it is stopped: {because}")
+                    });
                 }
             }
             Step::Attachments => {
                 if container.is_running() && options.is_kept {
-                    let _ = container.follow_attachments(&plan.new, &plan.old);
+                    return container.attach_as_before(&plan.new, &plan.old);
                 }
             }
             Step::Conf => {
@@ -170,7 +178,10 @@ impl Call<'_> {
                     let _ = container.area.store_conf(&plan.old);
                 }
             }
-            Step::Password | Step::Larger => {}
+            Step::Password => {
+                return self.password.map(|_| "the password has been changed, and stays so".to_owned());
+            }
+            Step::Larger => {}
         }
         None
     }
