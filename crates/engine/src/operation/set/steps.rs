@@ -93,8 +93,12 @@ impl Call<'_> {
                 }
                 container.make_smaller(&plan.disk)?;
             }
-            Step::Disk if linux::mutated!("disk-gone-first") => drop(container.conclude(&plan.disk)),
-            Step::Disk => container.make_or_take_disk(&plan.disk, &mut plan.new)?,
+            Step::Disk => {
+                if linux::mutated!("disk-gone-first") {
+                    drop(container.conclude(&plan.disk));
+                }
+                container.make_or_take_disk(&plan.disk, &mut plan.new)?;
+            }
             Step::Kernel => {
                 // What is not kept is of one that runs: else it was refused.
                 if container.is_running() || !options.is_kept {
