@@ -284,13 +284,13 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "set --device-set --size, larger, stopped",
         words: &["set", "CT", "--device-set", "hdd1", "--size", "96M"],
-        kind: Kind::Disk(DiskEffect::Resize(96)),
+        kind: Kind::Disk(DiskEffect::Resize { from: 64, to: 96 }),
         ..REINSTALL
     },
     Scenario {
         name: "set --device-set --size, smaller, stopped",
         words: &["set", "CT", "--device-set", "hdd1", "--size", "40M"],
-        kind: Kind::Disk(DiskEffect::Resize(40)),
+        kind: Kind::Disk(DiskEffect::Resize { from: 64, to: 40 }),
         ..REINSTALL
     },
     DESTROY_DISK,
@@ -406,7 +406,7 @@ impl Scenario {
 
     /// The container has a disk beside that of its root when it begins.
     pub fn has_a_disk(&self) -> bool {
-        matches!(self.kind, Kind::Disk(DiskEffect::Resize(_) | DiskEffect::Destroy))
+        matches!(self.kind, Kind::Disk(DiskEffect::Resize { .. } | DiskEffect::Destroy))
     }
 
     /// It copies a private area of OpenVZ.

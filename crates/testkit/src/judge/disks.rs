@@ -22,7 +22,12 @@ pub enum DiskEffect {
     /// There is one more.
     Add,
     /// It is of another size, MiB.
-    Resize(u64),
+    Resize {
+        /// Before.
+        from: u64,
+        /// And after it.
+        to: u64,
+    },
     /// It is gone, with all that was on it.
     Destroy,
 }
@@ -96,9 +101,11 @@ pub fn judge_disks(prefix: &Prefix, id: &store::ContainerId, effect: DiskEffect)
         (DiskEffect::Add | DiskEffect::Destroy, [_]) if entries.is_empty() => Ok(DiskState::Detached),
         (DiskEffect::Destroy, []) => Ok(DiskState::New),
         (DiskEffect::Destroy, [one]) if is_entered(one) => Ok(DiskState::Old),
-        (DiskEffect::Resize(size), [one]) if is_entered(one) => {
-            Ok(if files[one] == size << 20 { DiskState::New } else { DiskState::Old })
-        }
+        (DiskEffect::Resize { from, to }, [one]) if is_entered(one) => match files[one] {
+            size if size == to << 20 => Ok(DiskState::New),
+            size if size == from << 20 => Ok(DiskState::Old),
+            size => wrong(format!("{one} had {from} MiB, is to have {to}, and has {size} bytes")),
+        },
         (effect, found) => wrong(format!("{effect:?}, and there are the files of {found:?}")),
     }
 }
