@@ -8,7 +8,7 @@ use store::{Address, ContainerId, Lock, Prefix};
 
 use crate::life::{alone, attach_with, detach_with, here, nothing_of_others};
 use crate::netlink::Netlink;
-use crate::{Network, NetworkError, bridged, ends, filter, routed};
+use crate::{Bridged, Network, NetworkError, bridged, ends, filter, routed};
 
 /// Another network for a container that runs. New addresses come before old ones go.
 ///
@@ -25,13 +25,22 @@ pub fn change(
     let Some(before) = Network::load(prefix, id) else {
         return attach_with(&lock, prefix, id, pidfd, wanted);
     };
-    let result = try_change(&lock, prefix, id, pidfd, before.clone(), wanted);
+    let result = try_change(&lock, prefix, id, pidfd, before.clone(), wanted, Towards::Wanted);
     if result.is_err() {
         // What was made by then is written down as its own, and goes as one that it has no more.
         let half = Network::load(prefix, id).unwrap_or_else(|| before.clone());
-        drop(try_change(&lock, prefix, id, pidfd, half, before));
+        drop(try_change(&lock, prefix, id, pidfd, half, before, Towards::Before));
     }
     result
+}
+
+/// Where a change leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Towards {
+    /// To what somebody wants; what is lost of the rest is not of his making, and is only said.
+    Wanted,
+    /// Back: what is lost may have been taken away on the way there, and is made again, whatever else cannot be.
+    Before,
 }
 
 fn try_change(
@@ -41,6 +50,7 @@ fn try_change(
     pidfd: BorrowedFd<'_>,
     mut network: Network,
     wanted: Network,
+    towards: Towards,
 ) -> Result<Vec<String>, NetworkError> {
     if wanted.is_empty() {
         return detach_with(lock, prefix, id).map(|()| Vec::new());
@@ -49,8 +59,17 @@ fn try_change(
     let before = network.clone();
     let pairs = bridged::Changes::between(&before.bridged, &wanted.bridged);
     let touched = pairs.other.iter().filter(|(old, new)| old != new).map(|(_, new)| *new);
-    bridged::check(&mut kernel, &wanted.alias, pairs.new.iter().copied().chain(touched))?;
-    nothing_of_others(prefix, &wanted)?;
+    let repairs = towards == Towards::Before;
+    let lost = ends::lost(&mut kernel, pidfd, &before)?;
+    let mut later = BTreeSet::new();
+    if !repairs {
+        bridged::check(&mut kernel, &wanted.alias, pairs.new.iter().copied().chain(touched))?;
+        nothing_of_others(prefix, &wanted)?;
+        // Before anything goes: its root may have an interface of that name.
+        let made_again = pairs.other.iter().filter(|(old, new)| old != new && lost.contains(&new.interface));
+        let made: Vec<_> = pairs.new.iter().copied().chain(made_again.map(|(_, new)| *new)).collect();
+        later = ends::held_by_what_goes(&mut kernel, pidfd, &made, &pairs.gone, &before.alias)?;
+    }
     let addresses = Addresses::between(&before, &wanted);
     network.announced.extend(routed::announced(&mut kernel, &addresses.new, &network.alias)?);
     network.addresses.extend(&addresses.new);
@@ -59,8 +78,7 @@ fn try_change(
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     filter::exchange(prefix, &before, &network)?;
 
-    let lost = ends::lost(&mut kernel, pidfd, &before)?;
-    let mut change = Changing { kernel, prefix, pidfd, network: &network, lost };
+    let mut change = Changing { kernel, prefix, pidfd, network: &network, lost, later, repairs };
     let mut warnings = change.addresses(&addresses, &before, &wanted)?;
     warnings.extend(change.pairs(&pairs)?);
     // All that was said of it, since its first address is where its ports lead to.
@@ -103,6 +121,10 @@ struct Changing<'a> {
     network: &'a Network,
     /// Interfaces on the host that have no end in the container.
     lost: BTreeSet<String>,
+    /// Names inside that are free once what goes is gone.
+    later: BTreeSet<String>,
+    /// It goes back: what is lost is made again, and what cannot be keeps nothing else from that.
+    repairs: bool,
 }
 
 impl Changing<'_> {
@@ -112,48 +134,74 @@ impl Changing<'_> {
         before: &Network,
         wanted: &Network,
     ) -> Result<Vec<String>, NetworkError> {
-        let Changing { kernel, prefix, pidfd, network, lost } = self;
+        let Changing { kernel, prefix, pidfd, network, lost, repairs, .. } = self;
         let is_other = !new.is_empty() || !gone.is_empty();
         let is_lost = lost.contains(&network.interface);
-        if is_lost && is_other {
-            routed::take_away(kernel, &Network { addresses: gone.clone(), ..(*network).clone() })?;
-        }
-        let is_to_be_made = before.addresses.is_empty() || is_lost;
-        if is_other && is_to_be_made && !wanted.addresses.is_empty() {
-            let network = Network { addresses: wanted.addresses.clone(), ..(*network).clone() };
-            routed::make(kernel, prefix, here()?.as_fd(), *pidfd, &network)
-        } else if is_lost && !is_other {
-            Ok(vec![not_there(routed::INSIDE)])
-        } else if is_lost || network.addresses.is_empty() {
-            Ok(Vec::new())
-        } else {
-            let altered = routed::alter(kernel, prefix, *pidfd, network, (new, gone), &wanted.addresses);
-            as_warning(altered, is_other, routed::INSIDE)
-        }
+        let changes = is_other || *repairs;
+        // Of what is wanted back, the way there may have taken any.
+        let new = if *repairs { &wanted.addresses } else { new };
+        let mut alter = || {
+            if is_lost && changes {
+                let gone = Network { addresses: gone.clone(), ..(*network).clone() };
+                routed::take_away(kernel, &gone)?;
+            }
+            let is_to_be_made = before.addresses.is_empty() || is_lost;
+            if changes && is_to_be_made && !wanted.addresses.is_empty() {
+                let network = Network { addresses: wanted.addresses.clone(), ..(*network).clone() };
+                routed::make(kernel, prefix, here()?.as_fd(), *pidfd, &network)
+            } else if is_lost && !changes {
+                Ok(vec![not_there(routed::INSIDE)])
+            } else if is_lost || network.addresses.is_empty() {
+                Ok(Vec::new())
+            } else {
+                routed::alter(kernel, prefix, *pidfd, network, (new, gone), &wanted.addresses)
+            }
+        };
+        as_warning(alter(), is_other && !*repairs, routed::INSIDE)
     }
 
     fn pairs(&mut self, pairs: &bridged::Changes<'_>) -> Result<Vec<String>, NetworkError> {
-        let Changing { kernel, pidfd, network, lost, .. } = self;
+        let Changing { kernel, pidfd, network, lost, later, repairs, .. } = self;
         let here = here()?;
         let mut warnings = Vec::new();
+        let mut done = |result: Result<(), NetworkError>, is_other: bool, one: &Bridged| {
+            let result =
+                as_warning(result.map(|()| Vec::new()), is_other && !*repairs, one.wanted.name.as_str());
+            result.map(|told| warnings.extend(told))
+        };
+        // What comes is there before anything goes, where both can be at once.
+        let is_in_its_way =
+            |new: &Bridged, gone: &Bridged| gone.interface == new.interface || gone.mac == new.mac;
+        let (first, then): (Vec<&Bridged>, Vec<&Bridged>) = pairs.new.iter().partition(|new| {
+            !later.contains(new.wanted.name.as_str())
+                && !pairs.gone.iter().any(|gone| is_in_its_way(new, gone))
+        });
+        for one in first {
+            done(bridged::make(kernel, here.as_fd(), *pidfd, one, &network.alias), true, one)?;
+        }
         for one in &pairs.gone {
-            bridged::remove(kernel, one, &network.alias)?;
+            done(bridged::remove(kernel, one, &network.alias), true, one)?;
         }
-        for one in &pairs.new {
-            bridged::make(kernel, here.as_fd(), *pidfd, one, &network.alias)?;
+        for one in then {
+            done(bridged::make(kernel, here.as_fd(), *pidfd, one, &network.alias), true, one)?;
         }
+        let mut astray = Vec::new();
         for (old, new) in &pairs.other {
-            let (is_other, name) = (old != new, new.wanted.name.as_str());
-            if !lost.contains(&new.interface) {
-                let altered = bridged::alter(kernel, *pidfd, old, new).map(|()| Vec::new());
-                warnings.extend(as_warning(altered, is_other, name)?);
-            } else if is_other {
-                bridged::remove(kernel, old, &network.alias)?;
-                bridged::make(kernel, here.as_fd(), *pidfd, new, &network.alias)?;
+            let is_other = old != new;
+            // What goes may have had its name on the host.
+            let is_lost = lost.contains(&new.interface)
+                || pairs.gone.iter().any(|gone| gone.interface == new.interface);
+            if !is_lost {
+                done(bridged::alter(kernel, *pidfd, old, new), is_other, new)?;
+            } else if is_other || *repairs {
+                let made = bridged::remove(kernel, old, &network.alias)
+                    .and_then(|()| bridged::make(kernel, here.as_fd(), *pidfd, new, &network.alias));
+                done(made, is_other, new)?;
             } else {
-                warnings.push(not_there(name));
+                astray.push(not_there(new.wanted.name.as_str()));
             }
         }
+        warnings.extend(astray);
         Ok(warnings)
     }
 }

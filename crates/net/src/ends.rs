@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::netlink::Netlink;
-use crate::{Network, NetworkError, visit};
+use crate::{Bridged, Network, NetworkError, visit};
 
 /// Of an end on the host, and of its other one in whatever network that is.
 type Indices = (u32, u32);
@@ -54,5 +54,48 @@ pub fn lost(
             Ok(lost)
         };
         look().map_err(NetworkError::system("look for the container's interfaces"))
+    })
+}
+
+/// Which names inside, of pairs that are to be `made`, are those of pairs that go.
+///
+/// # Errors
+/// [`NetworkError`], also where anybody else has such a name: its root has made an interface of its own.
+pub fn held_by_what_goes(
+    kernel: &mut Netlink,
+    pidfd: BorrowedFd<'_>,
+    made: &[&Bridged],
+    gone: &[&Bridged],
+    alias: &str,
+) -> Result<BTreeSet<String>, NetworkError> {
+    if made.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let mut find = || -> io::Result<BTreeSet<Indices>> {
+        let mut going = BTreeSet::new();
+        for one in gone {
+            let found = kernel.link(&one.interface)?.filter(|link| link.alias.as_deref() == Some(alias));
+            going.extend(found.and_then(|link| Some((link.index, link.peer?))));
+        }
+        Ok(going)
+    };
+    let going = find().map_err(NetworkError::system("find the interface"))?;
+    visit(pidfd, || {
+        let mut held = BTreeSet::new();
+        for Bridged { interface, wanted, .. } in made {
+            let look = || -> io::Result<bool> {
+                let Some(link) = Netlink::open()?.link(wanted.name.as_str())? else { return Ok(false) };
+                if link.peer.is_some_and(|outside| going.contains(&(outside, link.index))) {
+                    return Ok(true);
+                }
+                let why = "File exists: something in the container has made another interface of that name";
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, why))
+            };
+            let what = format!("make the interface {} ({interface})", wanted.name);
+            if look().map_err(NetworkError::system(what))? {
+                held.insert(wanted.name.to_string());
+            }
+        }
+        Ok(held)
     })
 }

@@ -69,10 +69,62 @@ fn root_what_its_root_does_to_an_interface_keeps_nothing_else_from_being_set() {
     // One that is gone can be taken away, and one that is in the way of the name is said.
     host.exec("web01", "ip link del lan0; ip link add eth0 type veth peer name eth9");
     let ran = set(&["--ifname", "eth0", "--ipadd", "192.0.2.71/24"]);
-    assert!(ran.code != 0 && ran.stderr.contains("File exists"), "{ran}");
+    assert!(
+        ran.code != 0
+            && ran.stderr.contains("File exists")
+            && ran.stderr.contains("has made another interface"),
+        "{ran}"
+    );
     numproc();
     host.ok(["set", "web01", "--netif_del", "eth0", "--ipdel", "all"]);
     assert!(!numproc().contains("not in the container's network"));
+}
+
+/// What of the network is there: inside, and on the host.
+fn network_of(host: &RealHost) -> [String; 2] {
+    let wire = host.wire();
+    let routes = "ip route; ip -o link | grep -o 'vz[0-9a-f]*@' | sort";
+    let inside =
+        "for i in eth0 lan0 venet0; do ip -o addr show $i 2>/dev/null | sed 's/^[0-9]*: //'; done; ip route";
+    [host.exec("web01", inside), wire.ok(&wire.host(), ["sh", "-c", routes])]
+}
+
+/// "Nothing was changed", and nothing is.
+#[test]
+fn root_a_set_that_fails_leaves_the_network_that_was_there() {
+    let Some(host) = with_both() else { return };
+    host.ok(["set", "web01", "--ipadd", "198.51.100.51"]);
+    let refused = |words: &[&str], why: &str| {
+        let before = network_of(&host);
+        host.run([&["set", "web01"], words].concat()).failed(21, &[why, "nothing was changed"]);
+        assert_eq!(network_of(&host), before, "{words:?}");
+        assert!(host.wire().reaches("192.0.2.50"), "{words:?}");
+        assert!(host.calls("web01", "192.0.2.9"), "{words:?}");
+    };
+    // Its root has one of that name.
+    host.exec("web01", "ip link add eth1 type veth peer name eth9");
+    refused(&["--netif_del", "eth0", "--netif_add", "eth1"], "File exists");
+    refused(&["--ipdel", "all", "--netif_add", "eth1"], "File exists");
+    refused(&["--ipdel", "198.51.100.51", "--netif_add", "eth1"], "File exists");
+    // What cannot be known before: the kernel takes no gateway that is the interface's own address.
+    host.exec("web01", "ip addr add 192.0.2.99/32 dev eth0");
+    refused(&["--ifname", "eth0", "--gw", "192.0.2.99"], "configure eth0");
+    // It has renamed ours, and made one of that name.
+    host.exec("web01", "ip link set eth0 down; ip link set eth0 name lan0; ip link set lan0 up; ip link del eth1; ip link add eth0 type veth peer name eth9");
+    for words in [
+        &["--ifname", "eth0", "--mac", "02:00:00:00:00:99"][..],
+        &["--ifname", "eth0", "--host_mac", "02:00:00:00:00:98"],
+        &["--ifname", "eth0", "--host_ifname", "own0"],
+    ] {
+        refused(words, "File exists");
+    }
+    // What goes may have any name, and what comes another's.
+    host.exec(
+        "web01",
+        "ip link del eth0; ip link set lan0 down; ip link set lan0 name eth1; ip link set eth1 up",
+    );
+    host.ok(["set", "web01", "--netif_del", "eth0", "--netif_add", "eth1"]);
+    assert!(!host.exec("web01", "ip addr show eth1").contains("192.0.2.50"), "it is another");
 }
 
 #[test]
