@@ -271,6 +271,7 @@ impl Container<'_> {
                 .get(NETWORK_FILES)
                 .or_else(|| host.get(NETWORK_FILES))
                 .is_some_and(|word| word.trim() == "no"),
+            says_files: true,
         })
     }
 
@@ -313,6 +314,7 @@ impl Container<'_> {
             restarts_on_crash,
             resolver,
             leaves_network_files,
+            says_files: _,
         } = self.check(&conf)?;
         crate::addresses::are_free(self.host, Some(self.id()), &forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;

@@ -95,6 +95,12 @@ fn root_an_interface_with_dhcp_asks_for_its_address() {
     host.ok(["create", "web01", "--ostemplate", RealHost::IFUPDOWN, "--netif_add", "eth0"]);
     host.ok(["set", "web01", "--ifname", "eth0", "--network", "br0", "--dhcp", "yes", "--ipfilter", "no"]);
     host.ok(["start", "web01"]);
+    // Its networkd is there, and nobody has enabled it.
+    let ran = host.run(["set", "web01", "--ifname", "eth0", "--dhcp", "yes"]);
+    assert!(
+        ran.code == 0 && ran.stderr.contains("has systemd-networkd, which is not enabled"),
+        "nobody asks: {ran}"
+    );
     // Without a client for it, ifupdown is told nothing of what it could only fail at.
     host.run(["exec", "web01", &format!("test -e {IFUPDOWN}")]).failed(1, &[]);
     host.wait_until("its systemd is up", || {
@@ -107,6 +113,8 @@ fn root_an_interface_with_dhcp_asks_for_its_address() {
     let has = host.exec("web01", "ip addr show eth0; ip route");
     assert!(has.contains("inet 192.0.2.1") && has.contains("default via 192.0.2.9"), "{has}");
     assert!(host.calls("web01", "192.0.2.9"));
+    let ran = host.run(["set", "web01", "--ifname", "eth0", "--dhcp", "yes"]);
+    assert!(ran.code == 0 && !ran.stderr.contains("DHCP"), "it asks: {ran}");
 }
 
 /// A busybox that has, by name, the tools of everybody.
@@ -256,11 +264,80 @@ fn root_a_reinstall_takes_no_file_of_ours_for_a_change_of_somebodys() {
     host.ok(["start", "web01"]);
     let own = "/etc/systemd/network/50-own.network";
     host.exec("web01", &format!("ls {NETWORKD} {IFUPDOWN}; echo '[Match]' >{own}"));
+    // By its name ours, and by what is in it his.
+    let his = "/etc/systemd/network/00-reroot-own.network";
+    host.exec("web01", &format!("echo '# mine' >{his}"));
     host.ok(["stop", "web01"]);
     host.ok(["reinstall", "web01", "--keep-changed", "/etc"]);
     let kept = |path: &str| host.area("web01").join("live/delta").join(path.trim_start_matches('/')).exists();
-    assert!(kept(own));
+    assert!(kept(own) && kept(his));
     assert!(!kept(NETWORKD) && !kept(IFUPDOWN), "they are nobody's change");
+}
+
+/// What is in the main file of ifupdown is not ours to lose.
+#[test]
+fn root_a_main_file_that_cannot_be_written_again_as_it_is_stays() {
+    let Some(host) = with_tools(&[]) else { return };
+    let sum = |path: &str| host.exec("web01", &format!("md5sum <{path}; ls -l {path} | cut -c1"));
+    let main = "/etc/network/interfaces";
+    host.exec("web01", &format!("printf '# Br\\374cke\\nauto lo\\n' >{main}"));
+    assert_eq!(host.exec("web01", &format!("wc -c <{main}")), "17");
+    let stays = |ip: &str, why: &str| {
+        let before = sum(main);
+        let ran = host.run(["set", "web01", "--ipadd", ip]);
+        assert!(ran.code == 0 && ran.stderr.contains(why), "{ran}");
+        assert_eq!(sum(main), before, "{why}");
+        assert!(host.wire().reaches(ip));
+    };
+    stays(FOUR, "it is not UTF-8");
+    host.exec(
+        "web01",
+        &format!(
+            "mkdir -p /srv/cm; printf 'auto lo\\n' >/srv/cm/interfaces; ln -sf /srv/cm/interfaces {main}"
+        ),
+    );
+    stays("192.0.2.51", "is a symlink, and stays as it is");
+    assert_eq!(host.exec("web01", "cat /srv/cm/interfaces"), "auto lo");
+}
+
+/// A name in a directory costs its owner nothing.
+#[test]
+fn root_a_directory_of_many_names_is_not_read() {
+    let Some(host) = with_tools(&[]) else { return };
+    host.exec(
+        "web01",
+        "cd /etc/systemd/network; : >x.network; for i in $(seq 300); do ln x.network $i.network; done",
+    );
+    let ran = host.run(["set", "web01", "--ipadd", FOUR]);
+    let why = "systemd-networkd in the container are left as they are: `/etc/systemd/network` has more than 256 names";
+    assert!(ran.code == 0 && ran.stderr.contains(why), "{ran}");
+    assert_eq!(there(&host), &ALL[1..]);
+}
+
+/// What was set meanwhile holds also in the next life, whose files the monitor writes.
+#[test]
+fn root_a_reboot_inside_has_the_files_that_were_set() {
+    let Some(host) = with_tools(&["--ipadd", FOUR, "--nameserver", "192.0.2.8"]) else { return };
+    let reboots = || {
+        let boot = "cat /proc/1/stat | cut -d' ' -f22";
+        let before = host.exec("web01", boot);
+        drop(host.run(["exec", "web01", "reboot"]));
+        host.wait_until("it is up again", || {
+            let ran = host.run(["exec", "web01", boot]);
+            ran.code == 0 && ran.stdout.trim() != before
+        });
+    };
+    host.ok(["set", "web01", "--nameserver", "192.0.2.9"]);
+    reboots();
+    let resolver = host.exec("web01", &format!("cat /etc/resolv.conf {NETWORKD}"));
+    assert!(resolver.contains("192.0.2.9") && !resolver.contains("192.0.2.8"), "{resolver}");
+    assert_eq!(there(&host), ALL);
+    let conf = std::fs::read_to_string(host.path("etc/vz/vz.conf")).unwrap_or_default();
+    host.write("etc/vz/vz.conf", &format!("{conf}\nNETWORK_FILES=\"no\"\n"), 0o644);
+    host.ok(["set", "web01", "--ipadd", "192.0.2.52"]);
+    assert!(there(&host).is_empty());
+    reboots();
+    assert!(there(&host).is_empty(), "they are back");
 }
 
 /// The new root has none of the tools but the `ifup` of a busybox.

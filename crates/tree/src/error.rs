@@ -21,6 +21,9 @@ pub enum TreeError {
     #[error("`{}` has {size} bytes, more than the {limit} that are read of it", shown(.path))]
     TooLarge { path: PathBuf, size: u64, limit: u64 },
 
+    #[error("`{}` has more than {most} names, which are not read", shown(.path))]
+    TooMany { path: PathBuf, most: usize },
+
     #[error("`{}` goes through a symlink, which is not followed in a root of two layers", shown(.path))]
     SymlinkOnTheWay { path: PathBuf },
 
@@ -52,6 +55,7 @@ impl TreeError {
             TreeError::NotRegular { .. }
             | TreeError::NotDirectory { .. }
             | TreeError::TooLarge { .. }
+            | TreeError::TooMany { .. }
             | TreeError::SymlinkOnTheWay { .. }
             | TreeError::Redirected { .. }
             | TreeError::BadPath { .. }

@@ -149,6 +149,18 @@ impl LayeredRoot {
         Ok(Some(names))
     }
 
+    /// As `names`, of a directory that has at most so many in each layer.
+    pub fn names_up_to(&self, path: &Path, most: usize) -> Result<Option<Vec<OsString>>, TreeError> {
+        let Found::Directory(merged, _) = self.resolve(path)?.1 else { return Ok(None) };
+        for layer in [&merged.upper, &merged.lower].into_iter().flatten() {
+            let names = node::names_up_to(layer, most).map_err(|error| TreeError::io("list", path, error))?;
+            if names.is_none() {
+                return Err(TreeError::TooMany { path: path.to_owned(), most });
+            }
+        }
+        self.names(path)
+    }
+
     /// Replaces or makes a file in the upper layer; whatever but a directory may be there.
     pub fn replace_file(
         &self,

@@ -153,6 +153,27 @@ pub(crate) fn names(handle: impl AsFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
+/// As `names`; `None`: there are more than `most`, or were, and the directory is as large yet: they are not read.
+pub(crate) fn names_up_to(handle: impl AsFd, most: usize) -> Result<Option<Vec<CString>>, Errno> {
+    // What a name takes at most, and as much again for what a filesystem keeps with it.
+    if facts(&handle)?.size > most as u64 * 1024 {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for entry in Dir::new(open_directory(handle)?)? {
+        let entry = entry?;
+        if is_dot(entry.file_name()) {
+            continue;
+        }
+        if names.len() == most {
+            return Ok(None);
+        }
+        names.push(entry.file_name().to_owned());
+    }
+    names.sort_unstable();
+    Ok(Some(names))
+}
+
 /// As `names`, but only what is a directory, or may be one where the filesystem does not tell.
 pub(crate) fn directories(handle: impl AsFd) -> Result<Vec<CString>, Errno> {
     let mut names = Vec::new();

@@ -130,6 +130,15 @@ impl Root {
         Ok(Some(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect()))
     }
 
+    /// As `names`, of a directory that has at most so many: whoever owns this root may have made it as large as the disk.
+    pub fn names_up_to(&self, path: &Path, most: usize) -> Result<Option<Vec<OsString>>, TreeError> {
+        let Some(directory) = self.subdirectory(path)? else { return Ok(None) };
+        let names = node::names_up_to(directory.handle(), most)
+            .map_err(|error| TreeError::io("list", path, error))?;
+        let names = names.ok_or_else(|| TreeError::TooMany { path: path.to_owned(), most })?;
+        Ok(Some(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect()))
+    }
+
     /// Reads a regular file of at most `limit` bytes, followed inside this root. `None`: nothing there.
     pub fn read_file(&self, path: &Path, limit: u64) -> Result<Option<FileBytes>, TreeError> {
         match self.hold(path, true)? {

@@ -156,10 +156,11 @@ pub fn keep(work: &mut ChangeWork<'_>, roots: &Roots) -> Result<()> {
 /// What was changed at and below `path`, without what every start writes, what every new root has of its own, and users, who are merged: that
 /// nobody has changed by hand. Who names one of them gets it.
 fn changed_by_somebody(root: &LayeredRoot, path: &Path) -> std::result::Result<Option<Changed>, TreeError> {
+    let read = |path: &Path, most: u64| Some(root.read_file(path, most).ok()??.bytes);
     let is_ours = |found: &Path| {
         found != path
             && (EXCEPT.left.iter().chain(EXCEPT.unsaved).any(|ours| found == Path::new(ours))
-                || runtime::network_files::is_ours(found))
+                || runtime::network_files::is_ours(found, read))
     };
     let mut changed = tree::changed(root, path)?;
     if let Some(changed) = &mut changed {

@@ -31,6 +31,8 @@ const LOCK_PACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 const SKELETON: &str = "/etc/skel";
 /// More than any distribution has there; whoever is root inside may have put anything there.
 const SKELETON_FILES: usize = 100;
+/// And more names than that are not even listed.
+const SKELETON_NAMES: usize = 1024;
 const SKELETON_DEPTH: usize = 5;
 const LARGEST_SKELETON_FILE: u64 = 256 * 1024;
 /// A home is its user's alone.
@@ -133,7 +135,7 @@ trait Files {
     ) -> std::result::Result<(), TreeError>;
     fn make(&self, path: &Path, mode: u32, owner: u32) -> std::result::Result<bool, TreeError>;
     fn kind(&self, path: &Path) -> std::result::Result<Option<Kind>, TreeError>;
-    fn names(&self, path: &Path) -> std::result::Result<Option<Vec<OsString>>, TreeError>;
+    fn names_up_to(&self, path: &Path, most: usize) -> std::result::Result<Option<Vec<OsString>>, TreeError>;
     fn has_executable(&self, path: &Path) -> bool;
 }
 
@@ -158,8 +160,12 @@ macro_rules! files_of {
             fn kind(&self, path: &Path) -> std::result::Result<Option<Kind>, TreeError> {
                 <$root>::kind(self, path)
             }
-            fn names(&self, path: &Path) -> std::result::Result<Option<Vec<OsString>>, TreeError> {
-                <$root>::names(self, path)
+            fn names_up_to(
+                &self,
+                path: &Path,
+                most: usize,
+            ) -> std::result::Result<Option<Vec<OsString>>, TreeError> {
+                <$root>::names_up_to(self, path, most)
             }
             fn has_executable(&self, path: &Path) -> bool {
                 <$root>::has_executable(self, path).unwrap_or(false)
@@ -249,7 +255,7 @@ fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Resu
     let mut todo = vec![(PathBuf::from(SKELETON), made.home.clone(), 0)];
     while let Some((from, to, depth)) = todo.pop() {
         // Its contents are a courtesy: what of them cannot be had keeps nobody from his account.
-        for name in root.names(&from).ok().flatten().unwrap_or_default() {
+        for name in root.names_up_to(&from, SKELETON_NAMES).ok().flatten().unwrap_or_default() {
             let (source, target) = (from.join(&name), to.join(&name));
             if left == 0 {
                 return Ok(());

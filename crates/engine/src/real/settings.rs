@@ -32,6 +32,7 @@ pub fn change(prefix: &Prefix, id: &ContainerId, wanted: &Settings) -> RuntimeRe
         restarts_on_crash,
         resolver: _,
         leaves_network_files: _,
+        says_files: _,
     } = wanted;
     let before = limits::now(&groups, Disk::of(prefix)).limits;
     let lacking = limits::change(&groups, limits, Disk::of(prefix)).map_err(|error| other(&error))?;

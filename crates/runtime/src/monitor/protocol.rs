@@ -136,12 +136,15 @@ pub struct Settings {
     /// It is started again when its init has crashed.
     #[serde(default)]
     pub restarts_on_crash: bool,
-    /// As in [`Launch`]. A monitor has no use of these two: whoever sends them has done it.
+    /// As in [`Launch`]. Whoever sends these two has done it; a monitor needs them for the next life, after a reboot from inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver: Option<String>,
     /// See there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaves_network_files: bool,
+    /// Those two are meant; an earlier program says nothing of them, and they stay what they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub says_files: bool,
 }
 
 /// What a command asks of a monitor.

@@ -82,6 +82,7 @@ fn settings() -> Settings {
         restarts_on_crash: true,
         resolver: None,
         leaves_network_files: false,
+        says_files: false,
     }
 }
 

@@ -337,9 +337,14 @@ impl Monitor {
                     interfaces,
                     rate,
                     restarts_on_crash,
-                    resolver: _,
-                    leaves_network_files: _,
+                    resolver,
+                    leaves_network_files,
+                    says_files,
                 } = *settings;
+                if says_files {
+                    (self.launch.resolver, self.launch.leaves_network_files) =
+                        (resolver, leaves_network_files);
+                }
                 self.launch.forwards = forwards;
                 (self.launch.interfaces, self.launch.rate) = (interfaces, rate);
                 self.launch.restarts_on_crash = restarts_on_crash;

@@ -37,7 +37,7 @@ pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeErr
         return Ok(());
     }
     let all = if is_there(inside)? { all } else { &[] };
-    let main = inside.text(MAIN);
+    let main = inside.whole_text(MAIN)?;
     let rest = without_section(main.as_deref().unwrap_or_default());
     let reads_parts = reads_parts(&rest) && inside.has_directory(PARTS)?;
     let mut taken = inside.taken(PARTS, "", all, names)?;
@@ -63,6 +63,11 @@ pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeErr
         return Ok(());
     }
     let path = std::path::Path::new(MAIN);
+    if let Some(tree::Kind::Symlink) = inside.root.kind(path)? {
+        // What it leads to is somebody else's to write, and a file in its place would be nobody's.
+        inside.problems.push(format!("{MAIN} in the container is a symlink, and stays as it is"));
+        return Ok(());
+    }
     let mode = inside.root.read_file(path, super::LARGEST)?.map_or(0o644, |file| file.mode & 0o777);
     inside.root.replace_file(path, wanted.as_bytes(), mode, inside.ids.first, inside.ids.first)
 }
@@ -70,8 +75,12 @@ pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeErr
 fn reads_parts(main: &str) -> bool {
     main.lines().any(|line| {
         let mut words = line.split_whitespace();
+        // A pattern that our file does not fit reads no file of ours.
         matches!(words.next(), Some("source" | "source-directory"))
-            && words.any(|word| word.trim_start_matches("/etc/network/").starts_with("interfaces.d"))
+            && words.any(|word| {
+                let word = word.strip_prefix("/etc/network/").unwrap_or(word);
+                ["interfaces.d", "interfaces.d/", "interfaces.d/*"].contains(&word)
+            })
     })
 }
 
@@ -183,5 +192,8 @@ mod tests {
                 && reads_parts("source-directory interfaces.d\n")
         );
         assert!(!reads_parts("# source /etc/network/interfaces.d/*\nsource /etc/other\n"));
+        for other in ["interfaces.d/*.cfg", "/etc/network/interfaces.d/lo", "interfaces.dpkg-old"] {
+            assert!(!reads_parts(&format!("source {other}\n")), "{other} is not our file");
+        }
     }
 }

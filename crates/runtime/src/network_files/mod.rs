@@ -31,6 +31,9 @@ const HEADER: &str = "# Written by prlctl at every start and `prlctl set`: what 
 /// Larger files, and more of them, are not ours to look at.
 const LARGEST: u64 = 256 * 1024;
 const MOST: usize = 256;
+/// What is enabled is a link in a `*.wants` below it, or where a distribution has done it itself.
+const UNITS: &str = "/etc/systemd/system";
+const ENABLED_BY_IMAGE: &str = "/usr/lib/systemd/system/multi-user.target.wants";
 /// What a container calls the interface that is routed to it.
 const ROUTED: &str = "venet0";
 
@@ -132,8 +135,12 @@ fn told(wanted: &Wanted<'_>) -> Vec<Told> {
     all
 }
 
-/// A file that is ours alone, by where it is.
-pub fn is_ours(path: &Path) -> bool {
+/// A file that is ours alone: by where it is, and by what `read` finds in it.
+pub fn is_ours(path: &Path, read: impl Fn(&Path, u64) -> Option<Vec<u8>>) -> bool {
+    may_be_ours(path) && read(path, LARGEST).is_some_and(|bytes| bytes.starts_with(HEADER.as_bytes()))
+}
+
+fn may_be_ours(path: &Path) -> bool {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
     let (directory, name) = (directory.to_string_lossy(), name.to_string_lossy());
     match &*directory {
@@ -172,11 +179,9 @@ pub fn apply(root: &Root, ids: IdRange, wanted: Option<&Wanted<'_>>) -> Vec<Stri
         }
     }
     for one in all.iter().filter(|one| one.asks_dhcp) {
-        if let Ok(false) = inside.has_dhcp_client() {
+        if let Ok(Some(why)) = inside.asks_nobody() {
             let name = &one.name;
-            inside.problems.push(format!(
-                "`{name}` is to ask for its address by DHCP, and nothing in the root does that"
-            ));
+            inside.problems.push(format!("`{name}` is to ask for its address by DHCP, and {why}"));
         }
     }
     inside.problems
@@ -196,8 +201,41 @@ impl Inside<'_> {
         Ok(false)
     }
 
-    fn has_dhcp_client(&self) -> Result<bool, TreeError> {
-        Ok(networkd::is_there(self)? || network_manager::is_there(self)? || ifupdown::asks_dhcp(self)?)
+    /// Why nothing in the root asks for an address by DHCP; `None`: something does.
+    fn asks_nobody(&self) -> Result<Option<String>, TreeError> {
+        if ifupdown::asks_dhcp(self)? {
+            return Ok(None);
+        }
+        let mut idle = None;
+        for (is_there, name, unit) in [
+            (networkd::is_there(self)?, "systemd-networkd", networkd::UNIT),
+            (network_manager::is_there(self)?, "NetworkManager", network_manager::UNIT),
+        ] {
+            if is_there && self.is_enabled(unit)? {
+                return Ok(None);
+            }
+            idle = idle.or(is_there.then_some((name, unit)));
+        }
+        Ok(Some(match idle {
+            Some((name, unit)) => format!(
+                "the root has {name}, which is not enabled: run `systemctl enable --now {}` in it",
+                unit.trim_end_matches(".service")
+            ),
+            None => "nothing in the root does that".to_owned(),
+        }))
+    }
+
+    /// Something that is started has systemd start a unit along.
+    fn is_enabled(&self, unit: &str) -> Result<bool, TreeError> {
+        let wants = self.root.names_up_to(Path::new(UNITS), MOST)?.unwrap_or_default();
+        let wants = wants.iter().filter_map(|name| name.to_str()).filter(|name| name.ends_with(".wants"));
+        let all = wants.map(|wants| format!("{UNITS}/{wants}")).chain([ENABLED_BY_IMAGE.to_owned()]);
+        for wants in all {
+            if self.root.kind(Path::new(&format!("{wants}/{unit}")))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The text of a file; `None`: there is none, or none that could be a configuration.
@@ -206,11 +244,19 @@ impl Inside<'_> {
         Some(String::from_utf8_lossy(&file.bytes).into_owned())
     }
 
+    /// The same of a file that is written again in part: all of it is text.
+    fn whole_text(&self, path: &str) -> Result<Option<String>, TreeError> {
+        let Ok(Some(file)) = self.root.read_file(Path::new(path), LARGEST) else { return Ok(None) };
+        let because = "it is not UTF-8, and what is not cannot be written again as it is";
+        let refused = |_| TreeError::BadPath { path: path.into(), because };
+        String::from_utf8(file.bytes).map(Some).map_err(refused)
+    }
+
     /// The names of a directory's files that end so.
     fn files(&self, directory: &str, ending: &str) -> Result<Vec<String>, TreeError> {
-        let names = self.root.names(Path::new(directory))?.unwrap_or_default();
+        let names = self.root.names_up_to(Path::new(directory), MOST)?.unwrap_or_default();
         let names = names.into_iter().filter_map(|name| name.into_string().ok());
-        Ok(names.filter(|name| name.ends_with(ending)).take(MOST).collect())
+        Ok(names.filter(|name| name.ends_with(ending)).collect())
     }
 
     fn is_ours(&self, path: &str) -> bool {

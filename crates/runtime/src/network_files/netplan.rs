@@ -13,16 +13,17 @@ pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeErr
         return Ok(());
     }
     let all = if inside.has_any(&PROGRAMS)? { all } else { &[] };
-    let names = |text: &str, name: &str| {
-        text.lines().any(|line| {
-            line.trim().strip_suffix(':').is_some_and(|key| key.trim_matches(['"', '\'']) == name)
-        })
-    };
     let taken = inside.taken(DIRECTORY, ".yaml", all, names)?;
     let text: String = all.iter().filter(|one| !taken.contains(&one.name)).map(text).collect();
     let wanted = (!text.is_empty())
         .then(|| (FILE.to_owned(), format!("network:\n  version: 2\n  ethernets:\n{text}")));
     inside.put(DIRECTORY, &[FILE.to_owned()], wanted.as_slice(), 0o600)
+}
+
+/// It is a key, whatever is behind that.
+fn names(text: &str, name: &str) -> bool {
+    let keys = text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
+    keys.map(|key| key.trim_matches(['"', '\''])).any(|key| key == name)
 }
 
 fn text(one: &Told) -> String {
@@ -66,4 +67,19 @@ fn text(one: &Told) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names;
+
+    #[test]
+    fn a_key_names_an_interface_whatever_is_behind_it() {
+        for line in ["eth0:", "    \"eth0\":", "  'eth0' : ", "    eth0: {dhcp4: true}", "    eth0: # lan"] {
+            assert!(names(&format!("network:\n{line}\n"), "eth0"), "{line}");
+        }
+        for line in ["# eth0: none", "eth01:", "- eth0", "match: { name: eth0 }", "eth0"] {
+            assert!(!names(line, "eth0"), "{line}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use tree::TreeError;
 use super::{Inside, Told, Way};
 
 pub(super) const DIRECTORY: &str = "/etc/NetworkManager/system-connections";
+pub(super) const UNIT: &str = "NetworkManager.service";
 const PROGRAMS: [&str; 2] = ["/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"];
 pub(super) const BEGINNING: &str = "reroot-";
 pub(super) const ENDING: &str = ".nmconnection";

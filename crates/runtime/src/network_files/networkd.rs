@@ -10,6 +10,7 @@ use super::{Inside, Told, Way};
 pub(super) const DIRECTORY: &str = "/etc/systemd/network";
 pub(super) const BEGINNING: &str = "00-reroot-";
 pub(super) const ENDING: &str = ".network";
+pub(super) const UNIT: &str = "systemd-networkd.service";
 const PROGRAMS: [&str; 2] = ["/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd"];
 
 pub(super) fn is_there(inside: &Inside<'_>) -> Result<bool, TreeError> {
