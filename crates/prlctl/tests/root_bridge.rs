@@ -568,9 +568,11 @@ fn root_what_cannot_be_on_a_bridge_is_refused_with_why() {
 
 /// What the new root has said to others, and others to it, before it was taken.
 fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
+    // Who is called ends at once, however busy the machine; who is not waits for nothing.
+    let patience = if words.contains(&"full") { 60 } else { 4 };
     host.script(
         "etc/vz/conf/vps.configure",
-        "#!/bin/sh\nping -c 3 -A -W 2 192.0.2.9 >/dev/null && printf 'GET /x HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.0.2.9 701 | grep -q HTTP && touch /root/out\nnc -l -p 700 -w 4 </dev/null >/root/in\nexit 0\n",
+        &format!("#!/bin/sh\nping -c 3 -A -W 2 192.0.2.9 >/dev/null && printf 'GET /x HTTP/1.0\\r\\n\\r\\n' | nc -w 2 192.0.2.9 701 | grep -q HTTP && touch /root/out\nnc -l -p 700 -w {patience} </dev/null >/root/in\nexit 0\n"),
     );
     std::thread::scope(|scope| {
         let wire = host.wire();
