@@ -11,7 +11,7 @@
 //! netplan            /etc/netplan/90-reroot.yaml
 //! ```
 //!
-//! Only where the tool and its directory are there. A file of ours begins with [`HEADER`], and goes when what it says is no more; one that does not is
+//! Only where the tool and its directory are there. A file of ours begins with `HEADER`, and goes when what it says is no more; one that does not is
 //! somebody's, and where it names an interface nothing of ours is said of that one. What cannot be written is a warning.
 
 mod ifupdown;

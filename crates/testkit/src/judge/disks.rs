@@ -66,7 +66,7 @@ fn leave(point: &Path) -> Judged<()> {
     })
 }
 
-/// Looks at all of them, and says where an effect on `hdd1` stands. Where there was one, [`PRECIOUS`] was on it.
+/// Looks at all of them, and says where an effect on `hdd1` stands. Where there was one, `PRECIOUS` was on it.
 ///
 /// # Errors
 /// The first [`Violation`].
