@@ -21,7 +21,10 @@ struct Loop {
 
 impl Loop {
     fn new(host: &RealHost) -> Loop {
-        let file = host.path("disk");
+        Loop::of(host.path("disk"))
+    }
+
+    fn of(file: PathBuf) -> Loop {
         let made = std::fs::File::create_new(&file).expect("make a file");
         made.set_len(1 << 20).expect("make room");
         made.write_all_at(b"of the host", 0).expect("write");
@@ -126,9 +129,12 @@ fn root_a_device_that_is_the_hosts_own_is_refused() {
     let ran = host.run(["set", "web01", "--devnodes", &word]);
     assert_eq!(run(&["umount", &point]).code, 0);
     ran.failed(5, &["is in use by the host", "nothing was changed"]);
+    // Another: whoever started a container meanwhile, of another test, may have that mount still.
+    let free = Loop::of(host.path("free"));
+    let word = format!("{}:r", free.name);
     host.ok(["set", "web01", "--devnodes", &word]);
     // One that has gone keeps it from nothing.
-    drop(disk);
+    drop(free);
     let path = host.area("web01").join("ve.conf");
     let text = std::fs::read_to_string(&path).unwrap().replace(&word, "nothing-like-that:r");
     #[expect(clippy::disallowed_methods, reason = "a file of the host's, as an editor writes it")]
