@@ -19,6 +19,7 @@ cleanup() {
     "$program/prlctl" delete web01 --force >/dev/null 2>&1 || true
     # A child of the last command may be emptying the trash still.
     for _ in {1..50}; do umount "$work/run/vz" 2>/dev/null && break; sleep 0.1; done
+    for _ in {1..50}; do umount "$work/run" 2>/dev/null && break; sleep 0.1; done
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -43,6 +44,9 @@ measure() { # NAME
 }
 
 ip link set lo up
+# As any host has it.
+mkdir "$work/run"
+mount -t tmpfs run "$work/run"
 (exec -a vzpkg "$program/prlctl" create cache busybox) >/dev/null 2>&1
 "$program/prlctl" create web01 --ostemplate busybox --ipadd 10.9.0.1 --rate '*:1:1000' >/dev/null 2>&1
 "$program/prlctl" start web01 >/dev/null 2>&1

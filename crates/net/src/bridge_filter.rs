@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use store::{Mac, Rate};
 
-use crate::nft::absent;
+use crate::nft::{Element, absent, added, gone};
 use crate::{Bridged, Network, Probation, limit};
 
 /// See `filter::RULES`.
@@ -107,10 +107,7 @@ pub(crate) fn addition(network: &Network) -> String {
     let table = format!("bridge {}", network.table);
     let shared = shared_rate(network);
     let mut text = shared.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
-    let own = own_rate(network).map(|(interface, rate)| limit::own(interface, rate));
-    for element in all(network).into_iter().chain(own.into_iter().flatten()) {
-        text.push_str(&format!("add element {table} {element}\n"));
-    }
+    text.extend(added(&table, &elements(network)));
     text
 }
 
@@ -119,14 +116,22 @@ pub(crate) fn removal(network: &Network) -> String {
     let table = format!("bridge {}", network.table);
     let shared = shared_rate(network);
     let mut text = shared.map(|rate| limit::objects(&table, &network.interface, rate)).unwrap_or_default();
-    let own = own_rate(network).map(|(interface, _)| limit::of(interface));
-    text.extend(own.iter().flatten().map(|element| absent(&table, element)));
     for probation in [Some(Probation::Outgoing), Some(Probation::None)] {
         let network = Network { probation, ..network.clone() };
-        text.extend(all(&network).iter().map(|element| absent(&table, element)));
+        text.extend(elements(&network).iter().map(|element| absent(&table, &element.key)));
     }
     text.push_str(&shared.map(|_| limit::no_objects(&table, &network.interface)).unwrap_or_default());
     text
+}
+
+/// What it is now instead of what it was. Where the objects stay, so does all else that is said of both.
+pub(crate) fn difference(old: &Network, new: &Network) -> String {
+    let shared = [old, new].map(|network| shared_rate(network).map(|rate| (rate, &network.interface)));
+    if shared[0] != shared[1] {
+        return removal(old) + &addition(new);
+    }
+    let table = format!("bridge {}", new.table);
+    gone(&table, &elements(old), &elements(new)) + &addition(new)
 }
 
 /// How much may pass by its only interface on a bridge.
@@ -142,14 +147,15 @@ fn shared_rate(network: &Network) -> Option<Rate> {
     network.rate.filter(|_| network.bridged.len() > 1)
 }
 
-fn all(network: &Network) -> Vec<String> {
+fn elements(network: &Network) -> Vec<Element> {
     let mut elements: Vec<String> =
         network.bridged.iter().flat_map(|one| of(one, network.probation)).collect();
     if shared_rate(network).is_some() {
         let interfaces = network.bridged.iter().map(|one| one.interface.as_str());
         elements.extend(limit::elements(interfaces, &network.interface));
     }
-    elements
+    let own = own_rate(network).map(|(interface, rate)| limit::own(interface, rate));
+    elements.into_iter().map(Element::from).chain(own.into_iter().flatten()).collect()
 }
 
 fn of(one: &Bridged, probation: Option<Probation>) -> Vec<String> {

@@ -3,7 +3,7 @@
 
 use store::{Address, Forward, Prefix, Rate};
 
-use crate::nft::{absent, tell};
+use crate::nft::{Element, absent, added, gone, tell};
 use crate::record::Forwarding;
 use crate::{Network, NetworkError, Probation, bridge_filter, limit};
 
@@ -92,9 +92,18 @@ pub(crate) fn admit(prefix: &Prefix, network: &Network) -> Result<(), NetworkErr
     put(prefix, &network.table, &addition(network))
 }
 
-/// Instead of what was said of it as it was, what it is now, in one transaction: at no moment may it send what it likes.
+/// Instead of what was said of it as it was, what it is now, in one transaction: at no moment may it send what it likes. What is said of both stays where
+/// it is: whoever deletes anything waits until no processor looks at it any more, which is most of the time that an address takes.
 pub(crate) fn exchange(prefix: &Prefix, old: &Network, new: &Network) -> Result<(), NetworkError> {
-    put(prefix, &new.table, &removal(old).and(addition(new)))
+    put(prefix, &new.table, &difference(old, new))
+}
+
+fn difference(old: &Network, new: &Network) -> Change {
+    let table = format!("inet {}", new.table);
+    let after = elements(new);
+    let mut routed = gone(&table, &elements(old), &after);
+    routed.extend(added(&table, &after));
+    Change { routed, bridged: bridge_filter::difference(old, new) }
 }
 
 /// Takes away what was said of it. That something of it is not there is no error.
@@ -153,26 +162,18 @@ fn whole(prefix: &Prefix, table: &str, change: &Change) -> String {
 }
 
 fn addition(network: &Network) -> Change {
-    let table = format!("inet {}", network.table);
-    let rate = rate_of(network).map(|rate| limit::own(&network.interface, rate));
-    let mut routed = String::new();
-    for element in elements(network).into_iter().chain(rate.into_iter().flatten()) {
-        routed.push_str(&format!("add element {table} {element}\n"));
-    }
+    let routed = added(&format!("inet {}", network.table), &elements(network)).collect();
     Change { routed, bridged: bridge_filter::addition(network) }
 }
 
 fn removal(network: &Network) -> Change {
     let table = format!("inet {}", network.table);
-    let mut all = Vec::new();
-    for probation in [Some(Probation::Outgoing), Some(Probation::None)] {
-        let network = Network { probation, ..network.clone() };
-        all.extend(elements(&network));
-    }
-    // What the kernel has put there itself.
-    all.push(format!("beginning {{ \"{}\" }}", network.interface));
-    all.extend(rate_of(network).map(|_| limit::of(&network.interface)).into_iter().flatten());
-    let routed = all.iter().map(|element| absent(&table, element)).collect();
+    let probations = [Some(Probation::Outgoing), Some(Probation::None)];
+    let all = probations.map(|probation| elements(&Network { probation, ..network.clone() })).concat();
+    // The last is what the kernel has put there itself.
+    let keys = all.into_iter().map(|element| element.key);
+    let keys = keys.chain([format!("beginning {{ \"{}\" }}", network.interface)]);
+    let routed = keys.map(|key| absent(&table, &key)).collect();
     Change { routed, bridged: bridge_filter::removal(network) }
 }
 
@@ -194,7 +195,8 @@ pub(crate) fn release(prefix: &Prefix, network: &Network) -> Result<(), NetworkE
     put(prefix, &network.table, &change)
 }
 
-fn elements(network: &Network) -> Vec<String> {
+/// What it has in sets: how it is put there, and what it is found by.
+fn elements(network: &Network) -> Vec<Element> {
     let interface = &network.interface;
     // Also what is on a bridge: nothing of it is taken by the host where somebody has taken it off.
     let all = [interface].into_iter().chain(network.bridged.iter().map(|one| &one.interface));
@@ -222,5 +224,69 @@ fn elements(network: &Network) -> Vec<String> {
         let set = if ip.is_ipv4() { "private" } else { "private6" };
         elements.push(format!("{set} {{ {ip} }}"));
     }
-    elements
+    let mut all: Vec<Element> = elements.into_iter().map(Element::from).collect();
+    all.extend(rate_of(network).map(|rate| limit::own(&network.interface, rate)).into_iter().flatten());
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A container with a routed address, a forward, a rate, and two interfaces on bridges.
+    const BEFORE: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0","alias":"reroot x","mac":[2,0,0,0,0,1],"addresses":[{"ip":"192.0.2.50","prefix":32}],"forwards":[{"transport":"tcp","port":8080,"to":80}],"bridged":[{"interface":"vz1","mac":[2,0,0,0,0,2],"host_mac":[254,0,0,0,0,2],"wanted":{"name":"eth0","network":"br0","addresses":[],"mac_filter":true,"ip_filter":true,"dhcp":false}},{"interface":"vz2","mac":[2,0,0,0,0,3],"host_mac":[254,0,0,0,0,3],"wanted":{"name":"eth1","network":"br0","addresses":[],"mac_filter":true,"ip_filter":true,"dhcp":false}}],"rate":{"kilobits":1000},"probation":null,"announced":[]}"#;
+
+    fn deleted(change: &str) -> Vec<&str> {
+        change.lines().filter(|line| line.starts_with("delete")).collect()
+    }
+
+    #[test]
+    fn who_gets_something_loses_nothing_meanwhile() {
+        let before: Network = serde_json::from_str(BEFORE).unwrap();
+        let mut after = before.clone();
+        after.addresses.push("192.0.2.51".parse().unwrap());
+        after.bridged[1].wanted.addresses.push("198.51.100.7".parse().unwrap());
+        let Change { routed, bridged } = difference(&before, &after);
+        assert!(
+            routed.contains("add element inet reroot_0123abcd four { \"vz0\" . 192.0.2.51 }\n"),
+            "{routed}"
+        );
+        assert!(bridged.contains("add element bridge reroot_0123abcd four { \"vz2\" . 198.51.100.7 }\n"));
+        assert_eq!(deleted(&routed), Vec::<&str>::new());
+        assert_eq!(deleted(&bridged), Vec::<&str>::new());
+
+        let Change { routed, bridged } = difference(&after, &before);
+        assert_eq!(
+            deleted(&routed),
+            ["delete element inet reroot_0123abcd four { \"vz0\" . 192.0.2.51 }"],
+            "and what goes is all that goes"
+        );
+        assert_eq!(
+            deleted(&bridged),
+            ["delete element bridge reroot_0123abcd four { \"vz2\" . 198.51.100.7 }"]
+        );
+    }
+
+    #[test]
+    fn what_is_said_otherwise_is_said_anew() {
+        let before: Network = serde_json::from_str(BEFORE).unwrap();
+        let mut after = before.clone();
+        after.rate = Some(Rate { kilobits: 2000 });
+        after.forwards[0].to = 81;
+        let Change { routed, bridged } = difference(&before, &after);
+        let was = [
+            "delete element inet reroot_0123abcd forwards { tcp . 8080 : 192.0.2.50 . 80 }",
+            "delete element inet reroot_0123abcd rate_out { \"vz0\" }",
+            "delete element inet reroot_0123abcd rate_in { \"vz0\" }",
+        ];
+        assert_eq!(deleted(&routed), was);
+        let is = routed.rfind("rate_out { \"vz0\" limit rate over 250000 bytes/second").unwrap();
+        assert!(is > routed.find(was[1]).unwrap(), "first it goes");
+        assert!(deleted(&bridged).contains(&"delete limit bridge reroot_0123abcd vz0_out"), "{bridged}");
+        assert!(bridged.rfind("add limit").unwrap() > bridged.rfind("delete limit").unwrap());
+
+        after.rate = None;
+        let Change { routed, .. } = difference(&before, &after);
+        assert!(!routed.contains("limit"), "{routed}");
+    }
 }

@@ -6,6 +6,8 @@
 
 use store::Rate;
 
+use crate::nft::Element;
+
 /// What may come at once beside what a second has, which the kernel adds: more than the largest packet, or at a low rate none would ever pass.
 const BURST: u64 = 64 << 10;
 
@@ -23,13 +25,11 @@ flush set FAMILY TABLE rate_in
 ";
 
 /// An interface with a limit of its own.
-pub(crate) fn own(interface: &str, rate: Rate) -> [String; 2] {
-    ["out", "in"].map(|way| format!("rate_{way} {{ \"{interface}\" {} }}", limit(rate)))
-}
-
-/// The same, to be taken away.
-pub(crate) fn of(interface: &str) -> [String; 2] {
-    ["out", "in"].map(|way| format!("rate_{way} {{ \"{interface}\" }}"))
+pub(crate) fn own(interface: &str, rate: Rate) -> [Element; 2] {
+    ["out", "in"].map(|way| Element {
+        whole: format!("rate_{way} {{ \"{interface}\" {} }}", limit(rate)),
+        key: format!("rate_{way} {{ \"{interface}\" }}"),
+    })
 }
 
 /// Makes the objects of a container, after one of its interfaces.

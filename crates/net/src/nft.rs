@@ -27,6 +27,32 @@ fn program() -> Option<&'static str> {
     NFT.into_iter().find(|path| std::path::Path::new(path).exists())
 }
 
+/// What a container has in a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Element {
+    /// With all that is said of it, as it is added.
+    pub whole: String,
+    /// What it is found by, as it is deleted.
+    pub key: String,
+}
+
+impl From<String> for Element {
+    fn from(whole: String) -> Element {
+        Element { key: whole.clone(), whole }
+    }
+}
+
+/// Takes away what is not among those that are wanted.
+pub(crate) fn gone(table: &str, before: &[Element], after: &[Element]) -> String {
+    let gone = before.iter().filter(|element| !after.contains(element));
+    gone.map(|element| absent(table, &element.key)).collect()
+}
+
+/// Puts them there; one that is there already stays as it is.
+pub(crate) fn added(table: &str, elements: &[Element]) -> impl Iterator<Item = String> {
+    elements.iter().map(move |element| format!("add element {table} {}\n", element.whole))
+}
+
 /// `delete` refuses what is not there, and there is no other word for it before nftables 1.0.7.
 pub(crate) fn absent(table: &str, element: &str) -> String {
     format!("add element {table} {element}\ndelete element {table} {element}\n")
