@@ -67,6 +67,8 @@ pub enum Code {
     UnknownTemplate,
     /// 94: the reinstall failed and was undone.
     ReinstallFailed,
+    /// 105: somebody wants it not to be started.
+    StartDisabled,
     /// 128: `vps.reinstall` failed, nothing changed.
     ScriptFailed,
     /// 137: a name that cannot be, or is taken.
@@ -107,6 +109,7 @@ impl Code {
             Code::Damaged => 85,
             Code::UnknownTemplate => 91,
             Code::ReinstallFailed => 94,
+            Code::StartDisabled => 105,
             Code::ScriptFailed => 128,
             Code::BadName => 137,
             Code::Owned => 141,
@@ -143,6 +146,7 @@ impl Code {
             Code::Damaged => "damaged",
             Code::UnknownTemplate => "unknown-template",
             Code::ReinstallFailed => "reinstall-failed",
+            Code::StartDisabled => "start-disabled",
             Code::ScriptFailed => "script-failed",
             Code::BadName => "bad-name",
             Code::Owned => "owned",

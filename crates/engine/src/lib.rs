@@ -26,6 +26,7 @@ pub mod actions;
 pub mod addresses;
 mod attaching;
 pub mod attachments;
+pub mod boot;
 pub mod cloud_init;
 pub mod conffiles;
 mod container;

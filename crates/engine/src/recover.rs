@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use store::{Area, Conf, ContainerId, GenerationNumber, GenerationState, Volume};
 
+use crate::boot;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::operation::{change, forget, resume};
@@ -180,20 +181,27 @@ pub fn in_boot_order(
         // Of one that is damaged nothing is known; its recovery has told.
         let conf = Area::open_unchecked(&host.prefix, &id).and_then(|area| area.conf()).unwrap_or_default();
         if is_wanted(&id, &conf) {
-            let order = conf.get("BOOTORDER").and_then(|order| order.trim().parse().ok());
-            orders.entry(Reverse(order)).or_default().push(id);
+            orders.entry(Reverse(boot::order(&conf))).or_default().push(id);
         }
     }
     Ok(orders.into_values().collect())
 }
 
-/// What is to be started when the host has come up: `ONBOOT="yes"`, and does not run.
+/// What is to be started when the host has come up: `ONBOOT="yes"`, and does not run. What somebody may have meant otherwise is told.
 ///
 /// # Errors
 /// As [`in_boot_order`].
 pub fn to_start(host: &Host) -> Result<Vec<Vec<ContainerId>>> {
     in_boot_order(host, &|id, conf| {
-        conf.get("ONBOOT").is_some_and(|value| value.trim() == "yes") && host.runtime.running(id).is_none()
+        for remark in boot::remarks(conf) {
+            host.warning(&format!("`{}`: {remark}", name_of(host, id)));
+        }
+        let is_wanted = boot::is_wanted(conf) && host.runtime.running(id).is_none();
+        if is_wanted && boot::is_disabled(conf) {
+            let key = boot::DISABLED;
+            host.warning(&format!("`{}` is not started: {key} is `yes` in its ve.conf.", name_of(host, id)));
+        }
+        is_wanted && !boot::is_disabled(conf)
     })
 }
 

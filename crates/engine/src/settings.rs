@@ -43,12 +43,13 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 33] = [
+pub const SETTINGS: [Setting; 34] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
     setting("--autostart", "ONBOOT", on_boot),
     setting("--bootorder", "BOOTORDER", boot_order),
+    setting("--disabled", "DISABLED", on_boot),
     setting("--autostop", AUTOSTOP, auto_stop),
     setting("--restart", RESTART, restart),
     setting("--template", "TEMPLATE", yes_or_no),
@@ -214,12 +215,6 @@ fn restart(text: &str) -> Read {
         "no" | "on-crash" => Ok(text.to_owned()),
         _ => Err("no or on-crash"),
     }
-}
-
-/// Why somebody who wants his container suspended has it stopped, if he does.
-pub fn why_not_suspended(conf: &Conf) -> Option<&'static str> {
-    let is_wanted = conf.get(AUTOSTOP).is_some_and(|value| value.trim() == "suspend");
-    is_wanted.then_some("`AUTOSTOP` is `suspend`, which there is not: it is stopped when the host goes down")
 }
 
 /// Whether it is started again after a crash.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::RealHost;
+use testkit::{Ran, RealHost};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_prlctl");
 
@@ -56,6 +56,59 @@ fn root_boot_starts_what_is_to_run_in_its_order_and_one_that_cannot_keeps_none_d
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(host.ok(["list", "-H"]), "");
     assert_eq!(host.ok(["stop", "--all"]), "All CTs have been successfully stopped.\n");
+}
+
+fn vzctl(host: &RealHost, words: &[&str]) -> Ran {
+    Ran::of(host.vzctl().args(words).output().expect("run vzctl"))
+}
+
+/// Who has stopped paying, or is attacked: whoever disabled it has not to look after it again at the next boot.
+#[test]
+fn root_what_is_disabled_is_started_by_nobody_but_who_insists() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.write("etc/vz/vz.conf", "VE_PARALLEL=\"many\"\n", 0o644);
+    let create = ["create", "web01", "--ostemplate", "busybox", "--onboot", "yes", "--disabled", "yes"];
+    host.ok([&create[..], &["--ctid", "101"]].concat());
+    host.ok(["create", "web02", "--ostemplate", "busybox", "--onboot", "yes", "--bootorder", "5"]);
+    let refused = ["`DISABLED` is `yes` in its ve.conf", "`web01` --disabled no", "--force"];
+    host.run(["start", "web01"]).failed(105, &[refused[0], "--disabled no", refused[2]]);
+    vzctl(&host, &["start", "101"]).failed(105, &refused[..1]);
+    let ran = host.run(["recover", "--boot"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stderr.contains("`web01` is not started: DISABLED"), "{ran}");
+    assert!(ran.stderr.contains("VE_PARALLEL of vz.conf: `many` is no number"), "{ran}");
+    assert_eq!(host.ok(["list", "-H", "-o", "name"]).trim(), "web02");
+    let listed =
+        Ran::of(host.vzlist().args(["101", "-a", "-H", "-o", "disabled"]).output().expect("run vzlist"));
+    assert_eq!(listed.stdout.trim(), "yes", "{listed}");
+
+    // Who insists has it; it goes on, and is not restarted into what it may not be.
+    host.ok(["start", "web01", "--force"]);
+    host.run(["restart", "web01"]).failed(105, &["it runs, and goes on"]);
+    assert!(host.ok(["status", "web01"]).contains("running"));
+    host.ok(["stop", "web01", "--kill"]);
+    assert_eq!(vzctl(&host, &["start", "101", "--force"]).code, 0);
+    // A reinstall is no start of anybody's: what ran runs.
+    host.ok(["reinstall", "web01"]);
+    assert!(host.ok(["status", "web01"]).contains("running"));
+    host.ok(["stop", "web01", "--kill"]);
+    host.ok(["set", "web01", "--disabled", "no"]);
+    host.ok(["start", "web01"]);
+
+    // What was meant otherwise is said, by whoever reads it.
+    let conf = host.area("web02").join("ve.conf");
+    let below = conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("text").to_owned();
+    let text = std::fs::read_to_string(&conf).expect("it can be read");
+    let text = text.replace("ONBOOT=\"yes\"", "ONBOOT=\"auto\"").replace("ORDER=\"5\"", "ORDER=\"x\"");
+    host.write(&below, &text, 0o600);
+    host.ok(["stop", "web02", "--kill"]);
+    let ran = host.run(["recover", "--boot"]);
+    for said in
+        ["`web02`: ONBOOT: `auto` is neither yes nor no: it is not started", "BOOTORDER: `x` is no number"]
+    {
+        assert!(ran.stderr.contains(said), "{ran}");
+    }
+    assert!(host.ok(["info", "web02"]).contains("ONBOOT: `auto` is neither yes nor no"));
 }
 
 /// Restarts it with an init that ignores what is to end it.

@@ -178,7 +178,8 @@ fn root_samples_and_samples_on_top() {
     let Some(host) = RealHost::new(PROGRAM) else { return };
     host.write(
         "etc/vz/conf/ve-small.conf-sample",
-        "PHYSPAGES=\"16384:16384\"\nNUMPROC=\"50\"\nHOSTNAME=\"sample\"\nKMEMSIZE=\"1:2\"\n",
+        "VERSION=\"2\"\nVEID=\"777\"\nUUID=\"0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42\"\nDISTRIBUTION=\"other\"\n\
+         PHYSPAGES=\"16384:16384\"\nNUMPROC=\"50\"\nHOSTNAME=\"sample\"\nKMEMSIZE=\"1:2\"\n",
         0o644,
     );
     host.ok(["create", "web01", "--ostemplate", "busybox", "--numproc", "70"]);
@@ -193,7 +194,10 @@ fn root_samples_and_samples_on_top() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    assert!(!text.contains("HOSTNAME"), "that is the container's own\n{text}");
+    // A copy of another's ve.conf makes nobody that other one, whom `destroy 777` would have meant.
+    for own in ["HOSTNAME", "777", "0c9e5a0e", "\"other\""] {
+        assert!(!text.contains(own), "{own} is the container's own\n{text}");
+    }
     // What has no meaning here is kept, and told when somebody asks.
     let told = host.ok(["info", "web01"]);
     assert!(told.contains("without meaning here         KMEMSIZE"), "{told}");

@@ -62,8 +62,12 @@ pub struct Options {
     pub volume: Option<Volume>,
 }
 
-/// Keys that a sample never brings: they are the container's own.
-const NOT_FROM_SAMPLE: [&str; 10] = [
+/// Keys that a sample never brings: they are the container's own. Samples are made by copying the `ve.conf` of one that does well.
+const NOT_FROM_SAMPLE: [&str; 14] = [
+    store::NUMERIC_ID,
+    "UUID",
+    "VERSION",
+    "DISTRIBUTION",
     store::disks::KEY,
     "OSTEMPLATE",
     "TEMPLATES",

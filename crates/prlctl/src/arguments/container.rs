@@ -46,6 +46,9 @@ pub struct Create {
 pub struct Start {
     /// The container
     pub container: String,
+    /// Also one that DISABLED keeps from being started
+    #[arg(long)]
+    pub force: bool,
     /// Wait until it is up
     #[arg(long)]
     pub wait: bool,

@@ -16,6 +16,9 @@ pub struct Settings {
     /// Which are started first: those with the highest number
     #[arg(long, value_name = "N", help_heading = SETTINGS)]
     pub bootorder: Option<String>,
+    /// Whether nobody may start it, also not at boot; `start --force` does
+    #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
+    pub disabled: Option<String>,
     /// What is done with it when the host goes down: stop; suspend means the same
     #[arg(long, value_name = "stop|suspend", help_heading = SETTINGS)]
     pub autostop: Option<String>,
@@ -127,6 +130,7 @@ impl Settings {
             description,
             onboot,
             bootorder,
+            disabled,
             autostop,
             restart,
             template,
@@ -165,6 +169,7 @@ impl Settings {
             ("--description", description),
             ("--onboot", onboot),
             ("--bootorder", bootorder),
+            ("--disabled", disabled),
             ("--autostop", autostop),
             ("--restart", restart),
             ("--template", template),

@@ -147,7 +147,7 @@ pub struct VzctlStart {
     /// Accepted: a disk of its own is always looked at before it is mounted
     #[arg(long)]
     pub skip_fsck: bool,
-    /// Accepted: nothing keeps a container from being started that this could override
+    /// Also one that DISABLED keeps from being started
     #[arg(long)]
     pub force: bool,
 }

@@ -105,9 +105,10 @@ const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
 /// What of a key that is obeyed is not.
 fn remarks(conf: &Conf) -> Vec<String> {
     let ignored = Features::of(conf).ignored.into_iter();
-    let mut remarks: Vec<String> = ignored
+    let features: Vec<String> = ignored
         .map(|(word, why)| format!("FEATURES: `{}` is not obeyed: {why}.", tree::escaped(word.as_bytes())))
         .collect();
+    let mut remarks = [engine::boot::remarks(conf), features].concat();
     if let Some(word) = conf.get(NETFILTER).filter(|word| !["", "full"].contains(&word.trim())) {
         remarks.push(format!(
             "NETFILTER: `{}` is not obeyed: every container has all of nftables and iptables, in its own network.",

@@ -64,7 +64,9 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         ("Home".into(), json!(row.home)),
         ("Owner".into(), json!("root")),
         ("Autostart".into(), json!(on_off(row.key("ONBOOT") == "yes"))),
+        // The only thing that there is.
         ("Autostop".into(), json!("shutdown")),
+        ("Disabled".into(), json!(if row.key("DISABLED") == "yes" { "yes" } else { "no" })),
         ("Boot order".into(), json!(row.key("BOOTORDER"))),
         ("OSTemplate".into(), json!(row.key("OSTEMPLATE"))),
     ];

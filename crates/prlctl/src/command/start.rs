@@ -23,6 +23,9 @@ pub fn run(arguments: &Start) -> Result<u8> {
             .unchanged()
             .hint(format!("`prlctl restart {}` stops it and starts it again", container.name)));
     }
+    if !arguments.force {
+        engine::boot::check(&container, &format!("cannot start `{}`", container.name))?;
+    }
     let recording = host.recording(container.id(), &container.name, "start", None);
     let result = start(&container, arguments);
     recording.end_with(&result);

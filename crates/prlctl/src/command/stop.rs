@@ -66,6 +66,7 @@ fn stop_and_start(container: &Container<'_>, arguments: &Restart) -> Result<()> 
     // What the start needs, before the stop.
     let what = format!("cannot restart `{}`", container.name);
     let within = |failure: Failure| failure.within(what.clone());
+    engine::boot::check(container, &what)?;
     container.check_restart().map_err(within)?;
     space::check_run(container).map_err(within)?;
     container.release_view().map_err(within)?;
@@ -127,7 +128,7 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
     for id in groups.iter().flatten() {
         let conf =
             store::Area::open_unchecked(&host.prefix, id).and_then(|area| area.conf()).unwrap_or_default();
-        if let Some(why) = engine::settings::why_not_suspended(&conf) {
+        if let Some(why) = engine::boot::why_only_stopped(&conf) {
             host.warning(&format!("`{}`: {why}", engine::recover::name_of(host, id)));
         }
     }

@@ -13,6 +13,8 @@ use linux::Exit;
 /// The key in `vz.conf` for how many are worked on at once; as in OpenVZ without it four times the processors.
 const PARALLEL: &str = "VE_PARALLEL";
 const FOR_EACH_PROCESSOR: usize = 4;
+/// More at once are no help to any host.
+const MOST: usize = 4096;
 
 /// One that has failed.
 #[derive(Debug)]
@@ -115,7 +117,17 @@ fn failed(host: &Host, id: ContainerId, ended: &crew::Ended) -> Failed {
 }
 
 fn parallel(host: &Host) -> usize {
-    let said = host.configuration().ok().and_then(|conf| conf.get(PARALLEL)?.trim().parse().ok());
     let usual = || std::thread::available_parallelism().map_or(1, usize::from) * FOR_EACH_PROCESSOR;
-    said.filter(|&count: &usize| count > 0).unwrap_or_else(usual)
+    let Some(said) = host.configuration().ok().and_then(|conf| conf.get(PARALLEL)) else { return usual() };
+    match said.trim().parse() {
+        Ok(count @ 1..=MOST) => count,
+        _ => {
+            host.warning(&format!(
+                "{PARALLEL} of vz.conf: `{}` is no number from 1 to {MOST}: {} at once.",
+                tree::escaped(said.trim().as_bytes()),
+                usual()
+            ));
+            usual()
+        }
+    }
 }

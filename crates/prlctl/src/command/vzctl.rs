@@ -194,7 +194,8 @@ fn check_place(option: &str, path: &Path, directory: &str, ids: &[Option<&str>])
 fn start_one(arguments: &VzctlStart, lines: &Lines) -> Result<u8> {
     let container = whole(&arguments.container)?;
     lines.say("Starting Container ...");
-    start::run(&Start { container, wait: arguments.wait, timeout: 600, common: common() })?;
+    let (wait, force) = (arguments.wait, arguments.force);
+    start::run(&Start { container, force, wait, timeout: 600, common: common() })?;
     lines.say("Container is mounted");
     lines.say("Container start in progress...");
     Ok(0)

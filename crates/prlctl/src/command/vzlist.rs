@@ -57,6 +57,7 @@ const COLUMNS: &[Column] = &[
     number("iopslimit", "IOPSLIMIT", 10),
     text("onboot", "ONBOOT", 6),
     number("bootorder", "BOOTORDER", 10),
+    text("disabled", "DISABL", 6),
     text("features", "FEATURES", 20),
     text("type", "TYPE", 4),
 ];
@@ -201,7 +202,9 @@ fn value(host: &Host, row: &Row, column: &str) -> String {
             seconds.max(0).to_string()
         }),
         "nameserver" | "searchdomain" | "physpages" | "swappages" | "cpulimit" | "cpuunits" | "cpus"
-        | "cpumask" | "ioprio" | "iopslimit" | "onboot" | "bootorder" => row.key(&column.to_uppercase()),
+        | "cpumask" | "ioprio" | "iopslimit" | "onboot" | "bootorder" | "disabled" => {
+            row.key(&column.to_uppercase())
+        }
         "distribution" => row.key("DISTRIBUTION"),
         "type" => "ct".to_owned(),
         "configured_ip" => row.value("ip"),

@@ -8,13 +8,14 @@ use store::{Conf, Forward, MEGAHERTZ, RATE, RATE_BOUND, Rate};
 use super::Options;
 use crate::addresses::{are_free, are_not_listened_to};
 use crate::attachments::configured;
+use crate::boot::why_only_stopped;
 use crate::devices::{self, merged};
 use crate::disks;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::operation::create::load_sample;
 use crate::operation::user_password;
-use crate::settings::{AUTOSTOP, Change, why_not_suspended};
+use crate::settings::{AUTOSTOP, Change};
 use crate::volume::{self, Resize};
 
 /// What is to be done.
@@ -119,7 +120,7 @@ fn of_no_effect(new: &Conf, changes: &[Change]) -> Vec<String> {
         ));
     }
     if is_said(&[AUTOSTOP]) {
-        warnings.extend(why_not_suspended(new).map(str::to_owned));
+        warnings.extend(why_only_stopped(new));
     }
     warnings
 }
