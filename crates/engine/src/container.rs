@@ -271,7 +271,6 @@ impl Container<'_> {
                 .get(NETWORK_FILES)
                 .or_else(|| host.get(NETWORK_FILES))
                 .is_some_and(|word| word.trim() == "no"),
-            says_files: true,
         })
     }
 
@@ -303,20 +302,8 @@ impl Container<'_> {
         is_probation: bool,
     ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
-        let Settings {
-            limits,
-            hostname,
-            addresses,
-            translates,
-            forwards,
-            interfaces,
-            rate,
-            restarts_on_crash,
-            resolver,
-            leaves_network_files,
-            says_files: _,
-        } = self.check(&conf)?;
-        crate::addresses::are_free(self.host, Some(self.id()), &forwards)?;
+        let settings = self.check(&conf)?;
+        crate::addresses::are_free(self.host, Some(self.id()), &settings.forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
@@ -341,23 +328,14 @@ impl Container<'_> {
             roots: self.roots(first, old)?,
             volume: (self.area.volume() == Volume::Image).then(|| self.area.image()),
             ids: area.id_range,
-            limits,
-            addresses,
-            translates,
-            forwards,
-            interfaces,
-            rate,
+            settings,
             probation_network: Probation::default(),
             veid: self.veid(),
-            hostname,
-            resolver,
-            leaves_network_files,
             init: init.path,
             stop_signal,
             is_systemd: init.is_systemd,
             application,
             is_probation,
-            restarts_on_crash,
             actions: crate::actions::open_all(self)?,
             action_limit: crate::actions::limit(self.host, &conf)?,
             attachments: self.attachments(&conf)?,

@@ -246,23 +246,14 @@ impl Runtime for RealRuntime {
             id: start.id,
             generation: start.roots[0].number,
             ids: start.ids,
-            limits: start.limits.clone(),
-            addresses: start.addresses.clone(),
-            translates: start.translates,
-            forwards: start.forwards.clone(),
-            interfaces: start.interfaces.clone(),
-            rate: start.rate,
+            settings: start.settings.clone(),
             probation_network: start.probation_network,
             veid: Some(start.veid.clone()).filter(|veid| *veid != start.id.to_string()),
-            hostname: start.hostname.clone(),
-            resolver: start.resolver.clone(),
-            leaves_network_files: start.leaves_network_files,
             init: start.init.clone(),
             stop_signal: start.stop_signal,
             is_systemd: start.is_systemd,
             application: start.application.clone(),
             is_probation: start.is_probation,
-            restarts_on_crash: start.restarts_on_crash,
             actions: start
                 .actions
                 .iter()
@@ -479,8 +470,13 @@ impl Runtime for RealRuntime {
         self.wait_until_gone(id)
     }
 
-    fn change(&self, id: &ContainerId, wanted: &Settings) -> RuntimeResult<Vec<String>> {
-        settings::change(&self.prefix, id, wanted)
+    fn change(
+        &self,
+        id: &ContainerId,
+        before: Option<&Settings>,
+        wanted: &Settings,
+    ) -> RuntimeResult<Vec<String>> {
+        settings::change(&self.prefix, id, before, wanted)
     }
 
     fn lacks(&self, limits: &Limits) -> Vec<(&'static str, String)> {

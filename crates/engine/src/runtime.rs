@@ -18,8 +18,7 @@ pub use runtime::monitor::Settings;
 use runtime::mounts::Layers;
 use runtime::state::ProcessIdentity;
 use store::{
-    Address, Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Interface,
-    Limits, Rate,
+    Application, ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPath, Interface, Limits,
 };
 
 use crate::devices::Extras;
@@ -81,28 +80,12 @@ pub struct Start {
     pub volume: Option<PathBuf>,
     /// Its ids on the host.
     pub ids: IdRange,
-    /// Its limits.
-    pub limits: Limits,
-    /// What is routed to it.
-    pub addresses: Vec<Address>,
-    /// Private ones of them are others' on their way outside.
-    pub translates: bool,
-    /// Ports of the host behind which it answers.
-    pub forwards: Vec<Forward>,
-    /// Its interfaces on bridges of the host.
-    pub interfaces: Vec<Interface>,
-    /// How much may go in, and how much out.
-    pub rate: Option<Rate>,
+    /// What can become something else while it runs.
+    pub settings: Settings,
     /// What of its network there is on probation.
     pub probation_network: Probation,
     /// What scripts are told that it is: its number, or its UUID.
     pub veid: String,
-    /// Its host name.
-    pub hostname: String,
-    /// The text of `resolv.conf`, or `None` to leave it alone.
-    pub resolver: Option<String>,
-    /// The files of its distribution about its network are its own affair.
-    pub leaves_network_files: bool,
     /// PID 1.
     pub init: String,
     /// What stops it.
@@ -113,8 +96,6 @@ pub struct Start {
     pub application: Option<Application>,
     /// On probation: what is at `/old` is read-only, nothing is restarted, and if this process dies recovery is run.
     pub is_probation: bool,
-    /// It is started again when its init has crashed.
-    pub restarts_on_crash: bool,
     /// Its action scripts, in the order in which they run.
     pub actions: Vec<ActionFile>,
     /// How long each of them may take.
@@ -233,8 +214,14 @@ pub trait Runtime {
     fn wait_until_gone_unless_interrupted(&self, id: &ContainerId) -> RuntimeResult<()> {
         self.wait_until_gone(id)
     }
-    /// Gives a container that runs other limits, addresses and another name: all or, with an error, none. Returns what of it this host cannot do.
-    fn change(&self, _id: &ContainerId, _settings: &Settings) -> RuntimeResult<Vec<String>> {
+    /// Gives a container that runs other limits, addresses and another name: all or, with an error, none. Returns what of it this host cannot do, and
+    /// what of it that was not so `before`, as far as that is known, its monitor cannot.
+    fn change(
+        &self,
+        _id: &ContainerId,
+        _before: Option<&Settings>,
+        _settings: &Settings,
+    ) -> RuntimeResult<Vec<String>> {
         Ok(Vec::new())
     }
     /// Which of the limits this host has nothing to enforce with: keys of `ve.conf`, each with what is lacking.

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use net::Network;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use store::Prefix;
@@ -23,6 +22,7 @@ use super::console::Console;
 use super::identity;
 use super::old::OldRoots;
 use super::protocol::{Channel, Launch};
+use super::settings::Settings;
 use crate::cgroup::Cgroups;
 use crate::confined::{Reach, confined};
 use crate::limits;
@@ -118,7 +118,7 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
     let wanted = Wanted {
         own_proc: &own_proc,
         root,
-        hostname: &launch.hostname,
+        hostname: &launch.settings.hostname,
         cgroup: cgroups.path_in_hierarchy(),
         ids: launch.ids,
         init: &launch.init,
@@ -166,20 +166,15 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
     let init = ProcessIdentity::of(pid).ok_or("init has ended before it was executed")?;
     let pidfd = init.open().map_err(words("watch init"))?.ok_or("init has ended before it was executed")?;
     console.listen(console_terminal(&console_socket).map_err(words("take the console"))?);
-    for (key, lacking) in
-        limits::set(cgroups, &launch.limits, limits::Disk::of(prefix)).map_err(|error| describe(&error))?
+    for (key, lacking) in limits::set(cgroups, &launch.settings.limits, limits::Disk::of(prefix))
+        .map_err(|error| describe(&error))?
     {
         warnings.push(format!("`{key}` is not enforced: {lacking}"));
     }
     cgroups.delegate(launch.ids.first).map_err(words("hand over the control group"))?;
     net::bring_up_loopback(pidfd.as_fd()).map_err(|error| describe(&error))?;
     let probation = (launch.is_probation && is_first).then_some(launch.probation_network);
-    let network = Network {
-        forwards: launch.forwards.clone(),
-        rate: launch.rate,
-        ..Network::of(prefix, &launch.id, launch.addresses.clone(), launch.translates, probation)
-            .with_bridged(prefix, &launch.id, &launch.interfaces)
-    };
+    let network = launch.settings.network(prefix, &launch.id, probation);
     warnings
         .extend(net::attach(prefix, &launch.id, pidfd.as_fd(), network).map_err(|error| describe(&error))?);
     // Before init: nothing runs in it that would find a database's directory empty.
@@ -197,15 +192,11 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
 fn apply_identity(launch: &Launch, root: &Path) -> Result<Vec<String>, String> {
     let handle = Root::open(root).map_err(words("open the root"))?;
     let reach = Reach { reads: Vec::new(), writes: vec![handle.handle()], ids: Some(launch.ids.first) };
-    let files = network_files::Wanted {
-        addresses: &launch.addresses,
-        interfaces: &launch.interfaces,
-        resolver: launch.resolver.as_deref(),
-    };
+    let Settings { hostname, resolver, .. } = &launch.settings;
+    let files = launch.settings.network_files();
     let apply = || {
-        let mut warnings = identity::apply(&handle, launch.ids, &launch.hostname, launch.resolver.as_deref());
-        let files = (!launch.leaves_network_files).then_some(&files);
-        warnings.extend(network_files::apply(&handle, launch.ids, files));
+        let mut warnings = identity::apply(&handle, launch.ids, hostname, resolver.as_deref());
+        warnings.extend(network_files::apply(&handle, launch.ids, files.as_ref()));
         warnings
     };
     confined(&reach, apply).map_err(words("be confined to the root"))

@@ -21,10 +21,12 @@ mod recorded;
 mod restarts;
 mod serve;
 mod session;
+mod settings;
 
 pub use console::{last_lines_logged, log_path};
 pub use container::describe;
 pub use killed::{Diary, Killed};
-pub use protocol::{Channel, End, Launch, Settings, VERSION};
+pub use protocol::{Channel, End, Launch, VERSION};
 pub use serve::{NAME, serve};
 pub use session::{MonitorError, Session, living_monitor, spawn, wait_for_former};
+pub use settings::{Said, Settings};

@@ -16,10 +16,9 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{
-    Address, Application, ContainerId, Forward, GenerationNumber, IdRange, InnerPath, Interface, Limits, Rate,
-};
+use store::{Application, ContainerId, GenerationNumber, IdRange, InnerPath};
 
+use super::settings::{Said, Settings};
 use crate::actions::ActionScript;
 use crate::attachments::Attached;
 use crate::devices::Device;
@@ -30,7 +29,7 @@ use crate::devices::Device;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; [`Launch::restarts_on_crash`]; [`Launch::forwards`]; [`Launch::interfaces`], [`Launch::rate`]; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach` |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; what is in [`Settings`] from then on; what of it is not said stays; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach` |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -53,33 +52,12 @@ pub struct Launch {
     pub generation: GenerationNumber,
     /// Its ids on the host.
     pub ids: IdRange,
-    /// Its limits.
-    pub limits: Limits,
-    /// What is routed to it.
-    #[serde(default)]
-    pub addresses: Vec<Address>,
-    /// Private ones of them are others' on their way outside.
-    #[serde(default)]
-    pub translates: bool,
-    /// Ports of the host behind which it answers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub forwards: Vec<Forward>,
-    /// Its interfaces on bridges of the host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub interfaces: Vec<Interface>,
-    /// How much may go in, and how much out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// What of it there is on probation.
+    /// What can become something else while it runs.
+    #[serde(flatten)]
+    pub settings: Settings,
+    /// What of its network there is on probation.
     #[serde(default)]
     pub probation_network: net::Probation,
-    /// Its host name.
-    pub hostname: String,
-    /// `NAMESERVER` and `SEARCHDOMAIN`: the lines of `resolv.conf`, or `None` to leave it alone.
-    pub resolver: Option<String>,
-    /// Files of its distribution about its network are not written, and those that were go.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub leaves_network_files: bool,
     /// PID 1.
     pub init: String,
     /// What stops it, a number.
@@ -90,9 +68,6 @@ pub struct Launch {
     pub application: Option<Application>,
     /// On probation: no restarts, and when the starting command dies, recovery is run.
     pub is_probation: bool,
-    /// It is started again when its init has crashed.
-    #[serde(default)]
-    pub restarts_on_crash: bool,
     /// Its action scripts, in the order in which they run.
     #[serde(default)]
     pub actions: Vec<ActionScript>,
@@ -113,40 +88,6 @@ pub struct Launch {
     pub nests: bool,
 }
 
-/// What of a container can become something else while it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
-pub struct Settings {
-    /// Its limits.
-    pub limits: Limits,
-    /// Its host name.
-    pub hostname: String,
-    /// What is routed to it.
-    pub addresses: Vec<Address>,
-    /// Private ones of them are others' on their way outside.
-    pub translates: bool,
-    /// Ports of the host behind which it answers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub forwards: Vec<Forward>,
-    /// Its interfaces on bridges of the host.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub interfaces: Vec<Interface>,
-    /// How much may go in, and how much out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rate: Option<Rate>,
-    /// It is started again when its init has crashed.
-    #[serde(default)]
-    pub restarts_on_crash: bool,
-    /// As in [`Launch`]. Whoever sends these two has done it; a monitor needs them for the next life, after a reboot from inside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolver: Option<String>,
-    /// See there.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub leaves_network_files: bool,
-    /// Those two are meant; an earlier program says nothing of them, and they stay what they are.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub says_files: bool,
-}
-
 /// What a command asks of a monitor.
 #[derive(Debug, Clone, Serialize, serde::Deserialize)]
 pub enum Request {
@@ -159,8 +100,8 @@ pub enum Request {
         /// Leave its generations mounted: the next start is at hand, and unmounting flushes.
         keeps_mounts: bool,
     },
-    /// From its next reboot on it has these; those of now are not touched.
-    Change(Box<Settings>),
+    /// From its next reboot on it has these; those of now are not touched, which is for whoever says it to do.
+    Change(Said),
     /// Take away what is at `/old`, and attach these descriptors there instead.
     Old,
     /// Mount this descriptor in its root, now and in every life from now on.

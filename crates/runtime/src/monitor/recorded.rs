@@ -16,9 +16,10 @@ use store::{
 };
 
 use super::place::listen;
-use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, VERSION, deadline};
 use super::serve::SOCKET;
 use super::session::{MonitorError, Session, record_of};
+use super::settings::Settings;
 use crate::actions::{Action, ActionScript};
 use crate::attachments::Attached;
 use crate::devices::Device;
@@ -80,9 +81,8 @@ fn settings() -> Settings {
         interfaces: interfaces(),
         rate: Some(Rate { kilobits: 1000 }),
         restarts_on_crash: true,
-        resolver: None,
-        leaves_network_files: false,
-        says_files: false,
+        resolver: Some("nameserver 192.0.2.1\n".into()),
+        leaves_network_files: true,
     }
 }
 
@@ -96,16 +96,8 @@ fn launch() -> Launch {
         id: id(),
         generation: GenerationNumber::new(41),
         ids: IdRange { first: 1_879_048_192, count: 65_536 },
-        limits: limits(),
-        addresses: addresses(),
-        translates: true,
-        forwards: vec![Forward { transport: Transport::Tcp, port: 8080, to: 80 }],
-        interfaces: interfaces(),
-        rate: Some(Rate { kilobits: 1000 }),
+        settings: settings(),
         probation_network: net::Probation::Outgoing,
-        hostname: "web01".into(),
-        resolver: Some("nameserver 192.0.2.1\n".into()),
-        leaves_network_files: false,
         init: "/sbin/init".into(),
         stop_signal: 37,
         is_systemd: true,
@@ -116,7 +108,6 @@ fn launch() -> Launch {
             directory: Some("/srv".into()),
         }),
         is_probation: true,
-        restarts_on_crash: true,
         actions: vec![ActionScript { action: Action::Mount, name: "vps.mount".into() }],
         action_limit: 120,
         veid: Some("101".into()),
@@ -157,7 +148,7 @@ fn requests() -> Vec<Request> {
     vec![
         Request::Settled,
         Request::Stop { limit: 120_000, keeps_mounts: true },
-        Request::Change(Box::new(settings())),
+        Request::Change(settings().said()),
         Request::Old,
         Request::Attach(attached()),
         Request::Detach("/data".parse().unwrap()),
@@ -239,6 +230,15 @@ fn understood(name: &str, bytes: &[u8]) -> Value {
         serde_json::to_value(serde_json::from_slice::<T>(bytes).unwrap()).unwrap()
     }
     match name.split_once('-') {
+        // What it comes to for a monitor that had nothing before.
+        Some(("request", "change")) => {
+            let mut settings = Settings::default();
+            match serde_json::from_slice(bytes).unwrap() {
+                Request::Change(said) => settings.take_over(said).unwrap(),
+                other => panic!("{other:?}"),
+            }
+            serde_json::json!({ "Change": settings })
+        }
         Some(("request", _)) => read::<Request>(bytes),
         Some(("event", _)) => read::<Event>(bytes),
         _ if name == "launch" => read::<Launch>(bytes),
@@ -282,6 +282,9 @@ fn what_every_earlier_version_has_said_is_understood() {
             if version < VERSION {
                 // What that version did not have is as it was then: nobody had asked for it.
                 without_what_came_later(&mut expected);
+                if name == "request-change" {
+                    expected["Change"]["resolver"] = Value::Null;
+                }
             }
             assert_eq!(meant, expected, "{name} of version {version}");
             // And what is said to one that runs has all that it looks for.
@@ -292,8 +295,12 @@ fn what_every_earlier_version_has_said_is_understood() {
 }
 
 fn without_what_came_later(value: &mut Value) {
-    let later: [(&str, Value); 8] = [
+    let later: [(&str, Value); 12] = [
         ("nests", false.into()),
+        ("forwards", Value::Array(Vec::new())),
+        ("interfaces", Value::Array(Vec::new())),
+        ("rate", Value::Null),
+        ("leaves_network_files", false.into()),
         ("actions", Value::Array(Vec::new())),
         ("action_limit", 0.into()),
         ("restarts_on_crash", false.into()),
@@ -304,7 +311,7 @@ fn without_what_came_later(value: &mut Value) {
     ];
     let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["forwards", "interfaces", "rate", "veid", "attachments", "devices"] {
+    for name in ["veid", "attachments", "devices"] {
         fields.remove(name);
     }
     let is_end = fields.contains_key("how");
@@ -402,7 +409,7 @@ fn a_monitor_of_every_earlier_version_is_told_what_one_of_this_version_is() {
         assert!(monitor.answers(version, "request-is-stopping", &[&done], Session::is_stopping));
         let refused = said("refused");
         assert!(!monitor.answers(version, "request-is-stopping", &[&refused], Session::is_stopping));
-        let change = |session: &Session| session.change(settings());
+        let change = |session: &Session| session.change(&settings());
         monitor.answers(version, "request-change", &[&done], change).unwrap();
         monitor.answers(version, "request-old", &[&done], |session| session.replace_old(&[])).unwrap();
         let wait = |session: &Session| session.wait_until_up(PATIENCE, None);

@@ -21,7 +21,7 @@ use super::life::{Prepared, Trouble};
 use super::listening::{hears, is_ready};
 use super::old::OldRoots;
 use super::place::recovery_log;
-use super::protocol::{Channel, End, Event, Launch, Request, Settings, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, deadline};
 use super::restarts::{Restarts, Verdict};
 use crate::attachments::Attached;
 use crate::cgroup::Cgroups;
@@ -327,31 +327,10 @@ impl Monitor {
                 self.stop(running, Duration::from_millis(limit));
                 None
             }
-            Ok(Some((Request::Change(settings), _))) => {
-                let Settings {
-                    limits,
-                    hostname,
-                    addresses,
-                    translates,
-                    forwards,
-                    interfaces,
-                    rate,
-                    restarts_on_crash,
-                    resolver,
-                    leaves_network_files,
-                    says_files,
-                } = *settings;
-                if says_files {
-                    (self.launch.resolver, self.launch.leaves_network_files) =
-                        (resolver, leaves_network_files);
-                }
-                self.launch.forwards = forwards;
-                (self.launch.interfaces, self.launch.rate) = (interfaces, rate);
-                self.launch.restarts_on_crash = restarts_on_crash;
-                (self.launch.limits, self.launch.hostname) = (limits, hostname);
-                (self.launch.addresses, self.launch.translates) = (addresses, translates);
-                Some(Event::Done { warnings: Vec::new() })
-            }
+            Ok(Some((Request::Change(said), _))) => Some(match self.launch.settings.take_over(said) {
+                Ok(()) => Event::Done { warnings: Vec::new() },
+                Err(error) => Event::Refused { because: error.to_string() },
+            }),
             Ok(Some((Request::Old, chain))) => {
                 Some(match self.old.replace(chain).and_then(|()| self.old.attach()) {
                     Ok(warning) => Event::Done { warnings: warning.into_iter().collect() },
@@ -489,7 +468,7 @@ impl Monitor {
         }
         let now = Instant::now();
         let lived = now.duration_since(born);
-        match self.restarts.judge(how, self.launch.restarts_on_crash, lived, now) {
+        match self.restarts.judge(how, self.launch.settings.restarts_on_crash, lived, now) {
             Verdict::Again(why) => {
                 self.console.note(&why);
                 true

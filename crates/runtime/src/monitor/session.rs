@@ -14,8 +14,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use store::{ContainerId, InnerPath, Prefix};
 
 use super::container::short_path;
-use super::protocol::{Channel, End, Event, Launch, Request, Settings, VERSION, deadline};
+use super::protocol::{Channel, End, Event, Launch, Request, VERSION, deadline};
 use super::serve::{NAME, SOCKET};
+use super::settings::Settings;
 use crate::attachments::Attached;
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::state::{ProcessIdentity, recorded};
@@ -246,12 +247,12 @@ impl Session {
         self.ask(&Request::Settled, &[])
     }
 
-    /// What it starts with when it reboots.
+    /// What it starts with when it reboots. Of another version it passes over what it does not know: [`Settings::unknown_to`].
     ///
     /// # Errors
-    /// [`MonitorError`], also when it is one of an earlier version, which cannot.
-    pub fn change(&self, settings: Settings) -> Result<(), MonitorError> {
-        self.ask(&Request::Change(Box::new(settings)), &[]).map(drop)
+    /// [`MonitorError`].
+    pub fn change(&self, settings: &Settings) -> Result<(), MonitorError> {
+        self.ask(&Request::Change(settings.said()), &[]).map(drop)
     }
 
     /// Has other old roots at `/old`; these are detached mounts, newest first. Returns what is not as it should be.

@@ -27,6 +27,8 @@ pub struct Plan {
     pub new: Conf,
     /// What the kernel and its monitor are told.
     pub wanted: Settings,
+    /// What they were told before; else why nobody knows.
+    pub before: std::result::Result<Settings, String>,
     /// Of a disk beside that of its root.
     pub disk: disks::Work,
     /// Of that of its root.
@@ -104,7 +106,8 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     if container.is_running() {
         warnings.extend(devices::waits(&options.changes));
     }
-    Ok(Plan { old, new, wanted, disk, resize, warnings })
+    let before = container.check(&old).map_err(|failure| failure.reason());
+    Ok(Plan { old, new, wanted, before, disk, resize, warnings })
 }
 
 /// What was said and means nothing, or not what it says.

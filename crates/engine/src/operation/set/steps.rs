@@ -102,7 +102,8 @@ impl Call<'_> {
             Step::Kernel => {
                 // What is not kept is of one that runs: else it was refused.
                 if container.is_running() || !options.is_kept {
-                    let told = container.runtime().change(container.id(), &plan.wanted);
+                    let told =
+                        container.runtime().change(container.id(), plan.before.as_ref().ok(), &plan.wanted);
                     plan.warnings.extend(told.map_err(|error| {
                         Failure::new(Code::BadValue, what)
                             .because(error.because)
@@ -161,9 +162,8 @@ impl Call<'_> {
             Step::Disk => return container.unmake_disk(&plan.disk),
             Step::Kernel => {
                 if container.is_running() {
-                    let told = container.check(&plan.old).map_err(|failure| failure.reason());
-                    let told = told.and_then(|settings| {
-                        let told = container.runtime().change(container.id(), &settings);
+                    let told = plan.before.as_ref().map_err(Clone::clone).and_then(|before| {
+                        let told = container.runtime().change(container.id(), Some(&plan.wanted), before);
                         told.map_err(|error| error.because)
                     });
                     return told.err().map(|because| {
