@@ -20,7 +20,7 @@ use store::Conf;
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host};
 use crate::operation::script_output::ScriptOutput;
-use crate::runtime::{ActionFile, InnerScript};
+use crate::runtime::{ActionFile, InnerScript, Life, Patience};
 use crate::scripts::{self, HostScript};
 
 /// Seconds that each may take, in `ve.conf` or `vz.conf`.
@@ -103,8 +103,13 @@ pub fn limit(host: &Host, conf: &Conf) -> Result<Duration> {
 
 /// Runs `stop` in a container that runs. Whatever comes of it, the container stops: one that cannot be stopped since a script of its owner's, or its own
 /// damaged shell, says no would have to be killed.
-pub fn run_stop(container: &Container<'_>) {
-    if !container.is_running() || container.runtime().is_stopping(container.id()) {
+pub fn run_stop(container: &Container<'_>, patience: Patience) {
+    let lives = match patience.deadline {
+        // Nor is it waited for what is between two lives.
+        Some(_) => matches!(container.runtime().life(container.id()), Life::Running(_)),
+        None => container.is_running(),
+    };
+    if !lives || container.runtime().is_stopping(container.id()) {
         return;
     }
     let warn = |text: String| {
@@ -118,6 +123,11 @@ pub fn run_stop(container: &Container<'_>) {
         Err(failure) => return warn(failure.reason()),
     };
     for script in scripts {
+        let rest = patience.until_deadline();
+        if rest.is_some_and(|rest| rest.is_zero()) {
+            return warn(format!("`{}` has not run: the deadline of the stop was over", script.name));
+        }
+        let limit = rest.map_or(limit, |rest| rest.min(limit));
         let mut environment = runtime::exec::environment();
         environment.push(("VEID".to_owned(), container.veid()));
         let inner = InnerScript { text: &script.text, environment, limit };
@@ -129,6 +139,12 @@ pub fn run_stop(container: &Container<'_>) {
                 match exit {
                     Some(Exit::Code(0)) => {}
                     Some(Exit::Code(SKIP)) => return,
+                    None if patience.until_deadline().is_some_and(|rest| rest.is_zero()) => {
+                        warn(format!(
+                            "`{}` had not ended when the deadline of the stop was over, and was killed",
+                            script.name
+                        ));
+                    }
                     Some(Exit::Code(_) | Exit::Signal(_)) | None => {
                         warn(format!("`{}` {outcome}", script.name));
                     }

@@ -1,7 +1,6 @@
 //! One container, locked: its roots, what a start of it takes, and starting and stopping it.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use net::Probation;
 use runtime::mounts::Layers;
@@ -15,7 +14,7 @@ use crate::devices::Extras;
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::event::What;
 use crate::host::{Host, damaged};
-use crate::runtime::{Root, Runtime, RuntimeResult, Settings, Start};
+use crate::runtime::{Patience, Root, Runtime, RuntimeResult, Settings, Start};
 use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
@@ -491,15 +490,16 @@ impl Container<'_> {
         })
     }
 
-    /// Stops it: asked politely, killed after `limit`; see [`Runtime::stop`] for the mounts.
+    /// Stops it: asked politely, killed when its time is over; see [`Runtime::stop`] for the mounts.
     ///
     /// # Errors
     /// [`Code::CannotStop`].
-    pub fn stop(&self, limit: Duration, keeps_mounts: bool) -> Result<()> {
-        if !limit.is_zero() {
-            crate::actions::run_stop(self);
+    pub fn stop(&self, patience: impl Into<Patience>, keeps_mounts: bool) -> Result<()> {
+        let patience = patience.into();
+        if !patience.limit.is_zero() {
+            crate::actions::run_stop(self, patience);
         }
-        let stopped = self.runtime().stop(self.id(), limit, keeps_mounts).map_err(|error| {
+        let stopped = self.runtime().stop(self.id(), patience, keeps_mounts).map_err(|error| {
             let what = if error.kind == crate::runtime::RuntimeErrorKind::Interrupted {
                 format!("`{}` was still stopping", self.name)
             } else {

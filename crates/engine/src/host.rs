@@ -15,7 +15,7 @@ use crate::error::{Code, Failure, Result};
 use crate::event::{Event, What};
 use crate::interrupt::Second;
 use crate::log::OperationLog;
-use crate::runtime::Runtime;
+use crate::runtime::{Life, Runtime};
 
 /// How long a recovery is waited for that has a container's lock.
 const RECOVERY: Duration = Duration::from_secs(10);
@@ -248,6 +248,18 @@ impl Host {
                 self.open_by(&self.find(words)?, words, Area::open_unchecked)
             }
             other => other,
+        }
+    }
+
+    /// Opens a container exclusively if it is between two lives, and as it is: whatever else opens it waits for the scripts that run between.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn open_between_lives(&self, words: &str) -> Result<Option<Container<'_>>> {
+        let id = self.find(words)?;
+        match self.runtime.life(&id) {
+            Life::Between => self.open_unrecovered(&id, words).map(Some),
+            Life::Running(_) | Life::Unknown(_) | Life::Stopped => Ok(None),
         }
     }
 

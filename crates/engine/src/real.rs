@@ -28,8 +28,8 @@ use store::{ContainerId, DiskNumber, Forward, GenerationNumber, IdRange, InnerPa
 
 use self::errors::{because, exec_error, monitor_error, mount_error, other, volume_error, wait_error};
 use crate::runtime::{
-    InnerScript, Life, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult,
-    Settings, Sink, Start,
+    InnerScript, Life, OuterScript, Patience, Root, Run, Runtime, RuntimeError, RuntimeErrorKind,
+    RuntimeResult, Settings, Sink, Start,
 };
 
 /// How long processes may take to die of SIGKILL.
@@ -38,6 +38,8 @@ const KILLING: Duration = Duration::from_secs(30);
 const LEAVING: Duration = Duration::from_secs(300);
 /// How long a monitor may take until it runs its container, or has left.
 const COMING: Duration = Duration::from_secs(5);
+/// What is told of a stop whose deadline its monitor has not kept.
+const LATE: &str = "its monitor had not ended when the deadline of the stop was over, and was killed with whatever action script it was running";
 /// How long joining a container may take at least.
 const JOINING: Duration = Duration::from_secs(5);
 /// How often a plain init that has just been executed is looked at.
@@ -351,8 +353,15 @@ impl Runtime for RealRuntime {
         }
     }
 
-    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
-        let Some(state) = state::running(&self.prefix, id) else {
+    fn stop(&self, id: &ContainerId, patience: Patience, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
+        let running = state::running_by(&self.prefix, id, patience.deadline);
+        let limit = patience.rest();
+        // What its monitor waits for has no more time, and it hears nobody meanwhile.
+        let is_late = || matches!(state::look(&self.prefix, id), Looked::BetweenLives);
+        if patience.deadline.is_some() && running.is_none() && is_late() {
+            return self.end_all(id, keeps_mounts).map(|()| vec![LATE.to_owned()]);
+        }
+        let Some(state) = running else {
             return match state::check(&self.prefix, id) {
                 Ok(()) => Ok(Vec::new()),
                 Err(_) if limit.is_zero() => self.end_all(id, keeps_mounts).map(|()| Vec::new()),
@@ -366,7 +375,7 @@ impl Runtime for RealRuntime {
         let session = if own.is_some() { own } else { self.connect(id)? };
         if let Some(session) = session {
             let signals = self.signals.borrow();
-            let scripts = Duration::from_secs(state.actions_limit);
+            let scripts = (Duration::from_secs(state.actions_limit), patience.deadline);
             match session.stop(limit, scripts, keeps_mounts, signals.as_ref().map(AsFd::as_fd)) {
                 // Somebody who has been killed since had told it to stop: it was at its end, and has left without looking who else wants something.
                 Err(MonitorError::Lost { .. }) if state::running(&self.prefix, id).is_none() => {
@@ -374,7 +383,8 @@ impl Runtime for RealRuntime {
                 }
                 // It hangs: what it was to do at the end of its time is done here. Were it left, it would stop the container when it wakes.
                 Err(MonitorError::Lost { source }) if source.kind() == std::io::ErrorKind::TimedOut => {
-                    return self.end_all(id, keeps_mounts).map(|()| Vec::new());
+                    let told = patience.deadline.map(|_| LATE.to_owned());
+                    return self.end_all(id, keeps_mounts).map(|()| told.into_iter().collect());
                 }
                 // It was killed.
                 Err(MonitorError::Lost { .. }) if !state.monitor.is_alive() => {}
@@ -445,7 +455,7 @@ impl Runtime for RealRuntime {
     fn end(&self, id: &ContainerId) -> RuntimeResult<()> {
         if state::running(&self.prefix, id).is_some_and(|state| state.actions_limit > 0) {
             // A monitor that is killed runs none of them; whatever comes of it, the rest is done all the same.
-            let _ = self.stop(id, Duration::ZERO, true);
+            let _ = self.stop(id, Duration::ZERO.into(), true);
         }
         self.kill(id)
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux::Exit;
 use net::Probation;
@@ -106,6 +106,33 @@ pub struct Start {
     pub extras: Extras,
 }
 
+/// How long a stop may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// What has not stopped by then is killed; zero: it is not asked.
+    pub limit: Duration,
+    /// When all of it has to be over, the container's own action scripts among it.
+    pub deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// What is left of it.
+    pub fn rest(&self) -> Duration {
+        self.until_deadline().map_or(self.limit, |rest| rest.min(self.limit))
+    }
+
+    /// What is left for everything together, where that has an end.
+    pub fn until_deadline(&self) -> Option<Duration> {
+        self.deadline.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(limit: Duration) -> Patience {
+        Patience { limit, deadline: None }
+    }
+}
+
 /// An action script that has been opened and checked.
 #[derive(Debug, Clone)]
 pub struct ActionFile {
@@ -201,7 +228,7 @@ pub trait Runtime {
     fn settle(&self, id: &ContainerId) -> RuntimeResult<Vec<String>>;
     /// Stops it: asked politely, killed after `limit`. Stopped already is fine. The mounts go a little later, unless `keeps_mounts`: unmounting
     /// flushes, and where a start follows nobody should wait for that. Returns what is not as it should be.
-    fn stop(&self, id: &ContainerId, limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>>;
+    fn stop(&self, id: &ContainerId, patience: Patience, keeps_mounts: bool) -> RuntimeResult<Vec<String>>;
     /// Ends the monitor first, then the container; gone already is fine.
     fn kill(&self, id: &ContainerId) -> RuntimeResult<()>;
     /// Ends it at once, and has its scripts take back what they have begun; gone already is fine. Its mounts stay.

@@ -142,6 +142,63 @@ fn root_a_deadline_is_that_of_all() {
     assert!(elapsed < Duration::from_secs(2 * DEADLINE), "the others have what is left of it: {elapsed:?}");
 }
 
+/// Blocks for as long as nobody writes to the fifo, which nobody does, and says before that it has come so far.
+fn waiting(host: &RealHost, action: &str) -> std::path::PathBuf {
+    let (reached, fifo) = (host.path(&format!("reached-{action}")), host.path(&format!("fifo-{action}")));
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .expect("make a fifo");
+    let text = format!("#!/bin/sh\n: >{}\nread -r word <{}\n", reached.display(), fifo.display());
+    host.script(&format!("etc/vz/conf/vps.{action}"), &text);
+    reached
+}
+
+/// None of them says when it ends, and each may take 120 s of its own.
+#[test]
+fn root_a_deadline_is_that_of_action_scripts_too() {
+    const OVER: &str = "the deadline of the stop was over";
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    let reached = waiting(&host, "umount");
+    host.script("etc/vz/conf/vps.postumount", "#!/bin/sh\n:\n");
+    host.started("web01");
+    // Killed, so that nothing of the time is its own.
+    let ran = host.run(["stop", "--all", "--kill", "--deadline", "5"]);
+    assert_eq!((ran.code, host.ok(["list", "-H"]).as_str()), (0, ""), "{ran}");
+    assert!(reached.exists(), "{ran}");
+    let killed = format!("web01: `vps.umount` had not ended when {OVER}, and was killed");
+    assert!(ran.stderr.contains(&killed), "{ran}");
+    assert!(ran.stderr.contains(&format!("web01: `vps.postumount` has not run: {OVER}")), "{ran}");
+    let named = |name: &str| {
+        let pid = std::process::Command::new("pgrep").args(["-f", name]).output().expect("run pgrep");
+        String::from_utf8_lossy(&pid.stdout).into_owned()
+    };
+    assert_eq!(named(&host.path("fifo-umount").display().to_string()), "", "nobody waits any more");
+
+    // One that is on its way to another life hears nobody before its script has ended.
+    std::fs::remove_file(&reached).expect("forget it");
+    host.ok(["start", "web01"]);
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it is between two lives", || reached.exists());
+    let ran = host.run(["stop", "--all", "--deadline", "1"]);
+    assert_eq!((ran.code, host.ok(["list", "-H"]).as_str()), (0, ""), "{ran}");
+    assert!(ran.stderr.contains("web01: its monitor had not ended when the deadline"), "{ran}");
+
+    // What runs inside counts as well, and of one container alone.
+    host.script("etc/vz/conf/vps.stop", "#!/bin/sh\nmkfifo /run/fifo\nread -r word </run/fifo\n");
+    host.ok(["start", "web01"]);
+    // Nor is a configured time longer than can be said.
+    host.write("etc/vz/vz.conf", "STOP_TIMEOUT=18446744073709551615\n", 0o644);
+    let ran = host.run(["stop", "web01", "--deadline", "10"]);
+    assert_eq!((ran.code, host.ok(["list", "-H"]).as_str()), (0, ""), "{ran}");
+    assert!(ran.stderr.contains(&format!("`vps.stop` had not ended when {OVER}, and was killed")), "{ran}");
+    assert!(ran.stderr.contains(&format!("`vps.umount` has not run: {OVER}")), "{ran}");
+    for bad in ["", "-1", "soon", "1s", "86401", "18446744073709551616"] {
+        for option in ["--deadline", "--timeout"] {
+            let ran = host.run(["stop", "--all", &format!("{option}={bad}")]);
+            assert!(ran.code == 21 && ran.stderr.contains(option), "{bad}: {ran}");
+        }
+    }
+}
+
 #[test]
 fn root_one_that_is_to_be_suspended_is_stopped_and_that_is_said() {
     let Some(host) = RealHost::new(PROGRAM) else { return };

@@ -121,10 +121,16 @@ const BETWEEN_LIVES: Duration = Duration::from_secs(30);
 /// and only the monitor knows which. That is waited for: whoever took a rebooting container for a stopped one would next wait for its monitor to
 /// leave, in vain.
 pub fn running(prefix: &Prefix, id: &ContainerId) -> Option<RuntimeState> {
+    running_by(prefix, id, None)
+}
+
+/// The same, and what is between two lives is waited for until then at most: [`look`] tells whether it still is.
+pub fn running_by(prefix: &Prefix, id: &ContainerId, until: Option<Instant>) -> Option<RuntimeState> {
     let began = Instant::now();
     loop {
         let state = recorded(prefix, id)?;
         let deadline = began + BETWEEN_LIVES + Duration::from_secs(state.actions_limit);
+        let deadline = until.map_or(deadline, |until| until.min(deadline));
         if state.init.is_alive() {
             return Some(state);
         }

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use engine::fault;
 use engine::runtime::{
-    InnerScript, Life, OuterScript, Root, Run, Runtime, RuntimeError, RuntimeErrorKind, RuntimeResult, Sink,
-    Start,
+    InnerScript, Life, OuterScript, Patience, Root, Run, Runtime, RuntimeError, RuntimeErrorKind,
+    RuntimeResult, Sink, Start,
 };
 use linux::Exit;
 use serde::{Deserialize, Serialize};
@@ -380,7 +380,7 @@ impl Runtime for FakeRuntime {
         })
     }
 
-    fn stop(&self, id: &ContainerId, _limit: Duration, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
+    fn stop(&self, id: &ContainerId, _patience: Patience, keeps_mounts: bool) -> RuntimeResult<Vec<String>> {
         self.call(id, "stop", if keeps_mounts { "keeping mounts" } else { "" }, |world| {
             let known = container(world, id);
             if known.running.is_some() {

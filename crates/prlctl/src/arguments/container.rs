@@ -53,7 +53,7 @@ pub struct Start {
     #[arg(long)]
     pub wait: bool,
     /// With --wait: for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub timeout: u64,
     /// Options of every command
     #[command(flatten)]
@@ -69,14 +69,14 @@ pub struct Stop {
     /// Every container that runs, the lowest BOOTORDER first, VE_PARALLEL of vz.conf at once
     #[arg(long, conflicts_with = "container")]
     pub all: bool,
-    /// With --all: what has not stopped within so many seconds in all is killed
-    #[arg(long, value_name = "SECONDS", requires = "all")]
+    /// What has not stopped within so many seconds in all, with its action scripts, is killed; with --all they are those of all together
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub deadline: Option<u64>,
     /// At once, without asking it
     #[arg(long, visible_alias = "fast")]
     pub kill: bool,
     /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub timeout: Option<u64>,
     /// Options of every command
     #[command(flatten)]
@@ -92,7 +92,7 @@ pub struct Restart {
     #[arg(long, visible_alias = "fast")]
     pub kill: bool,
     /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub timeout: Option<u64>,
     /// Options of every command
     #[command(flatten)]

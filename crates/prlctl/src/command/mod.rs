@@ -262,7 +262,9 @@ pub fn host(lock_wait: u64, is_json: bool) -> Result<Host> {
 
 /// Seconds that a graceful stop may take: as given, else `STOP_TIMEOUT` of `vz.conf`, else 120.
 pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
-    given.or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok()).unwrap_or(120)
+    let said = given.or_else(|| host.configuration().ok()?.get("STOP_TIMEOUT")?.parse().ok());
+    // As much as can be said by an option.
+    said.unwrap_or(120).min(86_400)
 }
 
 /// What deletes wants a whole name that no other container claims, or enough of a UUID that it cannot be a slip: everywhere else a unique start is a convenience, here it would be

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use engine::interrupt::{Second, signal_word};
 use engine::recover::in_boot_order;
-use engine::runtime::Life;
+use engine::runtime::{Life, Patience};
 use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
@@ -21,8 +21,12 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     let Some(words) = &arguments.container else { return stop_all(&host, arguments) };
     host.not_begun(&format!("cannot stop `{}`", tree::escaped(words.as_bytes())));
-    let container = host.open_to_stop(words)?;
-    if !container.is_running() && container.check_runtime_record().is_ok() {
+    let patience =
+        Patience { limit: limit(&host, arguments.kill, arguments.timeout), deadline: end_of(arguments) };
+    let between_lives = patience.deadline.map(|_| host.open_between_lives(words)).transpose()?.flatten();
+    let is_between = between_lives.is_some();
+    let container = between_lives.map_or_else(|| host.open_to_stop(words), Ok)?;
+    if !is_between && !container.is_running() && container.check_runtime_record().is_ok() {
         return Err(Failure::new(Code::NotRunning, format!("cannot stop `{}`", container.name))
             .because("it does not run")
             .unchanged()
@@ -31,7 +35,7 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
     let recording = host.recording(container.id(), &container.name, "stop", None);
     host.step("stop", "Stopping the CT...");
     let what = format!("cannot stop `{}`", container.name);
-    let result = stop_heeding(&container, &what, limit(&host, arguments.kill, arguments.timeout), false);
+    let result = stop_heeding(&container, &what, patience, false);
     recording.end_with(&result);
     result?;
     empty_trash_later(&host);
@@ -73,7 +77,7 @@ fn stop_and_start(container: &Container<'_>, arguments: &Restart) -> Result<()> 
     host.heed_signals(&what)?;
     if container.is_running() {
         host.step("stop", "Stopping the CT...");
-        stop_heeding(container, &what, limit(host, arguments.kill, arguments.timeout), true).map_err(
+        stop_heeding(container, &what, limit(host, arguments.kill, arguments.timeout).into(), true).map_err(
             |failure| {
                 if !matches!(failure.code, Code::Interrupted(_)) {
                     return failure;
@@ -103,10 +107,10 @@ fn stop_and_start(container: &Container<'_>, arguments: &Restart) -> Result<()> 
 }
 
 /// A signal ends the wait; what has been asked to stop goes on stopping. `what` cannot be done then.
-fn stop_heeding(container: &Container<'_>, what: &str, limit: Duration, keeps_mounts: bool) -> Result<()> {
+fn stop_heeding(container: &Container<'_>, what: &str, patience: Patience, keeps_mounts: bool) -> Result<()> {
     let host = container.host;
     host.heed_signals(what)?;
-    container.stop(limit, keeps_mounts).map_err(|failure| {
+    container.stop(patience, keeps_mounts).map_err(|failure| {
         let state = if container.is_running() { "is still stopping" } else { "is stopped" };
         let failure = if failure.what == what { failure } else { failure.within(what) };
         host.or_interrupted(
@@ -118,6 +122,11 @@ fn stop_heeding(container: &Container<'_>, what: &str, limit: Duration, keeps_mo
 
 fn limit(host: &Host, is_killed: bool, timeout: Option<u64>) -> Duration {
     if is_killed { Duration::ZERO } else { Duration::from_secs(stop_timeout(host, timeout)) }
+}
+
+fn end_of(arguments: &Stop) -> Option<Instant> {
+    // One beyond all that a clock can tell is none.
+    arguments.deadline.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
 }
 
 /// The lowest `BOOTORDER` first, so that what others need goes last.
@@ -132,17 +141,19 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
             host.warning(&format!("`{}`: {why}", engine::recover::name_of(host, id)));
         }
     }
-    let deadline = arguments.deadline.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = end_of(arguments);
     let longest = limit(host, arguments.kill, arguments.timeout);
     if !groups.is_empty() {
         host.step("stop", &format!("Stopping {} CTs...", groups.iter().map(Vec::len).sum::<usize>()));
     }
     let outcome = together::run(host, &groups, &mut |id| {
         // What others have used up of the time is not there any more; in the end they are killed.
-        let rest = deadline
-            .map_or(longest, |deadline| longest.min(deadline.saturating_duration_since(Instant::now())));
+        let rest = Patience { limit: longest, deadline }.until_deadline();
         let mut words: Vec<OsString> = ["stop", &id.to_string(), "--json"].map(Into::into).to_vec();
-        words.extend(["--timeout".into(), rest.as_secs().to_string().into()]);
+        words.extend(["--timeout".into(), longest.as_secs().to_string().into()]);
+        words.extend(
+            rest.into_iter().flat_map(|rest| ["--deadline".into(), rest.as_secs().to_string().into()]),
+        );
         words.extend(["--lock-wait".into(), arguments.common.lock_wait.to_string().into()]);
         words
     })?;

@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux::Exit;
 use store::{ContainerId, IdRange, Prefix};
@@ -43,6 +43,8 @@ pub struct Actions {
     stage: PathBuf,
     scripts: Vec<(ActionScript, OwnedFd)>,
     limit: Duration,
+    /// When all of them have to have ended.
+    until: Option<Instant>,
     begun: Vec<Action>,
 }
 
@@ -57,8 +59,20 @@ impl Actions {
             stage: stage.to_owned(),
             scripts: launch.actions.iter().cloned().zip(files).collect(),
             limit: Duration::from_secs(launch.action_limit),
+            until: None,
             begun: Vec::new(),
         }
+    }
+
+    /// None runs after this. Nobody who says so later has more time for them.
+    pub fn end_by(&mut self, until: Instant) {
+        self.until = Some(self.until.map_or(until, |before| before.min(until)));
+    }
+
+    /// What the next one may take.
+    fn rest(&self) -> Duration {
+        let rest = self.until.map(|until| until.saturating_duration_since(Instant::now()));
+        rest.map_or(self.limit, |rest| rest.min(self.limit))
     }
 
     /// Seconds that those may take that run between two lives.
@@ -97,6 +111,10 @@ impl Actions {
             std::fs::create_dir_all(&seen_at).map_err(|error| error.to_string())?;
         }
         for (script, file) in self.scripts.iter().filter(|(script, _)| script.action == action) {
+            let limit = self.rest();
+            if limit.is_zero() {
+                return Err(format!("`{}` has not run: the deadline of the stop was over", script.name));
+            }
             let mut output = Output::new(script, &mut *tell);
             let wanted = HostAction {
                 file,
@@ -105,7 +123,7 @@ impl Actions {
                 root: root.take().map(|tree| (tree, seen_at.clone())),
             };
             let had_root = wanted.root.is_some();
-            let ended = run(&self.prefix, &self.id, wanted, self.limit, interrupt, console, &mut |line| {
+            let ended = run(&self.prefix, &self.id, wanted, limit, interrupt, console, &mut |line| {
                 output.line(line);
             });
             let lines = output.lines;
@@ -188,6 +206,9 @@ impl Actions {
             Some(Exit::Code(SKIP)) => return Ok(true),
             Some(Exit::Code(code)) => format!("exited with {code}"),
             Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            None if self.rest().is_zero() => {
+                "had not ended when the deadline of the stop was over, and was killed".to_owned()
+            }
             None => format!("did not end within {} s and was killed", self.limit.as_secs()),
         };
         Err(with_last(&format!("`{}` {how}", script.name), lines))

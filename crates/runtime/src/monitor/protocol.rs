@@ -29,7 +29,7 @@ use crate::devices::Device;
 /// | version | since then |
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
-/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; what is in [`Settings`] from then on; what of it is not said stays; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach` |
+/// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; what is in [`Settings`] from then on; what of it is not said stays; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach`; `scripts` of a stop |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.
@@ -99,6 +99,9 @@ pub enum Request {
         limit: u64,
         /// Leave its generations mounted: the next start is at hand, and unmounting flushes.
         keeps_mounts: bool,
+        /// Milliseconds until all of its action scripts have to have ended, too; each has the time that it always has where this is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        scripts: Option<u64>,
     },
     /// From its next reboot on it has these; those of now are not touched, which is for whoever says it to do.
     Change(Said),

@@ -147,7 +147,7 @@ fn runtime_state() -> RuntimeState {
 fn requests() -> Vec<Request> {
     vec![
         Request::Settled,
-        Request::Stop { limit: 120_000, keeps_mounts: true },
+        Request::Stop { limit: 120_000, keeps_mounts: true, scripts: Some(240_000) },
         Request::Change(settings().said()),
         Request::Old,
         Request::Attach(attached()),
@@ -311,7 +311,7 @@ fn without_what_came_later(value: &mut Value) {
     ];
     let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["veid", "attachments", "devices"] {
+    for name in ["veid", "attachments", "devices", "scripts"] {
         fields.remove(name);
     }
     let is_end = fields.contains_key("how");
@@ -388,7 +388,14 @@ impl Monitor {
             let session = Session::connect(&self.prefix, &id()).unwrap().expect("it listens");
             let outcome = ask(&session);
             let heard = monitor.join().unwrap();
-            let was: Value = serde_json::from_slice(&bytes(version, request)).unwrap();
+            let mut was: Value = serde_json::from_slice(&bytes(version, request)).unwrap();
+            if let Some(stop) = was.get_mut("Stop").and_then(Value::as_object_mut)
+                && let Some(rest) = stop.remove("scripts")
+            {
+                // Of a time that passes, or that has no end.
+                let heard = &heard["Stop"]["scripts"];
+                assert!(heard.as_u64() <= rest.as_u64(), "{heard}");
+            }
             assert!(has_all_of(&heard, &was), "{request} of version {version}: it was told {heard}");
             outcome
         })
@@ -401,7 +408,14 @@ fn a_monitor_of_every_earlier_version_is_told_what_one_of_this_version_is() {
         let monitor = Monitor::new(version, None);
         let said = |name: &str| bytes(version, &format!("event-{name}"));
         let (done, ended, up) = (said("done"), said("ended-halted"), said("up"));
-        let stop = |session: &Session| session.stop(Duration::from_secs(120), Duration::ZERO, true, None);
+        let stop = |session: &Session| {
+            session.stop(
+                Duration::from_secs(120),
+                (Duration::ZERO, Some(deadline(Duration::from_secs(240)))),
+                true,
+                None,
+            )
+        };
         let warnings = monitor.answers(version, "request-stop", &[&up, &ended], stop).unwrap();
         assert_eq!(warnings.is_empty(), version == 1);
         let warnings = monitor.answers(version, "request-settled", &[&done], Session::settle).unwrap();
@@ -430,7 +444,7 @@ fn one_of_another_version_that_hangs_up_is_said_to_be_one_and_what_a_later_one_a
 
     let later = Monitor::new(VERSION, Some(VERSION + 1));
     let (new, ended) = (br#"{"Snapshot":{"name":"x"}}"#, bytes(VERSION, "event-ended-halted"));
-    let stop = |session: &Session| session.stop(Duration::from_secs(120), Duration::ZERO, true, None);
+    let stop = |session: &Session| session.stop(Duration::from_secs(120), (Duration::ZERO, None), true, None);
     later.answers(VERSION, "request-stop", &[new, &ended], stop).unwrap();
     // Of this version that is no answer.
     let own = Monitor::new(VERSION, None);

@@ -322,8 +322,11 @@ impl Monitor {
                 });
                 Some(Event::Done { warnings: warnings.into_iter().collect() })
             }
-            Ok(Some((Request::Stop { limit, keeps_mounts }, _))) => {
+            Ok(Some((Request::Stop { limit, keeps_mounts, scripts }, _))) => {
                 self.keeps_mounts = keeps_mounts;
+                if let Some(rest) = scripts {
+                    self.actions.end_by(deadline(Duration::from_millis(rest)));
+                }
                 self.stop(running, Duration::from_millis(limit));
                 None
             }

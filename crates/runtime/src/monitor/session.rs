@@ -326,20 +326,26 @@ impl Session {
     }
 
     /// Stops the container and waits until it has: asked politely, killed after `limit`. With `keeps_mounts` its
-    /// generations stay mounted. Where the wait is interrupted, the monitor goes on stopping it. Its action scripts may take `scripts` more. Returns what
-    /// is not as it should be.
+    /// generations stay mounted. Where the wait is interrupted, the monitor goes on stopping it. Its action scripts may take `scripts` more, but where there
+    /// is a `deadline` of all of it: they have to have ended by then. Returns what is not as it should be.
     ///
     /// # Errors
     /// [`MonitorError`].
     pub fn stop(
         &self,
         limit: Duration,
-        scripts: Duration,
+        (scripts, deadline_of_all): (Duration, Option<Instant>),
         keeps_mounts: bool,
         interrupt: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<String>, MonitorError> {
-        self.channel.send(&Request::Stop { limit: limit.as_millis() as u64, keeps_mounts }, &[])?;
-        let until = deadline(scripts + if limit.is_zero() { HEARING } else { limit + ANSWER * 2 });
+        let rest = deadline_of_all.map(|at| at.saturating_duration_since(Instant::now()));
+        let scripts_end = rest.map(|rest| rest.as_millis() as u64);
+        let request = Request::Stop { limit: limit.as_millis() as u64, keeps_mounts, scripts: scripts_end };
+        self.channel.send(&request, &[])?;
+        let until = match rest {
+            Some(rest) => deadline(rest + HEARING),
+            None => deadline(scripts + if limit.is_zero() { HEARING } else { limit + ANSWER * 2 }),
+        };
         loop {
             match self.next_unless(until, interrupt)? {
                 Event::Ended { warnings, .. } => return Ok(warnings),
