@@ -414,6 +414,7 @@ impl Container<'_> {
                     crate::runtime::RuntimeErrorKind::NotRunning
                     | crate::runtime::RuntimeErrorKind::Interrupted
                     | crate::runtime::RuntimeErrorKind::NotUp
+                    | crate::runtime::RuntimeErrorKind::InPart
                     | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
                 format!("cannot start `{}`", self.name),
@@ -467,6 +468,7 @@ impl Container<'_> {
                 crate::runtime::RuntimeErrorKind::NotRunning
                 | crate::runtime::RuntimeErrorKind::Interrupted
                 | crate::runtime::RuntimeErrorKind::NotUp
+                | crate::runtime::RuntimeErrorKind::InPart
                 | crate::runtime::RuntimeErrorKind::Action
                 | crate::runtime::RuntimeErrorKind::Other => failure.hint(format!(
                     "its console is logged in {}",

@@ -203,6 +203,8 @@ pub enum RuntimeErrorKind {
     NoSpace,
     /// An action script has failed.
     Action,
+    /// What was changed could not all be given back.
+    InPart,
     /// Anything else.
     Other,
 }

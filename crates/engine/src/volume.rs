@@ -203,6 +203,7 @@ pub fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
         | RuntimeErrorKind::NotUp
         | RuntimeErrorKind::FileSystem
         | RuntimeErrorKind::Action
+        | RuntimeErrorKind::InPart
         | RuntimeErrorKind::Other => Code::MountFailed,
     };
     Failure::new(code, what).because(error.because)

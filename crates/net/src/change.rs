@@ -13,7 +13,7 @@ use crate::{Bridged, Network, NetworkError, bridged, ends, filter, routed};
 /// Another network for a container that runs. New addresses come before old ones go.
 ///
 /// # Errors
-/// [`NetworkError`], with what it had before given back as far as that can be.
+/// [`NetworkError`], with what it had before given back; where not all of it can be, [`NetworkError::InPart`].
 pub fn change(
     prefix: &Prefix,
     id: &ContainerId,
@@ -26,12 +26,15 @@ pub fn change(
         return attach_with(&lock, prefix, id, pidfd, wanted);
     };
     let result = try_change(&lock, prefix, id, pidfd, before.clone(), wanted, Towards::Wanted);
-    if result.is_err() {
+    result.map_err(|error| {
         // What was made by then is written down as its own, and goes as one that it has no more.
         let half = Network::load(prefix, id).unwrap_or_else(|| before.clone());
-        drop(try_change(&lock, prefix, id, pidfd, half, before, Towards::Before));
-    }
-    result
+        match try_change(&lock, prefix, id, pidfd, half, before, Towards::Before) {
+            Ok(left) if left.is_empty() => error,
+            Ok(left) => NetworkError::InPart { because: said(&error), left: left.join("; ") },
+            Err(left) => NetworkError::InPart { because: said(&error), left: said(&left) },
+        }
+    })
 }
 
 /// Where a change leads.
@@ -220,12 +223,14 @@ fn as_warning(
 ) -> Result<Vec<String>, NetworkError> {
     match result {
         Err(error) if !is_other => {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-            Ok(vec![format!(
-                "{name} in the container is left as it is: {error}{}",
-                source.unwrap_or_default()
-            )])
+            Ok(vec![format!("{name} in the container is left as it is: {}", said(&error))])
         }
         other => other,
     }
+}
+
+/// In one line, with what the system said.
+fn said(error: &NetworkError) -> String {
+    let source = std::error::Error::source(error).map(|source| format!(": {source}"));
+    format!("{error}{}", source.unwrap_or_default())
 }

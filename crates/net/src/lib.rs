@@ -90,6 +90,14 @@ pub enum NetworkError {
         "there is no `nft`, which keeps a container from using addresses that are not its own: run `apt-get install nftables`"
     )]
     NoFilter,
+    /// A change has failed, and what there was before could not be given back whole.
+    #[error("{because}; and it could not be made as it was again: {left}")]
+    InPart {
+        /// Why it has failed.
+        because: String,
+        /// What is not as it was, and why.
+        left: String,
+    },
     /// It does not do what it is asked to.
     #[error("the packet filter refuses: {said}")]
     Filter {

@@ -13,7 +13,12 @@ const BURST: u64 = 64 << 10;
 
 /// As nft says it.
 fn limit(rate: Rate) -> String {
-    format!("limit rate over {} bytes/second burst {BURST} bytes", rate.bytes())
+    format!("limit {}", of_object(rate))
+}
+
+/// And where it is an object, which says itself that it is one.
+fn of_object(rate: Rate) -> String {
+    format!("rate over {} bytes/second burst {BURST} bytes", rate.bytes())
 }
 
 /// What a table has the sets by. An element without a limit has the set's own, and there is none.
@@ -34,7 +39,7 @@ pub(crate) fn own(interface: &str, rate: Rate) -> [Element; 2] {
 
 /// Makes the objects of a container, after one of its interfaces.
 pub(crate) fn objects(table: &str, of: &str, rate: Rate) -> String {
-    ["out", "in"].map(|way| format!("add limit {table} {of}_{way} {{ {}; }}\n", limit(rate))).concat()
+    ["out", "in"].map(|way| format!("add limit {table} {of}_{way} {{ {}; }}\n", of_object(rate))).concat()
 }
 
 /// Takes them away, after all that leads to them.

@@ -80,13 +80,26 @@ fn root_what_its_root_does_to_an_interface_keeps_nothing_else_from_being_set() {
     assert!(!numproc().contains("not in the container's network"));
 }
 
-/// What of the network is there: inside, and on the host.
-fn network_of(host: &RealHost) -> [String; 2] {
+/// What of the network is there: inside, on the host, and what is written down of it.
+fn network_of(host: &RealHost) -> [String; 5] {
     let wire = host.wire();
     let routes = "ip route; ip -o link | grep -o 'vz[0-9a-f]*@' | sort";
     let inside =
         "for i in eth0 lan0 venet0; do ip -o addr show $i 2>/dev/null | sed 's/^[0-9]*: //'; done; ip route";
-    [host.exec("web01", inside), wire.ok(&wire.host(), ["sh", "-c", routes])]
+    // What the kernel puts there itself, and counts, is nobody's.
+    let filter = wire.ok(&wire.host(), ["sh", "-c", "PATH=$PATH:/usr/sbin; nft -s list ruleset"]);
+    let mut filter: Vec<&str> = filter.lines().filter(|line| !line.contains("expires")).collect();
+    filter.sort_unstable();
+    let area = host.area("web01");
+    let run = host.path("run/vz").join(area.file_name().expect("it has a name"));
+    let written = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("it can be read");
+    [
+        host.exec("web01", inside),
+        wire.ok(&wire.host(), ["sh", "-c", routes]),
+        filter.join("\n"),
+        written(run.join("network.json")),
+        written(area.join("ve.conf")),
+    ]
 }
 
 /// "Nothing was changed", and nothing is.
@@ -109,6 +122,19 @@ fn root_a_set_that_fails_leaves_the_network_that_was_there() {
     // What cannot be known before: the kernel takes no gateway that is the interface's own address.
     host.exec("web01", "ip addr add 192.0.2.99/32 dev eth0");
     refused(&["--ifname", "eth0", "--gw", "192.0.2.99"], "configure eth0");
+    // By then it has an address more or less, its ports and its rate are others, and none of it stays.
+    let late = |more: &[&'static str]| {
+        refused(&[more, &["--ifname", "eth0", "--gw", "192.0.2.99"]].concat(), "configure eth0");
+    };
+    host.ok(["set", "web01", "--forward", "tcp:8081:81", "--rate", "eth0:1:5000"]);
+    late(&["--netif_add", "eth2", "--forward", "tcp:8080:80", "--rate", "eth0:1:1000"]);
+    late(&["--forward", "tcp:8080:80", "--memsize", "256M", "--hostname", "other"]);
+    late(&["--rate", "eth0:1:1000", "--ratebound", "no"]);
+    // Nor are several of them kept from having one rate together.
+    host.ok(["set", "web01", "--netif_add", "eth2", "--rate", "eth0:1:1000"]);
+    late(&["--rate", "eth0:1:2000"]);
+    late(&["--netif_del", "eth2"]);
+    host.ok(["set", "web01", "--netif_del", "eth2"]);
     // It has renamed ours, and made one of that name.
     host.exec("web01", "ip link set eth0 down; ip link set eth0 name lan0; ip link set lan0 up; ip link del eth1; ip link add eth0 type veth peer name eth9");
     for words in [
@@ -125,6 +151,28 @@ fn root_a_set_that_fails_leaves_the_network_that_was_there() {
     );
     host.ok(["set", "web01", "--netif_del", "eth0", "--netif_add", "eth1"]);
     assert!(!host.exec("web01", "ip addr show eth1").contains("192.0.2.50"), "it is another");
+}
+
+/// Its root has taken what it had, and what it is to have: neither can be made.
+#[test]
+fn root_what_cannot_be_given_back_is_told() {
+    let Some(host) = with_both() else { return };
+    host.ok(["set", "web01", "--ifname", "eth0", "--gw", "192.0.2.9"]);
+    host.exec("web01", "ip addr add 192.0.2.99/32 dev eth0; ip addr add 192.0.2.9/32 dev eth0");
+    let ran = host.run(["set", "web01", "--ifname", "eth0", "--gw", "192.0.2.99"]);
+    ran.failed(
+        21,
+        &[
+            "configure eth0",
+            "; and it could not be made as it was again: eth0 in the container is left as it is",
+            "state: `web01` runs, and not all of it is as it was; its ve.conf is",
+            "hint: `prlctl restart web01` makes it",
+        ],
+    );
+    host.ok(["restart", "web01"]);
+    assert!(host.exec("web01", "ip route").contains("default via 192.0.2.9 dev eth0"));
+    let ran = host.run(["set", "web01", "--numproc", "400"]);
+    assert!(ran.code == 0 && !ran.stderr.contains("eth0"), "{ran}");
 }
 
 #[test]

@@ -177,6 +177,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
                 | RuntimeErrorKind::FileSystem
                 | RuntimeErrorKind::NoSpace
                 | RuntimeErrorKind::Action
+                | RuntimeErrorKind::InPart
                 | RuntimeErrorKind::Other => "`vps.reinstall` cannot be run",
             };
             Failure::new(Code::ScriptFailed, what).because(error.because)

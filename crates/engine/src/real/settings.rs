@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
-use net::{Holder, Network};
+use net::{Holder, Network, NetworkError};
 use runtime::cgroup::Cgroups;
 use runtime::confined::{Reach, confined};
 use runtime::limits::{self, Disk};
@@ -14,7 +14,7 @@ use store::{ContainerId, Prefix};
 use tree::Root;
 
 use super::errors::{monitor_error, other};
-use crate::runtime::{RuntimeResult, Settings};
+use crate::runtime::{RuntimeErrorKind, RuntimeResult, Settings};
 
 /// See [`crate::runtime::Runtime::change`]. One that has ended meanwhile finds them in its `ve.conf`.
 pub fn change(
@@ -34,8 +34,16 @@ pub fn change(
         Ok(told) => warnings.extend(told),
         Err(error) => {
             // All or none.
-            let _ = limits::change(&groups, &limits_before, Disk::of(prefix));
-            return Err(other(&error));
+            let limits = limits::change(&groups, &limits_before, Disk::of(prefix)).err();
+            let mut failed = other(&error);
+            if let Some(limits) = &limits {
+                let left = other(limits).because;
+                failed.because = format!("{}; and its limits are not as they were: {left}", failed.because);
+            }
+            if limits.is_some() || matches!(error, NetworkError::InPart { .. }) {
+                failed.kind = RuntimeErrorKind::InPart;
+            }
+            return Err(failed);
         }
     }
     warnings.extend(write_network_files(prefix, id, &state, wanted));

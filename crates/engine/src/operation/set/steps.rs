@@ -25,6 +25,7 @@ use crate::error::{Code, Failure, Result};
 use crate::host::Container;
 use crate::names;
 use crate::operation::user_password::{self, Given};
+use crate::runtime::RuntimeErrorKind;
 use crate::volume::{self, Resize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +106,16 @@ impl Call<'_> {
                     let told =
                         container.runtime().change(container.id(), plan.before.as_ref().ok(), &plan.wanted);
                     plan.warnings.extend(told.map_err(|error| {
-                        Failure::new(Code::BadValue, what)
-                            .because(error.because)
-                            .hint(format!("`prlctl list -i {}` shows what it uses", container.name))
+                        let failure = Failure::new(Code::BadValue, what).because(error.because);
+                        if error.kind == RuntimeErrorKind::InPart {
+                            let name = &container.name;
+                            return failure
+                                .state(format!(
+                                    "`{name}` runs, and not all of it is as it was; its ve.conf is"
+                                ))
+                                .hint(format!("`prlctl restart {name}` makes it as its ve.conf says"));
+                        }
+                        failure.hint(format!("`prlctl list -i {}` shows what it uses", container.name))
                     })?);
                 }
             }
