@@ -707,3 +707,31 @@ fn root_a_vlan_is_seen_by_whoever_is_in_it() {
     host.ok(["set", "web02", "--ifname", "eth0", "--vlan", "6"]);
     assert!(!host.calls("web01", "192.0.2.60"));
 }
+
+/// What is made up is made of the UUID, and somebody may have chosen the same.
+#[test]
+fn root_a_mac_address_that_is_made_up_for_a_new_container_is_no_others() {
+    const UUID: &str = "0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42";
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
+    let create = |name: &str, more: &[&str]| {
+        host.run([&["create", name, "--ostemplate", "busybox", "--netif_add"], more].concat())
+    };
+    assert_eq!(create("first", &["eth0", "--uuid", UUID]).code, 0);
+    host.ok(["start", "first"]);
+    let mac = host.exec("first", "cat /sys/class/net/eth0/address");
+    host.ok(["delete", "first", "--force"]);
+    assert_eq!(create("other", &[&format!("eth0,{mac}")]).code, 0);
+
+    let ran = create("first", &["eth0", "--uuid", UUID]);
+    ran.failed(
+        78,
+        &[
+            &format!("the MAC address {mac} is taken"),
+            "container `other` has it",
+            "nothing was changed",
+            "--mac",
+        ],
+    );
+    assert_eq!(host.ok(["list", "-a", "-H", "-o", "name"]).trim(), "other");
+    assert_eq!(create("first", &["eth0,02:00:00:00:00:99", "--uuid", UUID]).code, 0);
+}

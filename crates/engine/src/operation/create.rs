@@ -11,7 +11,7 @@ use runtime::confined::Reach;
 use store::registry;
 use store::{
     ADDRESSES, Area, AreaRecord, Base, Conf, ContainerId, ContainerName, FORWARDS, Forward, GenerationRecord,
-    GenerationState, Lock, LockName, NumericId, Reason, TemplateChoice, Volume, template,
+    GenerationState, Interface, Lock, LockName, NumericId, Reason, TemplateChoice, Volume, template,
 };
 use tree::{LayeredRoot, Root};
 
@@ -162,6 +162,8 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let id = options.id.unwrap_or_else(ContainerId::random);
     check_free(host, &options.name, options.number)?;
     refuse_taken_id(host, &id)?;
+    // With the id it is known what is made up of it.
+    crate::interfaces::are_nobody_elses(host, &id, &Interface::all(&sample).unwrap_or_default())?;
     crate::space::check_create(host)?;
     registry::unlink_names_of(&host.prefix, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)
