@@ -76,10 +76,7 @@ fn root_a_disk_is_in_every_root_and_no_part_of_one() {
     assert_eq!(host.exec("web01", "cat /var/lib/data/log"), "tried");
     host.ok(["reinstall", "web01", "--undo"]);
     is_whole("after an undo");
-    host.run(["exec", "web01", "reboot"]);
-    host.wait_until("it has rebooted", || {
-        host.run(["exec", "web01", "cat /var/lib/data/file"]).stdout == "precious\n"
-    });
+    host.reboots("web01");
     is_whole("after a reboot from inside");
     host.ok(["stop", "web01"]);
     host.ok(["move", "web01", "--volume", "image"]);

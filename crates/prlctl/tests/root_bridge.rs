@@ -310,27 +310,32 @@ fn forged() -> Vec<Forged> {
     ]
 }
 
+/// Counts from now on what comes in by `eth0` of a network, kind by kind as nft says them; [`seen`] tells of which there was any.
+fn watch(host: &RealHost, network: &std::path::Path, kinds: &[&str]) {
+    let rules: String =
+        kinds.iter().map(|kind| format!("add rule netdev seen one {kind} counter\n")).collect();
+    let all = format!(
+        "add table netdev seen\ndelete table netdev seen\nadd table netdev seen\nadd chain netdev seen one {{ type filter hook ingress device \"eth0\" priority 0; }}\n{rules}"
+    );
+    host.wire().ok(network, ["sh", "-c", &format!("printf '%s' '{all}' | nft -f -")]);
+}
+
+fn seen(host: &RealHost, network: &std::path::Path) -> Vec<bool> {
+    let text = host.wire().ok(network, ["nft", "list", "table", "netdev", "seen"]);
+    let counters = text.lines().filter(|line| line.contains("counter packets"));
+    counters.map(|line| !line.contains("counter packets 0 ")).collect()
+}
+
 /// Sends frames from the container's end, and one more that is its own; whether the first have been seen outside when that one is.
 fn come_through(host: &RealHost, all: &[Forged]) -> Vec<bool> {
-    let wire = host.wire();
-    let mut rules = String::from(
-        "add table netdev seen\ndelete table netdev seen\nadd table netdev seen\nadd chain netdev seen one { type filter hook ingress device \"eth0\" priority 0; }\n",
-    );
-    for Forged { seen, .. } in all {
-        rules.push_str(&format!("add rule netdev seen one {seen} counter\n"));
-    }
-    rules.push_str("add rule netdev seen one udp sport 1234 counter\n");
-    wire.ok(&wire.outside(), ["sh", "-c", &format!("printf '%s' '{rules}' | nft -f -")]);
+    let outside = host.wire().outside();
+    let kinds: Vec<&str> = all.iter().map(|one| one.seen).chain(["udp sport 1234"]).collect();
+    watch(host, &outside, &kinds);
     let last = ethernet(OWN, 0x800, &udp(OWN_FOUR, 1234));
     let frames: Vec<&Vec<u8>> = all.iter().map(|one| &one.frame).chain([&last]).collect();
     send(host, &frames);
-    let counts = || -> Vec<bool> {
-        let text = wire.ok(&wire.outside(), ["nft", "list", "table", "netdev", "seen"]);
-        let counters = text.lines().filter(|line| line.contains("counter packets"));
-        counters.map(|line| !line.contains("counter packets 0 ")).collect()
-    };
-    host.wait_until("its own is seen", || counts().last() == Some(&true));
-    let mut counts = counts();
+    host.wait_until("its own is seen", || seen(host, &outside).last() == Some(&true));
+    let mut counts = seen(host, &outside);
     counts.pop();
     assert_eq!(counts.len(), all.len());
     counts
@@ -407,21 +412,14 @@ fn root_what_is_for_others_is_not_given_to_a_container() {
     let wire = host.wire();
     let container = inside(&host, "web01");
     let is_given = |mac: &str| -> bool {
-        let rules = "add table netdev seen; delete table netdev seen; add table netdev seen; add chain netdev seen one { type filter hook ingress device eth0 priority 0; }; \
-                     add rule netdev seen one udp dport 9 ip daddr 192.0.2.77 counter; add rule netdev seen one udp dport 9 ip daddr 192.0.2.50 counter";
-        wire.ok(&container, ["nft", rules]);
+        watch(&host, &container, &["udp dport 9 ip daddr 192.0.2.77", "udp dport 9 ip daddr 192.0.2.50"]);
         // First to a station whose place no bridge knows, then to the container.
         let line = format!(
             "ip neigh replace 192.0.2.77 lladdr {mac} dev eth0; echo x >/dev/udp/192.0.2.77/9; echo x >/dev/udp/192.0.2.50/9"
         );
         wire.ok(&wire.outside(), ["bash", "-c", &line]);
-        let counts = || -> Vec<bool> {
-            let text = wire.ok(&container, ["nft", "list", "table", "netdev", "seen"]);
-            let counters = text.lines().filter(|line| line.contains("counter packets"));
-            counters.map(|line| !line.contains("counter packets 0 ")).collect()
-        };
-        host.wait_until("its own is seen", || counts()[1]);
-        counts()[0]
+        host.wait_until("its own is seen", || seen(&host, &container)[1]);
+        seen(&host, &container)[0]
     };
     assert!(!is_given("02:00:00:00:00:77"));
     wire.ok(&wire.host(), ["nft", "flush", "ruleset"]);

@@ -380,12 +380,7 @@ fn root_everything_else_works_on_a_disk_of_its_own() {
     assert_eq!(host.exec("web01", "cat /made /old/srv/kept /old/old/root/file"), "by-script\nx\none");
     std::fs::remove_file(host.path("etc/vz/conf/vps.reinstall")).unwrap();
     // From inside, and from the host.
-    let init = host.ok(["list", "web01", "-i"]);
-    host.run(["exec", "web01", "reboot"]);
-    host.wait_until("another init runs", || {
-        let now = host.ok(["list", "web01", "-i"]);
-        now != init && host.run(["exec", "web01", "true"]).code == 0
-    });
+    host.reboots("web01");
     assert_eq!(host.exec("web01", "cat /made"), "by-script");
     host.ok(["stop", "web01"]);
     host.ok(["mount", "web01"]);

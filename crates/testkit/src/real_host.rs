@@ -283,6 +283,20 @@ impl RealHost {
         self.ok(["start", name]);
     }
 
+    /// Has it reboot from inside, and waits until its next life executes what it is told.
+    pub fn reboots(&self, name: &str) {
+        let state = self.path("run/vz").join(self.area(name).file_name().expect("it has a name"));
+        let init = || -> Option<serde_json::Value> {
+            let text = std::fs::read(state.join("state.json")).ok()?;
+            serde_json::from_slice::<serde_json::Value>(&text).ok()?.get("init").cloned()
+        };
+        let before = init().expect("it runs");
+        self.run(["exec", name, "reboot"]);
+        self.wait_until("another init runs", || {
+            init().is_some_and(|now| now != before) && self.run(["exec", name, ":"]).code == 0
+        });
+    }
+
     /// The private area of a container.
     pub fn area(&self, container: &str) -> PathBuf {
         let json: serde_json::Value =

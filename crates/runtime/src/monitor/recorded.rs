@@ -233,10 +233,10 @@ fn understood(name: &str, bytes: &[u8]) -> Value {
         // What it comes to for a monitor that had nothing before.
         Some(("request", "change")) => {
             let mut settings = Settings::default();
-            match serde_json::from_slice(bytes).unwrap() {
-                Request::Change(said) => settings.take_over(said).unwrap(),
-                other => panic!("{other:?}"),
-            }
+            let Request::Change(said) = serde_json::from_slice(bytes).unwrap() else {
+                panic!("`{name}` is no change")
+            };
+            settings.take_over(said).unwrap();
             serde_json::json!({ "Change": settings })
         }
         Some(("request", _)) => read::<Request>(bytes),
