@@ -62,7 +62,7 @@ impl Volume {
     pub const NAMES: [&'static str; 3] = ["directory", "image", "btrfs"];
 
     /// As it is written.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Volume::Directory => "directory",
             Volume::Btrfs => "btrfs",
@@ -476,8 +476,8 @@ impl Area {
 }
 
 /// In `area.json`.
-pub(crate) const IMAGE_FEATURE: &str = "image";
-pub(crate) const BTRFS_FEATURE: &str = "btrfs";
+pub(crate) const IMAGE_FEATURE: &str = Volume::Image.as_str();
+pub(crate) const BTRFS_FEATURE: &str = Volume::Btrfs.as_str();
 
 /// The trash of every volume that is mounted, and of every subvolume.
 pub(crate) fn trashes(prefix: &Prefix) -> Vec<OwnedFd> {

@@ -10,6 +10,7 @@ use runtime::mounts_of_container::is_mounted_for_host;
 use serde_json::{Map, Value, json};
 use store::{Area, AreaError, Base, Conf, ContainerId, GenerationNumber, Prefix, registry};
 
+use super::columns::{Named, find};
 use super::{host, list_info::inform, template::short_choice};
 use crate::arguments::List;
 use crate::output;
@@ -19,6 +20,12 @@ struct Column {
     name: &'static str,
     header: &'static str,
     width: usize,
+}
+
+impl Named for Column {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 const COLUMNS: &[Column] = &[
@@ -207,13 +214,7 @@ pub fn run(arguments: &List) -> Result<u8> {
 }
 
 fn column(name: &str) -> Result<&'static Column> {
-    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
-    COLUMNS.iter().find(|column| column.name == name).ok_or_else(|| {
-        Failure::new(Code::UnknownField, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
-            .because("there is no column of that name")
-            .unchanged()
-            .hint("`prlctl list -L` lists the columns there are")
-    })
+    find(COLUMNS, ALIASES, name, "prlctl list")
 }
 
 /// One container and what is known of it without a lock.

@@ -1,5 +1,6 @@
 //! One file a command. Each gets its arguments, asks the engine, and prints.
 
+mod columns;
 mod compact;
 mod create;
 mod delete;

@@ -7,6 +7,7 @@ use engine::{Code, Failure, Host, Result};
 use serde_json::{Map, Value, json};
 use store::{ContainerId, NumericId, registry};
 
+use super::columns::{Named, find};
 use super::host;
 use super::list::{Row, Seen};
 use crate::arguments::Vzlist;
@@ -18,6 +19,12 @@ struct Column {
     header: &'static str,
     width: usize,
     is_number: bool,
+}
+
+impl Named for Column {
+    fn name(&self) -> &'static str {
+        self.name
+    }
 }
 
 const fn text(name: &'static str, header: &'static str, width: usize) -> Column {
@@ -164,13 +171,7 @@ fn rows(host: &Host, arguments: &Vzlist) -> Result<Vec<Row>> {
 }
 
 fn column(name: &str) -> Result<&'static Column> {
-    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
-    COLUMNS.iter().find(|column| column.name == name).ok_or_else(|| {
-        Failure::new(Code::UnknownField, format!("Unknown field: {}", tree::escaped(name.as_bytes())))
-            .because("there is no column of that name")
-            .unchanged()
-            .hint("`vzlist -L` lists the columns there are")
-    })
+    find(COLUMNS, ALIASES, name, "vzlist")
 }
 
 fn read_pattern(text: &str) -> Result<glob::Pattern> {
