@@ -118,3 +118,24 @@ fn root_an_lxcfs_that_is_dead_or_hangs_keeps_nobody() {
     assert!(ran.code == 0 && ran.stderr.contains("lxcfs"), "{ran}");
     assert_eq!(kibibytes(&host, "web01"), of_host());
 }
+
+/// Its next life begins without anybody of the host waiting for lxcfs, and the one after that has its own share again.
+#[test]
+fn root_a_reboot_from_inside_is_not_held_up_by_an_lxcfs_that_hangs() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    let Some(lxcfs) = Lxcfs::run(&host) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--memsize", "64"]);
+    host.ok(["start", "web01"]);
+    assert_eq!(kibibytes(&host, "web01"), 64 * 1024);
+    lxcfs.signal(Signal::STOP);
+    host.reboots("web01");
+    assert_eq!(kibibytes(&host, "web01"), of_host());
+    assert!(host.ok(["list"]).contains("web01"));
+    lxcfs.signal(Signal::CONT);
+    host.reboots("web01");
+    assert_eq!(kibibytes(&host, "web01"), 64 * 1024);
+    // Nor is whoever stops one that has it mounted while it hangs.
+    lxcfs.signal(Signal::STOP);
+    host.ok(["stop", "web01"]);
+    lxcfs.signal(Signal::CONT);
+}

@@ -129,6 +129,73 @@ fn root_an_account_that_is_not_there_is_made() {
     assert!(host.exec("web02", "grep ^bob: /etc/shadow").starts_with("bob:$6$"));
 }
 
+/// Whoever is root inside decides what is there: it is a courtesy, and nothing of the host's, nor anything that blocks.
+#[test]
+fn root_a_hostile_skeleton_gives_nothing_of_the_host_and_holds_nobody_up() {
+    let Some(host) = host() else { return };
+    host.write("outside/of-the-host", "secret\n", 0o644);
+    let outside = host.path("outside").display().to_string();
+    let up = "../".repeat(40);
+    let hostile = [
+        format!("ln -s {outside} /etc/skel"),
+        format!("ln -s {up}{} /etc/skel", outside.trim_start_matches('/')),
+        format!("mkdir /etc/skel; ln -s {outside} /etc/skel/directory; ln -s {outside}/of-the-host /etc/skel/file"),
+        "ln -s skel /etc/skel".to_owned(),
+        "mkfifo /etc/skel".to_owned(),
+        "mkdir /etc/skel; mkfifo /etc/skel/fifo; mkdir /etc/skel/deep; ln -s .. /etc/skel/deep/up".to_owned(),
+        "mkdir /etc/skel; echo x >/etc/skel/own; chmod 6755 /etc/skel/own; echo y >/etc/skel/sealed; chmod 0 /etc/skel/sealed".to_owned(),
+        "mkdir /etc/skel; mount --bind /proc /etc/skel".to_owned(),
+        "mkdir /etc/skel; mount -t tmpfs none /etc/skel; mkfifo /etc/skel/fifo; echo x >/etc/skel/hidden".to_owned(),
+    ];
+    for (number, line) in hostile.iter().enumerate() {
+        host.exec("web01", &format!("umount /etc/skel 2>/dev/null; rm -rf /etc/skel; {line}"));
+        let user = format!("user{number}");
+        let ran = with_input(&host, &["set", "web01", "--userpasswd", &format!("{user}:-")], "geheim\n");
+        assert!(ran.code == 0 && ran.stderr.contains("has been made"), "{line}: {ran}");
+        assert_eq!(
+            host.exec("web01", &format!("stat -c '%a %U' /home/{user}")),
+            format!("700 {user}"),
+            "{line}"
+        );
+        let home = host.exec("web01", &format!("find /home/{user}; cat /home/{user}/* 2>/dev/null; :"));
+        assert!(!home.contains("of-the-host") && !home.contains("secret"), "{line}: {home}");
+        assert_eq!(
+            host.exec("web01", &format!("find /home/{user} -type p -o -type l -o -perm -4000")),
+            "",
+            "{line}"
+        );
+    }
+    assert!(host.exec("web01", "ls /home/user6").contains("own"), "what is harmless is there");
+    host.exec("web01", "umount /etc/skel");
+}
+
+/// Of whatever a death in the middle of `useradd`, or of ours, has left, the next try makes one account, and a group that somebody else has made gives it no rights.
+#[test]
+fn root_an_account_that_was_half_made_is_one_afterwards() {
+    let Some(host) = host() else { return };
+    let give =
+        |user: &str| with_input(&host, &["set", "web01", "--userpasswd", &format!("{user}:-")], "geheim\n");
+    let counted = |user: &str, files: &str| host.exec("web01", &format!("cat {files} | grep -c ^{user}:"));
+    // Its shadow alone.
+    host.exec("web01", "echo 'ann:!:19000:0:99999:7:::' >>/etc/shadow");
+    let ran = give("ann");
+    assert!(ran.code == 0 && ran.stderr.contains("`ann` was not there, and has been made"), "{ran}");
+    assert_eq!(counted("ann", "/etc/passwd /etc/shadow /etc/group"), "3");
+    assert!(lets_in(&host, "ann", "geheim"));
+    // All but its group.
+    host.exec("web01", "echo 'bob:x:4242:4242::/home/bob:/bin/sh' >>/etc/passwd; echo 'bob:!:19000:0:99999:7:::' >>/etc/shadow");
+    let ran = give("bob");
+    assert!(ran.code == 0 && !ran.stderr.contains("has been made"), "{ran}");
+    assert_eq!(counted("bob", "/etc/passwd /etc/shadow"), "2");
+    assert_eq!(host.exec("web01", "id -g bob"), "4242");
+    assert!(lets_in(&host, "bob", "geheim"));
+    // Its group alone, which may be anybody's.
+    host.exec("web01", "echo 'carl:x:4243:' >>/etc/group");
+    let before = host.exec("web01", "cat /etc/passwd /etc/shadow /etc/group | md5sum");
+    give("carl").failed(74, &["a group with that name is there already", "nothing was changed"]);
+    assert_eq!(host.exec("web01", "cat /etc/passwd /etc/shadow /etc/group | md5sum"), before);
+}
+
 #[test]
 fn root_a_hash_is_taken_as_it_is() {
     let Some(host) = host() else { return };
