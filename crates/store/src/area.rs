@@ -171,8 +171,9 @@ impl Area {
         Ok(Some(area))
     }
 
-    /// Moves an area that was opened elsewhere to where its container's lies, durably. It must be on the same filesystem, and nothing be there.
-    pub fn take_its_place(self, prefix: &Prefix) -> Result<Self, AreaError> {
+    /// Moves an area that was opened elsewhere to where its container's lies, durably. It must be on the same filesystem, and nothing be there. After an error it lies
+    /// where it lay.
+    pub fn take_its_place(&mut self, prefix: &Prefix) -> Result<(), AreaError> {
         let (Some(parent), Some(name)) = (self.path.parent(), self.path.file_name()) else {
             return Err(self.damaged("", "it is at no place that it could be taken from"));
         };
@@ -180,7 +181,10 @@ impl Area {
         let private = atomic::open_directory(&prefix.private_dir())?;
         // A death before: it lies where it lay. After it: where a container's lies, and is none yet.
         atomic::move_at(from.as_fd(), name, private.as_fd(), self.id.to_string())?;
-        atomic::fsync_dir(private.as_fd())?;
+        if let Err(error) = atomic::fsync_dir(private.as_fd()) {
+            let _ = atomic::move_at(private.as_fd(), self.id.to_string(), from.as_fd(), name);
+            return Err(error.into());
+        }
         // By name: somebody may have put another there since this one was looked at.
         let (own, there) = (
             rustix::fs::fstat(&self.handle),
@@ -191,7 +195,8 @@ impl Area {
             atomic::move_at(private.as_fd(), self.id.to_string(), from.as_fd(), name)?;
             return Err(self.damaged("", "another directory was put in its place meanwhile"));
         }
-        Ok(Self { path: prefix.area_dir(&self.id), ..self })
+        self.path = prefix.area_dir(&self.id);
+        Ok(())
     }
 
     /// Opens it whatever state it is in: to list, to destroy, to rebuild.

@@ -366,7 +366,7 @@ pub fn unlink_conf(prefix: &Prefix, id: &ContainerId) -> Result<(), RegistryErro
 }
 
 /// Removes the links of containers that are not there: what a creation that died before its commit has left, or a
-/// deletion after it. Only ours, which point into this prefix. Returns how many.
+/// deletion after it; and what whoever died while he made one has left beside it. Only ours, which point into this prefix, and under the host's lock. Returns how many.
 pub fn sweep_links(prefix: &Prefix) -> Result<usize, RegistryError> {
     let mut removed = 0;
     for directory in [prefix.names_dir(), prefix.conf_dir()] {
@@ -376,7 +376,8 @@ pub fn sweep_links(prefix: &Prefix) -> Result<usize, RegistryError> {
             let Target::Container(id) = link_target(handle.as_fd(), name) else { continue };
             let is_ours = std::fs::read_link(directory.join(name))
                 .is_ok_and(|target| target == prefix.area_dir(&id).join(VE_CONF));
-            if is_ours && (!exists(prefix, &id) || is_unregistered(prefix, &id)) {
+            let is_temporary = name.starts_with(atomic::TEMPORARY);
+            if is_ours && (is_temporary || !exists(prefix, &id) || is_unregistered(prefix, &id)) {
                 atomic::remove_file_at(handle.as_fd(), name)?;
                 removed += 1;
             }

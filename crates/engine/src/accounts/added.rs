@@ -95,6 +95,27 @@ pub fn add(
     Ok(NewUser { id, home: home.into() })
 }
 
+/// Gives an account that is there, and is like one of [`add`], its group, should nothing have that number or that name: who added it has died before.
+pub fn complete(files: &AccountFiles, merged: &mut Merged, name: &str) {
+    let passwd = Table::parse(files.passwd.as_deref());
+    let mut group = Table::parse(files.group.as_deref());
+    let mut gshadow = Table::parse(files.gshadow.as_deref());
+    let Some(row) = passwd.find(name, 7) else { return };
+    let (id, own_group) = (passwd.field(row, 2).to_vec(), passwd.field(row, 3));
+    let number = std::str::from_utf8(&id).ok().and_then(|id| id.parse::<u32>().ok());
+    let is_alike = id == own_group && passwd.field(row, 5) == format!("/home/{name}").as_bytes();
+    let is_missing = number.is_some_and(|number| group.ids().all(|other| other != number));
+    if !is_alike || !is_missing || !is_name(name) || group.has_name(name) {
+        return;
+    }
+    group.add(vec![name.into(), "x".into(), id, Vec::new()]);
+    if gshadow.exists && !gshadow.has_name(name) {
+        gshadow.add([name, "!", "", ""].map(|field| field.as_bytes().to_vec()).to_vec());
+    }
+    merged.files.group = group.into_changed();
+    merged.files.gshadow = gshadow.into_changed();
+}
+
 /// What every distribution takes for a name. Upper case is taken, since there are panels that give it.
 fn is_name(name: &str) -> bool {
     let mut bytes = name.bytes();
@@ -146,6 +167,30 @@ mod tests {
         assert_eq!(add(&files, &mut merged, "_b", &has, Some("/bin/zsh")).unwrap().id, 600);
         assert!(String::from_utf8(merged.files.passwd.unwrap()).unwrap().contains("/home/_b:/bin/sh\n"));
         assert_eq!(merged.files.gshadow, None);
+    }
+
+    #[test]
+    fn an_account_whose_group_was_not_made_gets_it_and_no_other_does() {
+        let row = |row: &str| AccountFiles {
+            passwd: Some(format!("root:x:0:0::/root:/bin/sh\n{row}\n").into_bytes()),
+            ..files()
+        };
+        let mut merged = Merged::default();
+        complete(&row("bob:x:1002:1002::/home/bob:/bin/sh"), &mut merged, "bob");
+        assert!(merged.files.group.unwrap().ends_with(b"\nbob:x:1002:\n"));
+        assert!(merged.files.gshadow.unwrap().ends_with(b"\nbob:!::\n"));
+        for other in [
+            // It has a group, by another name; in the group of all; a daemon's; that name is another group's.
+            ("bob", "bob:x:1001:1001::/home/bob:/bin/sh"),
+            ("bob", "bob:x:1002:100::/home/bob:/bin/sh"),
+            ("bob", "bob:x:1002:1002::/var/lib/bob:/bin/sh"),
+            ("docker", "docker:x:1002:1002::/home/docker:/bin/sh"),
+            ("ann", "bob:x:1002:1002::/home/bob:/bin/sh"),
+        ] {
+            let mut merged = Merged::default();
+            complete(&row(other.1), &mut merged, other.0);
+            assert_eq!(merged.files, AccountFiles::default(), "{other:?}");
+        }
     }
 
     #[test]

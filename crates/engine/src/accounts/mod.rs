@@ -32,7 +32,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use added::{AddError, NewUser, USERADD_DEFAULTS, add, has_user, shell_of_new_users};
+pub use added::{AddError, NewUser, USERADD_DEFAULTS, add, complete, has_user, shell_of_new_users};
 pub use given::{GivenPassword, LONGEST_PASSWORD, NoSuchUser, PasswordError};
 pub use homes::Home;
 pub use merge::{Merged, merge};

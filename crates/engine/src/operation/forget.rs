@@ -28,7 +28,7 @@ pub static GENERATION_DELETE: Kind<Forget> = Kind {
         Step { name: "relink", text: |_| String::new(), apply: relink, revert: link_back },
         Step { name: "detach", text: |_| String::new(), apply: show, revert: |_| Ok(()) },
         Step { name: "commit", text: |_| String::new(), apply: commit, revert: |_| Ok(()) },
-        Step { name: "settle", text: |_| String::new(), apply: |_| Ok(()), revert: |_| Ok(()) },
+        Step { name: "settle", text: |_| String::new(), apply: sweep, revert: |_| Ok(()) },
     ],
     commit: "commit",
     runs_on_the_host: false,
@@ -107,6 +107,14 @@ fn relink(work: &mut Work<'_, Forget>) -> Result<()> {
 fn link_back(work: &mut Work<'_, Forget>) -> Result<()> {
     link(work, false)?;
     show(work)
+}
+
+/// Its layers may have been refused by the disk a moment ago. Where they still are, the next start has another try.
+fn sweep(work: &mut Work<'_, Forget>) -> Result<()> {
+    if work.container.enter_volume().is_ok() {
+        let _ = work.container.area.sweep_layers();
+    }
+    Ok(())
 }
 
 /// What a running container has at `/old` is what its records say. Where the generation is in nobody's chain, there is nothing to do.

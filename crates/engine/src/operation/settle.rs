@@ -64,6 +64,8 @@ pub fn settle(work: &mut ChangeWork<'_>) -> Result<()> {
     if work.plan.discards {
         link_past(container, work.plan.from, record.parent)?;
         crate::recover::discard(container, work.plan.from)?;
+        // Its layers may have been refused by the disk a moment ago. Where they still are, the next start has another try.
+        let _ = area.sweep_layers();
     }
     // A script's last word was `reboot`, say, and it came down just after the commit.
     start_what_ran(work);

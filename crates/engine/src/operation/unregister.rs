@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use store::{
-    Address, Area, Conf, ContainerId, ContainerName, Disks, Forward, Interface, Lock, LockName, NumericId,
-    Volume, registry,
+    Address, Area, AreaRecord, Conf, ContainerId, ContainerName, Disks, Forward, Interface, Lock, LockName,
+    NumericId, Volume, registry,
 };
 use tree::Copied;
 
@@ -69,7 +69,12 @@ pub fn unregister(container: Container<'_>) -> Result<PathBuf> {
     record.set_registered(false);
     fault::here("unregister", "forget", Place::Before)?;
     host.unless_interrupted(&what, "nothing was changed", Second::Container(&container.name))?;
-    container.area.store_record(&record).map_err(|error| Failure::from(error).within(what.clone()))?;
+    if let Err(error) = container.area.store_record(&record) {
+        // It may have its word already, and not be durable.
+        record.set_registered(true);
+        let _ = container.area.store_record(&record);
+        return Err(Failure::from(error).within(what));
+    }
     fault::here("unregister", "forget", Place::After)?;
     if let Err(failure) = unlink(host, &id) {
         // It has happened, and an error would say that it has not.
@@ -99,7 +104,9 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
     let Ok(path) = std::fs::canonicalize(&options.path) else { return Ok(None) };
     let shown = tree::escaped_path(&path);
     let opened = Area::open_elsewhere(&host.prefix, &path);
-    let Some(area) = opened.map_err(|error| damaged(error, &shown).within(what))? else { return Ok(None) };
+    let Some(mut area) = opened.map_err(|error| damaged(error, &shown).within(what))? else {
+        return Ok(None);
+    };
     let refused = |code, because: String| Failure::new(code, what).because(because).unchanged();
     check_owner(&area, &path).map_err(|(because, hint)| refused(Code::BadValue, because).hint(hint))?;
     // Whoever may write to a directory on the way to it may put another in its place.
@@ -176,18 +183,26 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
     host.not_begun(what);
     record.set_registered(false);
     record.id_range = ids;
-    // A death from here on leaves an area that is none of a container, and can be registered.
-    area.store_record(&record)?;
-    if conf.get("NAME").as_deref() != Some(name.as_str()) {
-        conf.set("NAME", name.as_str())?;
-        area.store_conf(&conf)?;
+    let former = conf.clone();
+    let returned = (|| {
+        // A death from here on leaves an area that is none of a container, and can be registered.
+        area.store_record(&record)?;
+        if former.get("NAME").as_deref() != Some(name.as_str()) {
+            conf.set("NAME", name.as_str())?;
+            area.store_conf(&conf)?;
+        }
+        unlink(host, &id)?;
+        if !is_in_place {
+            area.take_its_place(&host.prefix)?;
+        }
+        record.set_registered(true);
+        fault::here("register", "return", Place::Before)?;
+        area.store_record(&record)?;
+        fault::here("register", "return", Place::After)
+    })();
+    if let Err(failure) = returned {
+        return Err(stays_out(&area, record, &former, failure).within(what));
     }
-    unlink(host, &id)?;
-    let area = if is_in_place { area } else { area.take_its_place(&host.prefix)? };
-    record.set_registered(true);
-    fault::here("register", "return", Place::Before)?;
-    area.store_record(&record)?;
-    fault::here("register", "return", Place::After)?;
     if let Err(failure) = link(host, &id, &name, number) {
         host.warning(&format!(
             "it is registered, and `prlctl recover` makes its links: {}",
@@ -207,6 +222,14 @@ pub(super) fn take_back(host: &Host, options: &Options, what: &str) -> Result<Op
         host.warning(&format!("it cannot be started as it is: {problem}"));
     }
     Ok(Some(Registered { id, name, number, conf, copied: Copied::default() }))
+}
+
+/// What is not durable is taken back, as far as it can be: the word that it is a container, and another name. Where it lies by now is told.
+fn stays_out(area: &Area, mut record: AreaRecord, conf: &Conf, failure: Failure) -> Failure {
+    record.set_registered(false);
+    let _ = area.store_record(&record);
+    let _ = area.store_conf(conf);
+    failure.state(format!("it is no container, and lies whole at {}", tree::escaped_path(area.path())))
 }
 
 fn link(host: &Host, id: &ContainerId, name: &ContainerName, number: Option<NumericId>) -> Result<()> {

@@ -1,8 +1,9 @@
 //! `--userpasswd`: a password for an account of the root that is live, or is being made. An account that is not there is made, as `useradd -m` would.
 //!
 //! Nothing of the root is executed, so that it works where that is broken, and whether the container runs or not. Files are read and replaced through a
-//! mount of the live root by a thread that reaches nothing else; each with one rename, `shadow` first and then `passwd`: a
-//! death before that leaves a line for somebody whom there is not, which the next try finds and uses; one after it an account whose group has no name yet. While it runs, the lock is taken that `passwd` and `useradd` inside take.
+//! mount of the live root by a thread that reaches nothing else; each with one rename, `shadow` first and then `passwd`, `gshadow` and `group`: a
+//! death before `passwd` leaves a line for somebody whom there is not, which the next try finds and uses; one after it an account whose group has no name yet, which the next try
+//! gives it. An error puts back what was replaced before it. While it runs, the lock is taken that `passwd` and `useradd` inside take.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -86,7 +87,8 @@ pub fn give(container: &Container<'_>, given: &GivenPassword, is_tried: bool) ->
 /// # Errors
 /// [`Code::PasswordFailed`].
 pub fn give_to_new(root: &LayeredRoot, given: &GivenPassword) -> Result<Given> {
-    put(root, given, &[], 0, false)
+    // With an error all of that root goes.
+    put(root, given, &[], 0, false).map_err(|failure| Failure { state: None, ..failure })
 }
 
 fn words(given: &GivenPassword) -> String {
@@ -133,6 +135,7 @@ trait Files {
         mode: u32,
         owner: (u32, u32),
     ) -> std::result::Result<(), TreeError>;
+    fn remove(&self, path: &Path) -> std::result::Result<bool, TreeError>;
     fn make(&self, path: &Path, mode: u32, owner: u32) -> std::result::Result<bool, TreeError>;
     fn kind(&self, path: &Path) -> std::result::Result<Option<Kind>, TreeError>;
     fn names_up_to(&self, path: &Path, most: usize) -> std::result::Result<Option<Vec<OsString>>, TreeError>;
@@ -153,6 +156,9 @@ macro_rules! files_of {
                 (uid, gid): (u32, u32),
             ) -> std::result::Result<(), TreeError> {
                 self.replace_file(path, bytes, mode, uid, gid)
+            }
+            fn remove(&self, path: &Path) -> std::result::Result<bool, TreeError> {
+                self.remove_file(path)
             }
             fn make(&self, path: &Path, mode: u32, owner: u32) -> std::result::Result<bool, TreeError> {
                 self.make_directory(path, mode, owner, owner)
@@ -203,6 +209,7 @@ fn put(
     }
     let mut merged = Merged::default();
     let made = if accounts::has_user(&files, given.user()) {
+        accounts::complete(&files, &mut merged, given.user());
         None
     } else {
         let defaults = root.read(Path::new(USERADD_DEFAULTS), LARGEST_SKELETON_FILE).ok().flatten();
@@ -224,32 +231,53 @@ fn put(
     }
     given.set(&files, &mut merged, today()).map_err(|_| failed("there is no such account".to_owned()))?;
     if !is_tried {
-        if let Some(made) = &made {
-            make_home(root, made, shift).map_err(|error| failed(runtime::monitor::describe(&error)))?;
-        }
+        let failed = |error: TreeError| failed(runtime::monitor::describe(&error));
+        let home = match &made {
+            Some(made) if make_home(root, made, shift).map_err(failed)? => Some(&made.home),
+            Some(_) | None => None,
+        };
+        let owner = |name: &str, mode| modes.get(name).copied().unwrap_or((mode, shift, shift));
         let changed = [
-            ("/etc/shadow", &merged.files.shadow, 0o640),
-            ("/etc/passwd", &merged.files.passwd, 0o644),
-            ("/etc/group", &merged.files.group, 0o644),
-            ("/etc/gshadow", &merged.files.gshadow, 0o640),
+            ("/etc/shadow", &merged.files.shadow, &files.shadow, 0o640),
+            ("/etc/passwd", &merged.files.passwd, &files.passwd, 0o644),
+            ("/etc/gshadow", &merged.files.gshadow, &files.gshadow, 0o640),
+            ("/etc/group", &merged.files.group, &files.group, 0o644),
         ];
-        for (name, bytes, mode) in changed {
-            let Some(bytes) = bytes else { continue };
-            let (mode, uid, gid) = modes.get(name).copied().unwrap_or((mode, shift, shift));
+        let replace = |name: &str, bytes: &[u8], mode| {
+            let (mode, uid, gid) = owner(name, mode);
             root.replace(Path::new(name), bytes, mode, (uid, gid))
-                .map_err(|error| failed(runtime::monitor::describe(&error)))?;
+        };
+        for (index, (name, bytes, _, mode)) in changed.iter().enumerate() {
+            let Some(bytes) = bytes else { continue };
+            let Err(error) = replace(name, bytes, *mode) else { continue };
+            // This one, too: it may have its name, and not be durable.
+            let begun = changed[..=index].iter().rev().filter(|(_, bytes, ..)| bytes.is_some());
+            let mut put_back = begun.map(|(name, _, former, mode)| match former {
+                Some(former) => replace(name, former, *mode),
+                None => root.remove(Path::new(name)).map(drop),
+            });
+            let failure = failed(error);
+            return Err(match (put_back.all(|done| done.is_ok()), home) {
+                (false, _) => failure.state(
+                    "not all that was changed of its accounts could be put back: the same command once more does all of it",
+                ),
+                (true, Some(home)) => {
+                    failure.state(format!("nothing was changed, but there is `{}` now", tree::escaped_path(home)))
+                }
+                (true, None) => failure.unchanged(),
+            });
         }
     }
     Ok(if made.is_some() { Given::ToNew } else { Given::ToOld })
 }
 
-/// One that is there already stays as it is: somebody of that name had it.
-fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Result<(), TreeError> {
+/// One that is there already stays as it is: somebody of that name had it. Whether it was made.
+fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Result<bool, TreeError> {
     if let Some(parent) = made.home.parent() {
         root.make(parent, 0o755, shift)?;
     }
     if !root.make(&made.home, HOME_MODE, made.id + shift)? {
-        return Ok(());
+        return Ok(false);
     }
     let mut left = SKELETON_FILES;
     let mut todo = vec![(PathBuf::from(SKELETON), made.home.clone(), 0)];
@@ -258,7 +286,7 @@ fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Resu
         for name in root.names_up_to(&from, SKELETON_NAMES).ok().flatten().unwrap_or_default() {
             let (source, target) = (from.join(&name), to.join(&name));
             if left == 0 {
-                return Ok(());
+                return Ok(true);
             }
             left -= 1;
             match root.kind(&source) {
@@ -275,5 +303,5 @@ fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Resu
             }
         }
     }
-    Ok(())
+    Ok(true)
 }
