@@ -6,14 +6,15 @@ use linux::Exit;
 use store::{Area, GenerationNumber, Lock, LockError, LockName, Prefix, TemplateName};
 use testkit::Ran;
 use testkit::judge::{
-    Before, DiskEffect, DiskState, Effect, Judged, Runs, Still, Verdict, Violation, has_the_template,
-    has_written, judge, judge_disks, leftovers, trash_empties, whole,
+    Before, DiskEffect, DiskState, Effect, Judged, Runs, Setting, Settled, Still, Verdict, Violation,
+    has_the_template, has_written, is_whole_and_unregistered, judge, judge_disks, judge_setting,
+    keeps_to_its_end, leftovers, renamed, trash_empties, whole,
 };
 
 use crate::golden;
 use crate::scenario::{Kind, Scenario, Scripts};
 use crate::trace::Run;
-use crate::world::{self, VERSION, area_beside};
+use crate::world::{self, VERSION, area_beside, area_elsewhere};
 
 /// Longer than that no recovery takes.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -111,6 +112,9 @@ impl Scene<'_> {
         self.recover()?;
         self.stop_what_is_doomed()?;
         let verdict = self.verdict(came, said)?;
+        if let Ok(id) = store::registry::find(self.prefix, self.name) {
+            self.keeps_to_its_end(&id)?;
+        }
         let wanted = match came {
             // Nothing that fails by itself is ever done.
             Came::Done if !self.scenario.fails => Some(Verdict::New),
@@ -126,6 +130,21 @@ impl Scene<'_> {
         }
         self.second_recovery()?;
         Ok(verdict)
+    }
+
+    /// What a qgroup is told goes with the power, and comes back before anything of the container runs.
+    fn keeps_to_its_end(&self, id: &store::ContainerId) -> Judged<()> {
+        let is_kept = keeps_to_its_end(self.prefix, id);
+        if is_kept.is_ok() || self.recovery != Recovery::Boot {
+            return is_kept;
+        }
+        for word in ["start", "stop"] {
+            let ran = (self.prlctl)(&[word, &id.to_string()]);
+            if ran.code != 0 {
+                return Err(Violation::new(RECOVERS, format!("prlctl {word}: {ran}")));
+            }
+        }
+        keeps_to_its_end(self.prefix, id)
     }
 
     /// What has returned an error before anything happened to it has put back everything by itself: before anybody recovers it.
@@ -146,7 +165,7 @@ impl Scene<'_> {
             Recovery::ByItself => return self.wait_for_recovery(),
             // One that is not there, or not yet, cannot be named.
             _ if self.before.is_none() && self.recovery != Recovery::Boot => &["recover"],
-            Recovery::Named | Recovery::NextCommand if self.scenario.kind == Kind::Delete => &["recover"],
+            Recovery::Named | Recovery::NextCommand if self.may_be_called_otherwise() => &["recover"],
             Recovery::Named => &["recover", self.name],
             Recovery::NextCommand => &["umount", self.name, "--lock-wait", "60"],
             Recovery::All => &["recover"],
@@ -171,6 +190,12 @@ impl Scene<'_> {
         }
         let ran = (self.prlctl)(&["restart", self.name]);
         if ran.code == 0 { Ok(()) } else { Err(Violation::new(RECOVERS, format!("prlctl restart: {ran}"))) }
+    }
+
+    /// By its name it may not be found any more.
+    fn may_be_called_otherwise(&self) -> bool {
+        let changes = [Kind::Delete, Kind::Unregister, Kind::Return, Kind::Set(Setting::Name)];
+        changes.contains(&self.scenario.kind)
     }
 
     fn must_recover(&self, words: &[&str]) -> Judged<()> {
@@ -232,6 +257,9 @@ impl Scene<'_> {
             Kind::Delete => self.verdict_of_deletion(),
             Kind::Move(to) => self.verdict_of_move(to),
             Kind::Disk(effect) => self.verdict_of_disk(effect, came, said),
+            Kind::Set(setting) => self.verdict_of_setting(setting, came),
+            Kind::Unregister => self.verdict_of_unregistering(),
+            Kind::Return => self.verdict_of_return(),
             Kind::MakeTemplate
             | Kind::RemoveTemplate
             | Kind::UpdateTemplate
@@ -348,7 +376,12 @@ impl Scene<'_> {
     /// The disk is there whole, with its entry, or is not there. Killed in between, it may be detached; what has come to an end by itself leaves none.
     fn verdict_of_disk(&self, effect: DiskEffect, came: Came, said: &str) -> Judged<Verdict> {
         let before = self.needed()?;
-        judge(self.prefix, before, Effect::Disks, self.runs.unwrap_or(before.is_running.into()))?;
+        judge(
+            self.prefix,
+            before,
+            Effect::Settings(&[store::disks::KEY]),
+            self.runs.unwrap_or(before.is_running.into()),
+        )?;
         match judge_disks(self.prefix, &before.id, effect)? {
             DiskState::Old => Ok(Verdict::Old),
             DiskState::New => Ok(Verdict::New),
@@ -361,6 +394,103 @@ impl Scene<'_> {
                 Err(Violation::new(OUTCOME, format!("it has come to {came:?}, and left a detached disk")))
             }
         }
+    }
+
+    /// One or the other; killed in between, what its next start makes so.
+    fn verdict_of_setting(&self, setting: Setting, came: Came) -> Judged<Verdict> {
+        let before = self.needed()?;
+        let runs = self.runs.unwrap_or(before.is_running.into());
+        let is_new = match judge_setting(self.prefix, before, setting, runs)? {
+            Settled::Old => false,
+            Settled::New => true,
+            // What a qgroup is told a power cut takes back.
+            Settled::Between { is_new } if came == Came::Killed || self.recovery == Recovery::Boot => {
+                self.comes_to_an_end(setting, is_new)?
+            }
+            Settled::Between { .. } => {
+                return Err(Violation::new(OUTCOME, format!("it has come to {came:?}, and is neither")));
+            }
+        };
+        Ok(if is_new { Verdict::New } else { Verdict::Old })
+    }
+
+    /// What is half done the next start puts right; of a password, whoever gives it again. Whether it is done then.
+    fn comes_to_an_end(&self, setting: Setting, is_new: bool) -> Judged<bool> {
+        let before = self.needed()?;
+        let (commands, is_done): (Vec<Vec<&str>>, bool) = match setting {
+            Setting::Password(_) => {
+                let words =
+                    self.scenario.words.iter().map(|&word| if word == "CT" { self.name } else { word });
+                (vec![words.collect()], true)
+            }
+            Setting::Name | Setting::Bind { .. } | Setting::Space { .. } if before.is_running => {
+                (vec![vec!["restart", self.name]], is_new)
+            }
+            Setting::Name | Setting::Bind { .. } | Setting::Space { .. } => {
+                (vec![vec!["start", self.name], vec!["stop", self.name]], is_new)
+            }
+        };
+        for words in commands {
+            let ran = (self.prlctl)(&words);
+            if ran.code != 0 {
+                return Err(Violation::new(RECOVERS, format!("prlctl {words:?}: {ran}")));
+            }
+        }
+        let settled = judge_setting(self.prefix, before, setting, Runs::Either)?;
+        if settled == if is_done { Settled::New } else { Settled::Old } {
+            return Ok(is_done);
+        }
+        Err(Violation::new(OUTCOME, format!("half done, and after the next command it is {settled:?}")))
+    }
+
+    /// A container as it was, or an area that is none, as it was.
+    fn verdict_of_unregistering(&self) -> Judged<Verdict> {
+        let before = self.needed()?;
+        let verdict = if store::registry::find(self.prefix, self.name).is_ok() {
+            judge(self.prefix, before, Effect::Nothing, self.runs.unwrap_or(before.is_running.into()))?;
+            Verdict::Old
+        } else {
+            is_whole_and_unregistered(self.prefix, before, &self.prefix.area_dir(&before.id))?;
+            Verdict::New
+        };
+        leftovers(self.prefix)?;
+        Ok(verdict)
+    }
+
+    /// The same the other way round; one that lay elsewhere may have got to its place.
+    fn verdict_of_return(&self) -> Judged<Verdict> {
+        let before = self.needed()?;
+        let verdict = if store::registry::find(self.prefix, self.name).is_ok() {
+            judge(self.prefix, before, Effect::Nothing, Runs::No)?;
+            Verdict::New
+        } else {
+            is_whole_and_unregistered(self.prefix, before, &self.unregistered(before))?;
+            Verdict::Old
+        };
+        leftovers(self.prefix)?;
+        Ok(verdict)
+    }
+
+    /// Where it lies then.
+    fn unregistered(&self, before: &Before) -> std::path::PathBuf {
+        let elsewhere = area_elsewhere(self.prefix);
+        if elsewhere.exists() { elsewhere } else { self.prefix.area_dir(&before.id) }
+    }
+
+    /// What is no container can be one again, as it was.
+    fn comes_back(&self) -> Judged<()> {
+        let Some(before) = self.before else { return Ok(()) };
+        let is_of_these = matches!(self.scenario.kind, Kind::Unregister | Kind::Return);
+        if !is_of_these || store::registry::find(self.prefix, self.name).is_ok() {
+            return Ok(());
+        }
+        let path = self.unregistered(before);
+        let ran = (self.prlctl)(&["register", &path.to_string_lossy()]);
+        if ran.code != 0 {
+            return Err(Violation::new("what was unregistered can be registered", ran.to_string()));
+        }
+        self.must_recover(&["recover", self.name])?;
+        judge(self.prefix, before, Effect::Nothing, Runs::No).map(drop)
     }
 
     fn verdict_of_template(&self) -> Judged<Verdict> {
@@ -426,19 +556,14 @@ impl Scene<'_> {
     pub fn next_reinstall(&self) -> Judged<()> {
         leftovers(self.prefix)?;
         trash_empties(self.prefix)?;
+        self.comes_back()?;
         let unusable = |what: String| Violation::new("the next reinstall works", what);
-        if self.scenario.is_of_templates() || store::registry::find(self.prefix, self.name).is_err() {
-            return Ok(());
-        }
-        let before = Before::of(self.prefix, self.name)?;
-        let ran = (self.prlctl)(&[
-            "reinstall",
-            self.name,
-            "--skipscripts",
-            "--skip-app-templates",
-            "--lock-wait",
-            "60",
-        ]);
+        let names = [self.name.to_owned(), renamed(self.name)];
+        let name = names.iter().find(|name| store::registry::find(self.prefix, name).is_ok());
+        let Some(name) = name.filter(|_| !self.scenario.is_of_templates()) else { return Ok(()) };
+        let before = Before::of(self.prefix, name)?;
+        let ran =
+            (self.prlctl)(&["reinstall", name, "--skipscripts", "--skip-app-templates", "--lock-wait", "60"]);
         if ran.code != 0 {
             return Err(unusable(ran.to_string()));
         }

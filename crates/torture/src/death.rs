@@ -54,6 +54,9 @@ pub fn deaths(scenario: &Scenario) -> &'static [Death] {
         | Kind::Delete
         | Kind::Move(_)
         | Kind::Disk(_)
+        | Kind::Set(_)
+        | Kind::Unregister
+        | Kind::Return
         | Kind::MakeTemplate
         | Kind::RemoveTemplate
         | Kind::UpdateTemplate

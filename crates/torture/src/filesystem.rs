@@ -184,9 +184,10 @@ impl CutWorld {
 
     /// What is done from here on is not durable until somebody syncs it. A container's own disk first: it is a file on the other.
     fn make_durable(&self, before: Option<&Before>) -> Result<(), Unusable> {
-        if let Some(before) = before {
-            let failed = |error: store::AreaError| Unusable(error.to_string());
-            let area = store::Area::open(&self.world.prefix, &before.id).map_err(failed)?;
+        // One that is unregistered has nothing mounted.
+        if let Some(before) = before
+            && let Ok(area) = store::Area::open(&self.world.prefix, &before.id)
+        {
             let layers = testkit::judge::layers(&area, GenerationNumber::new(before.live));
             rustix::fs::syncfs(std::fs::File::open(layers)?).map_err(std::io::Error::from)?;
         }
@@ -199,7 +200,7 @@ impl CutWorld {
         let Plan { scenario, wanted, turn, repeat, .. } = plan;
         let (scenario, turn) = (*scenario, *turn);
         let (name, before) = self.world.prepare(scenario)?;
-        let starts_at_boot = before.is_some() && plan.starts_at_boot;
+        let starts_at_boot = before.is_some() && plan.starts_at_boot && scenario.may_start();
         let before = match before {
             Some(before) if starts_at_boot => Some(self.start_at_boot(&before)?),
             other => other,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use store::Volume;
-use testkit::judge::{DiskEffect, Effect, KEPT};
+use testkit::judge::{DiskEffect, Effect, KEPT, Setting};
 
 /// Scripts of the host that are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,12 @@ pub enum Kind {
     Move(Volume),
     /// Its disk beside that of its root is another, or there is one.
     Disk(DiskEffect),
+    /// Something else of it is.
+    Set(Setting),
+    /// It is a container no more.
+    Unregister,
+    /// What is none is one again.
+    Return,
     /// There is a template where there was none.
     MakeTemplate,
     /// There is none where there was one.
@@ -129,6 +135,49 @@ const ADD_DISK: Scenario = Scenario {
     kind: Kind::Disk(DiskEffect::Add),
     ..REINSTALL
 };
+const NEW_ACCOUNT: Scenario = Scenario {
+    name: "set --userpasswd, a new account, stopped",
+    words: &["set", "CT", "--userpasswd", "bob:secret"],
+    kind: Kind::Set(Setting::Password("bob")),
+    ..REINSTALL
+};
+const BIND: Scenario = Scenario {
+    name: "set --bindmount_add, stopped",
+    words: &["set", "CT", "--bindmount_add", BOUND],
+    kind: Kind::Set(Setting::Bind { comes: true }),
+    ..REINSTALL
+};
+const UNBIND: Scenario = Scenario {
+    name: "set --bindmount_del, stopped",
+    words: &["set", "CT", "--bindmount_del", "/data"],
+    kind: Kind::Set(Setting::Bind { comes: false }),
+    ..REINSTALL
+};
+const LARGER: Scenario = Scenario {
+    name: "set --diskspace, larger, stopped",
+    words: &["set", "CT", "--diskspace", "96M"],
+    volume: Volume::Image,
+    kind: Kind::Set(Setting::Space { from: 64, to: 96 }),
+    ..REINSTALL
+};
+const SMALLER: Scenario = Scenario {
+    name: "set --diskspace, smaller, stopped",
+    words: &["set", "CT", "--diskspace", "40M"],
+    kind: Kind::Set(Setting::Space { from: 64, to: 40 }),
+    ..LARGER
+};
+const RENAME: Scenario = Scenario {
+    name: "set --name, stopped",
+    words: &["set", "CT", "--name", OTHER_NAME],
+    kind: Kind::Set(Setting::Name),
+    ..REINSTALL
+};
+const DELETE: Scenario =
+    Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH };
+const UNREGISTER: Scenario =
+    Scenario { name: "unregister", words: &["unregister", "CT"], kind: Kind::Unregister, ..SWITCH };
+const RETURN: Scenario =
+    Scenario { name: "register, unregistered", words: &["register", OWN_AREA], kind: Kind::Return, ..SWITCH };
 const DESTROY_DISK: Scenario = Scenario {
     name: "set --device-del --destroy-image, stopped",
     words: &["set", "CT", "--device-del", "hdd1", "--destroy-image"],
@@ -244,7 +293,7 @@ pub static SCENARIOS: &[Scenario] = &[
     Scenario { name: "generation-delete, on a subvolume, stopped", volume: Volume::Btrfs, ..FORGET },
     Scenario {
         name: "create --volume btrfs, on a subvolume",
-        words: &["create", "CT", "--ostemplate", "busybox", "--volume", "btrfs"],
+        words: &["create", "CT", "--ostemplate", "busybox", "--volume", "btrfs", "--diskspace", DISK],
         roots: 0,
         kind: Kind::Create,
         // Where there are none it could not be made.
@@ -302,7 +351,42 @@ pub static SCENARIOS: &[Scenario] = &[
         kind: Kind::Create,
         ..REINSTALL
     },
-    Scenario { name: "delete, stopped", words: &["delete", "CT"], kind: Kind::Delete, ..SWITCH },
+    NEW_ACCOUNT,
+    Scenario { name: "set --userpasswd, a new account, running", runs: true, ..NEW_ACCOUNT },
+    Scenario {
+        name: "set --userpasswd, on a disk of its own, stopped",
+        words: &["set", "CT", "--userpasswd", "alice:secret"],
+        volume: Volume::Image,
+        kind: Kind::Set(Setting::Password("alice")),
+        ..REINSTALL
+    },
+    BIND,
+    Scenario { name: "set --bindmount_add, running", runs: true, ..BIND },
+    UNBIND,
+    Scenario { name: "set --bindmount_del, running", runs: true, ..UNBIND },
+    LARGER,
+    SMALLER,
+    Scenario {
+        name: "set --diskspace, larger, on a subvolume, running",
+        volume: Volume::Btrfs,
+        runs: true,
+        ..LARGER
+    },
+    Scenario { name: "set --diskspace, smaller, on a subvolume, stopped", volume: Volume::Btrfs, ..SMALLER },
+    RENAME,
+    Scenario { name: "set --name, running", runs: true, ..RENAME },
+    UNREGISTER,
+    Scenario { name: "unregister, on a disk of its own", volume: Volume::Image, ..UNREGISTER },
+    RETURN,
+    Scenario {
+        name: "register, unregistered, from elsewhere",
+        words: &["register", AREA_ELSEWHERE],
+        ..RETURN
+    },
+    Scenario { name: "register, unregistered, on a disk of its own", volume: Volume::Image, ..RETURN },
+    DELETE,
+    Scenario { name: "delete, on a disk of its own, stopped", volume: Volume::Image, ..DELETE },
+    Scenario { name: "delete, on a subvolume, stopped", volume: Volume::Btrfs, ..DELETE },
     Scenario {
         name: "delete --force, running",
         words: &["delete", "CT", "--force"],
@@ -382,6 +466,15 @@ pub const DISK_BLOCKS: &str = "65536:65536";
 /// Stands for a private area of OpenVZ that is not the host's.
 pub const AREA: &str = "AREA";
 
+/// Stands for the private area of the container, which is unregistered.
+pub const OWN_AREA: &str = "OWN_AREA";
+/// The same of one that lies at another place.
+pub const AREA_ELSEWHERE: &str = "AREA_ELSEWHERE";
+/// Stands for another name of the container.
+pub const OTHER_NAME: &str = "OTHER_NAME";
+/// What of the host is seen at `/data`: there on every one, and only read.
+pub const BOUND: &str = "/usr/share:/data,ro";
+
 /// Stands for the template's version that is not its latest.
 pub const OLDER_VERSION: &str = "CT@OLDER";
 
@@ -404,9 +497,19 @@ impl Scenario {
         self.volume == Volume::Btrfs || self.kind == Kind::Move(Volume::Btrfs)
     }
 
+    /// What is done to `/data` needs a directory there.
+    pub fn mounts_at_data(&self) -> bool {
+        matches!(self.kind, Kind::Disk(_) | Kind::Set(Setting::Bind { .. }))
+    }
+
     /// The container has a disk beside that of its root when it begins.
     pub fn has_a_disk(&self) -> bool {
         matches!(self.kind, Kind::Disk(DiskEffect::Resize { .. } | DiskEffect::Destroy))
+    }
+
+    /// A start writes nothing into its root that was not there: its name, for one; and there is a container that can be started.
+    pub fn may_start(&self) -> bool {
+        !matches!(self.kind, Kind::Set(Setting::Name) | Kind::Return)
     }
 
     /// It copies a private area of OpenVZ.
@@ -429,7 +532,10 @@ impl Scenario {
             | Kind::Create
             | Kind::Delete
             | Kind::Move(_)
-            | Kind::Disk(_) => false,
+            | Kind::Disk(_)
+            | Kind::Set(_)
+            | Kind::Unregister
+            | Kind::Return => false,
         }
     }
 

@@ -129,17 +129,18 @@ pub fn syscalls(slice: &Slice, sweep: Sweep) -> Result<Option<Done>, Unusable> {
     }
 }
 
-/// Does a sample of one of the sweeps over system calls: a few faults of every operation. Each is measured once, by whoever draws from it, and no list of all points is
-/// made. `None` where containers cannot run.
+/// Does a sample of one of the sweeps over system calls: a few faults of each of so many operations. Each is measured once, by whoever draws from it, and no list of all
+/// points is made. `None` where containers cannot run.
 ///
 /// # Errors
 /// When a host does not work without a fault.
-pub fn sample(slice: &Slice, sweep: Sweep, each: usize) -> Result<Option<Done>, Unusable> {
+pub fn sample(slice: &Slice, sweep: Sweep, each: usize, operations: usize) -> Result<Option<Done>, Unusable> {
     let (_disk, slice) = &on_its_own(slice)?;
     if new_world(slice)?.is_none() {
         return Ok(None);
     }
-    let all = visited(sweep, slice.seed, &slice.only, &slice.directory);
+    let mut all = visited(sweep, slice.seed, &slice.only, &slice.directory);
+    all.truncate(operations);
     let shared = Mutex::new(Shared { tally: Tally::default(), next: 0, of: 0, failure: None });
     std::thread::scope(|scope| {
         for _ in 0..slice.workers {

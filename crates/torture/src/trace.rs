@@ -162,7 +162,8 @@ pub fn run_stopped(
         .stdout(std::fs::File::create(&said[0])?)
         .stderr(std::fs::File::create(&said[1])?);
     let follows = victim == Victim::Monitor || stops.in_forks;
-    let leader = spawn_traced(command, Follow { children: follows, executions: follows })?;
+    // One that is given a password executes itself anew.
+    let leader = spawn_traced(command, Follow { children: follows, executions: true })?;
     let role = if victim == Victim::Command { Role::Victim } else { Role::Parent };
     let mut tracer = Tracer { leader, threads: HashMap::new(), calls: 0, victim, has_monitor: false, stops };
     tracer.threads.insert(leader, Thread { process: leader, role, inside: None });
@@ -280,7 +281,7 @@ impl Tracer {
                 pid,
                 Follow { children: self.stops.in_forks, executions: self.stops.in_forks },
             )?;
-        } else if self.stops.in_forks {
+        } else if self.stops.in_forks && pid != self.leader {
             self.threads.remove(&pid);
             return leave(pid);
         }

@@ -7,12 +7,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use store::{Area, GenerationNumber, Prefix, TemplateName, Volume};
-use testkit::judge::{Before, Violation};
+use store::{Area, ContainerId, GenerationNumber, Prefix, TemplateName, Volume};
+use testkit::judge::{Before, Setting, Violation, renamed};
 use testkit::{Ran, RealHost};
 
 use crate::golden;
-use crate::scenario::{AREA, DISK, DISK_BLOCKS, Kind, OLDER_VERSION, Scenario, Scripts};
+use crate::scenario::{
+    AREA, AREA_ELSEWHERE, BOUND, DISK, DISK_BLOCKS, Kind, OLDER_VERSION, OTHER_NAME, OWN_AREA, Scenario,
+    Scripts,
+};
 use crate::trace::LONGEST;
 
 /// A container is used for so many faults, as long as it stays on its old roots.
@@ -67,6 +70,8 @@ pub struct World {
 struct Current {
     scenario: &'static str,
     name: String,
+    /// Whatever it is called.
+    id: ContainerId,
     uses: u32,
 }
 
@@ -105,6 +110,15 @@ impl World {
         let golden = host.prefix().with_file_name("golden");
         let world = World { host, prefix, golden, current: None, serial: 0 };
         world.make_template()?;
+        if store::counted::has_subvolumes(&world.prefix) {
+            // What lies on a subvolume has an end then.
+            let words = ["quota", "enable"];
+            let status =
+                Command::new("btrfs").process_group(0).args(words).arg(world.prefix.root()).status()?;
+            if !status.success() {
+                return Err(Unusable(format!("btrfs quota enable: {status}")));
+            }
+        }
         let template: TemplateName = "busybox".parse().map_err(|_| Unusable("no name".to_owned()))?;
         let template =
             store::template::latest(&world.prefix, &template).map_err(|error| Unusable(error.to_string()))?;
@@ -219,6 +233,7 @@ impl World {
         }
         if let Some(current) = &mut self.current
             && current.scenario == scenario.name
+            && scenario.kind != Kind::Return
             && current.uses < USES
         {
             current.uses += 1;
@@ -242,21 +257,15 @@ impl World {
         if scenario.roots == 0 {
             return Ok((name, None));
         }
-        match scenario.volume {
-            Volume::Directory => self.ok(&["create", &name, "--ostemplate", "busybox"])?,
-            Volume::Image => self.ok(&[
-                "create",
-                &name,
-                "--ostemplate",
-                "busybox",
-                "--volume",
-                "image",
-                "--diskspace",
-                DISK,
-            ])?,
-            Volume::Btrfs => self.ok(&["create", &name, "--ostemplate", "busybox", "--volume", "btrfs"])?,
-        };
-        if scenario.kind == Kind::Move(Volume::Image) {
+        let mut words =
+            vec!["create", &name, "--ostemplate", "busybox", "--volume", scenario.volume.as_str()];
+        if scenario.volume != Volume::Directory {
+            words.extend(["--diskspace", DISK]);
+        }
+        self.ok(&words)?;
+        if matches!(scenario.kind, Kind::Move(Volume::Image | Volume::Btrfs))
+            && scenario.volume == Volume::Directory
+        {
             // As a sample would have it: what is moved writes nothing there then.
             self.set(&name, "DISKSPACE", DISK_BLOCKS)?;
         }
@@ -266,7 +275,7 @@ impl World {
             }
             self.fill(&name, number)?;
         }
-        if matches!(scenario.kind, Kind::Disk(_)) {
+        if scenario.mounts_at_data() {
             self.make_mount_point(&name)?;
         }
         if scenario.is_back {
@@ -280,11 +289,21 @@ impl World {
             let number = store::DiskNumber::named("hdd1").ok_or_else(|| Unusable("no disk".to_owned()))?;
             testkit::judge::fill(&self.prefix, &area, number)?;
         }
+        if scenario.kind == Kind::Set(Setting::Bind { comes: false }) {
+            self.ok(&["set", &name, "--bindmount_add", BOUND])?;
+        }
         if scenario.runs {
             self.ok(&["start", &name])?;
         }
-        self.current = Some(Current { scenario: scenario.name, name: name.clone(), uses: 1 });
         let before = Before::of(&self.prefix, &name)?;
+        self.current = Some(Current { scenario: scenario.name, name: name.clone(), id: before.id, uses: 1 });
+        if scenario.kind == Kind::Return {
+            self.ok(&["unregister", &name])?;
+            if scenario.words.contains(&AREA_ELSEWHERE) {
+                rustix::fs::rename(self.prefix.area_dir(&before.id), area_elsewhere(&self.prefix))
+                    .map_err(io::Error::from)?;
+            }
+        }
         Ok((name, Some(before)))
     }
 
@@ -363,8 +382,14 @@ impl World {
     /// [`Unusable`] when this one cannot be deleted.
     pub fn forget_container(&mut self) -> Result<(), Unusable> {
         let Some(current) = self.current.take() else { return Ok(()) };
-        if store::registry::find(&self.prefix, &current.name).is_ok() {
-            self.ok(&["delete", &current.name, "--force", "--lock-wait", "60"])?;
+        for path in [area_elsewhere(&self.prefix), self.prefix.area_dir(&current.id)] {
+            let area = Area::open_elsewhere(&self.prefix, &path).ok().flatten();
+            if area.and_then(|area| area.record().ok()).is_some_and(|record| !record.is_registered()) {
+                self.ok(&["register", &path.to_string_lossy()])?;
+            }
+        }
+        if self.prefix.area_dir(&current.id).exists() {
+            self.ok(&["delete", &current.id.to_string(), "--force", "--lock-wait", "60"])?;
         }
         Ok(())
     }
@@ -380,12 +405,19 @@ impl World {
             .unwrap_or_default()
     }
 
+    fn own_area(&self) -> PathBuf {
+        self.current.as_ref().map(|current| self.prefix.area_dir(&current.id)).unwrap_or_default()
+    }
+
     /// The command of a scenario.
     pub fn command(&self, scenario: &Scenario, name: &str) -> Command {
         let mut command = if scenario.is_of_templates() { self.host.vzpkg() } else { self.host.prlctl() };
         command.process_group(0).args(scenario.words.iter().map(|word| match *word {
             "CT" => name.to_owned(),
             AREA => area_beside(self.prefix.root()).to_string_lossy().into_owned(),
+            OWN_AREA => self.own_area().to_string_lossy().into_owned(),
+            AREA_ELSEWHERE => area_elsewhere(&self.prefix).to_string_lossy().into_owned(),
+            OTHER_NAME => renamed(name),
             OLDER_VERSION => format!("{name}@{}", self.older_version(name)),
             word => word.to_owned(),
         }));
@@ -396,6 +428,11 @@ impl World {
 /// The private area of OpenVZ that lies beside a prefix.
 pub fn area_beside(prefix: &Path) -> PathBuf {
     prefix.with_file_name("area")
+}
+
+/// Where an area lies that was unregistered and moved: where what outlives a power cut does.
+pub fn area_elsewhere(prefix: &Prefix) -> PathBuf {
+    prefix.vz_dir().join("elsewhere")
 }
 
 /// The end of a command, which comes, and not by the ^C that is meant for the run: whoever waits for one that hangs hangs too, and never says so.

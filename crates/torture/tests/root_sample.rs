@@ -43,6 +43,12 @@ fn program() -> PathBuf {
     program
 }
 
+/// A host whose faults a test chooses by itself, where containers can run.
+fn world() -> Option<World> {
+    let slice = slice(0, 1);
+    World::new(&slice.program.to_string_lossy(), &slice.directory).expect("the host works without a fault")
+}
+
 #[track_caller]
 fn whole(done: Option<Done>, least: u64) {
     let Some(Done { tally, .. }) = done else { return };
@@ -50,12 +56,17 @@ fn whole(done: Option<Done>, least: u64) {
     assert!(tally.faults() >= least, "only {} faults in {LONGEST:?}", tally.faults());
 }
 
-/// So many faults of each operation: a sample sees all of them, and `make torture` every call.
+/// So many faults of each operation.
 const EACH: usize = 1;
+/// So many operations, as the seed says: `make torture` sees all of them, and every call.
+const OPERATIONS: usize = 51;
+/// The same of those that want a filesystem of their own.
+const ON_ITS_OWN: usize = 8;
 
 #[track_caller]
 fn sample(sweep: Sweep, workers: usize, least: u64) {
-    let done = sweep::sample(&slice(u64::MAX, workers), sweep, EACH).expect("the host works without a fault");
+    let done = sweep::sample(&slice(u64::MAX, workers), sweep, EACH, OPERATIONS)
+        .expect("the host works without a fault");
     if let Some(Done { tally, to, of }) = &done {
         // Each worker has found that there is no more.
         assert!(*to >= *of || !tally.lost.is_empty(), "{to} of {of} operations in {LONGEST:?}");
@@ -83,17 +94,14 @@ fn crash_recoveries_killed_and_failed_at_a_sample_of_their_calls_lose_nothing() 
 fn crash_commands_on_subvolumes_killed_and_failed_lose_nothing() {
     let Some(on) = made("btrfs") else { return };
     let slice = Slice { only: "subvolume".to_owned(), on: Some(on), ..slice(u64::MAX, 2) };
-    whole(sweep::sample(&slice, Sweep::Commands, 2).unwrap(), 12);
+    whole(sweep::sample(&slice, Sweep::Commands, 2, ON_ITS_OWN).unwrap(), 12);
 }
 
 /// Once it left its roots mounted.
 #[test]
 fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
     let scenario = fault::scenario("start").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let calls = syscalls::measure(&mut world, scenario, Victim::Command, None).unwrap();
     for call in (1..=calls).step_by(6) {
         let point =
@@ -107,10 +115,7 @@ fn crash_a_start_killed_anywhere_leaves_nothing_mounted() {
 /// Under the name of a damaged version there is it, or the whole one, whatever call of the exchange is the last, or fails.
 #[test]
 fn crash_a_damaged_template_that_is_made_whole_is_one_of_the_two() {
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     for name in ["vzpkg update cache, damaged", "vzpkg update cache, an older version damaged"] {
         let scenario = fault::scenario(name).unwrap();
         let (name, _) = world.prepare(scenario).unwrap();
@@ -150,10 +155,7 @@ fn crash_a_damaged_template_that_is_made_whole_is_one_of_the_two() {
 #[test]
 fn crash_a_reinstall_killed_while_the_container_stops_brings_it_back() {
     let scenario = fault::scenario("reinstall, running").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let (name, before) = world.prepare(scenario).unwrap();
     let before = before.unwrap();
     // Frozen, it stops as slowly as a large one does.
@@ -185,10 +187,7 @@ fn crash_a_reinstall_killed_while_the_container_stops_brings_it_back() {
 #[test]
 fn crash_a_reinstall_that_cannot_kill_its_monitor_ends_at_once_and_is_undone_later() {
     let scenario = fault::scenario("reinstall, badly configured, running").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let (name, before) = world.prepare(scenario).unwrap();
     let before = before.unwrap();
     let mut command = world.command(scenario, &name);
@@ -222,10 +221,7 @@ fn crash_a_reinstall_that_cannot_kill_its_monitor_ends_at_once_and_is_undone_lat
 #[test]
 fn crash_a_container_is_asked_to_stop_again_when_the_signal_was_refused() {
     let scenario = fault::scenario("reinstall, configured, stopped").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let (name, _) = world.prepare(scenario).unwrap();
     let mut command = world.command(scenario, &name);
     let (mut refused, mut sent) = (0, 0);
@@ -285,10 +281,7 @@ fn crash_power_cuts_on_btrfs_lose_nothing() {
 #[test]
 fn crash_a_new_disk_that_is_in_use_stays_when_the_call_fails() {
     let scenario = fault::scenario("set --device-add, running").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let (name, before) = world.prepare(scenario).unwrap();
     let area = world.prefix.area_dir(&before.unwrap().id);
     // It has something of its own there as soon as there is a disk.
@@ -324,10 +317,7 @@ fn crash_a_new_disk_that_is_in_use_stays_when_the_call_fails() {
 #[test]
 fn crash_a_bind_mount_that_is_in_use_when_the_call_fails_is_told_and_goes_later() {
     let scenario = fault::scenario("set --device-add, running").unwrap();
-    let slice = slice(0, 1);
-    let Some(mut world) = World::new(&slice.program.to_string_lossy(), &slice.directory).unwrap() else {
-        return;
-    };
+    let Some(mut world) = world() else { return };
     let (name, before) = world.prepare(scenario).unwrap();
     let area = world.prefix.area_dir(&before.unwrap().id);
     // Not below /dev, of which nothing is bound.

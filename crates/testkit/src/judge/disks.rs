@@ -9,7 +9,7 @@ use super::{Judged, Violation, eventually, records};
 
 const AGREE: &str = "a disk and its entry agree";
 const WHOLE: &str = "what is on a disk stays";
-const SEEN: &str = "a container that runs sees the disks that it has";
+const SEEN: &str = "a container that runs sees what it has beside its root";
 
 /// What is on each, to be lost.
 pub const PRECIOUS: &str = "precious, and only here";
@@ -91,7 +91,7 @@ pub fn judge_disks(prefix: &Prefix, id: &store::ContainerId, effect: DiskEffect)
     }
     let is_running = runtime::state::running(prefix, id).filter(|state| state.monitor.is_alive());
     if let Some(state) = is_running {
-        eventually(|| sees(state.init.pid, &entries))?;
+        eventually(|| sees(state.init.pid, entries.iter().any(|disk| disk.is_enabled)))?;
     }
     let numbers: Vec<DiskNumber> = files.keys().copied().collect();
     let is_entered = |number: &DiskNumber| entries.iter().any(|disk| disk.number == *number);
@@ -146,11 +146,11 @@ fn look(
     seen
 }
 
-fn sees(init: i32, entries: &[Disk]) -> Judged<()> {
+/// Whether something is at `/data` in it.
+pub(super) fn sees(init: i32, is_wanted: bool) -> Judged<()> {
     let table = std::fs::read_to_string(format!("/proc/{init}/mountinfo")).unwrap_or_default();
     // In our scenarios each is at `/data`, and nothing else is.
     let is_seen = table.lines().any(|line| line.split(' ').nth(4) == Some("/data"));
-    let is_wanted = entries.iter().any(|disk| disk.is_enabled);
     if is_seen == is_wanted {
         return Ok(());
     }

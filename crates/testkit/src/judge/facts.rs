@@ -38,14 +38,16 @@ impl RootFacts {
         Ok(RootFacts { tree, data: sparse_files(&directory) })
     }
 
-    /// The same root again: nothing of it is another.
+    /// The same root again: nothing of it is another, but for files that are at, or below, one of `but`, the times of the directories of those, and what a death
+    /// has left there of a file that was being made.
     ///
     /// # Errors
     /// With the first files that are.
-    pub fn compare(&self, area: &Area, number: u32) -> Judged<()> {
+    pub fn compare(&self, area: &Area, number: u32, but: &[&str]) -> Judged<()> {
         let now = RootFacts::of(area, number)?;
         let mut different: Vec<String> =
             self.tree.differences(&now.tree).iter().filter_map(|line| of_the_container(line)).collect();
+        different.retain(|line| !is_of(line, but));
         for (path, data) in &self.data {
             if now.data.get(path) != Some(data) {
                 different.push(format!("{}: its holes are elsewhere", path.display()));
@@ -106,6 +108,25 @@ impl KeptPart {
             )),
         }
     }
+}
+
+/// Whether what a line tells is of one of those files, or only that something else has a name in their directory now.
+fn is_of(line: &str, files: &[&str]) -> bool {
+    let Some((path, what)) = line.split_once(": ") else { return false };
+    let path = Path::new(if path == "." { "" } else { path });
+    files.iter().map(Path::new).any(|file| {
+        let is_half_made = path.parent() == file.parent() && is_half_made(path);
+        path.starts_with(file) || is_half_made || file.parent() == Some(path) && is_time(what)
+    })
+}
+
+/// As `tree` calls what it has not finished.
+pub(super) fn is_half_made(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".reroot-"))
+}
+
+fn is_time(what: &str) -> bool {
+    what.starts_with("modified ") && !what.contains("; ")
 }
 
 /// Without what overlayfs notes for itself at the first mount of a layer (`origin`, `impure`, `uuid`): no container can see it.

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! facts          every byte, owner, attribute, link, hole and time of the roots, before and after
+//! disks          what lies beside the roots; settings: what a call of `set` makes another
+//! unregistered   an area that is no container, and is whole
 //! surroundings   what is mounted, what runs, what lies about
 //! still          all that a second recovery could change
 //! ```
@@ -12,8 +14,10 @@
 
 mod disks;
 mod facts;
+mod settings;
 mod still;
 mod surroundings;
+mod unregistered;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,8 +27,10 @@ use store::{Area, Base, ContainerId, GenerationNumber, GenerationRecord, Generat
 
 pub use disks::{DiskEffect, DiskState, fill, judge_disks};
 pub use facts::{KEPT, KeptPart, RootFacts};
+pub use settings::{Setting, Settled, judge_setting, keeps_to_its_end, renamed};
 pub use still::Still;
 pub use surroundings::{leftovers, trash_empties};
+pub use unregistered::is_whole_and_unregistered;
 
 /// How long what a command leaves to others (unmounting, say) may take after its end.
 const SETTLING: Duration = Duration::from_secs(30);
@@ -85,8 +91,10 @@ pub enum Effect {
     Forget(u32),
     /// A new generation that needs no template is live instead of the old one.
     Flatten,
-    /// Its disks are others, and nothing else: see [`judge_disks`].
-    Disks,
+    /// What its configuration says of those keys, and nothing else: see [`judge_disks`] and [`judge_setting`].
+    Settings(&'static [&'static str]),
+    /// Accounts of the live root, and nothing else: likewise.
+    Accounts,
     /// It runs, or it does not any more: nothing on disk.
     Nothing,
 }
@@ -128,6 +136,7 @@ pub struct Before {
     bases: Bases,
     /// What a reinstall may be asked to keep of the live root.
     kept: KeptPart,
+    accounts: settings::Accounts,
 }
 
 fn records<E: std::fmt::Display>(error: E) -> Violation {
@@ -194,6 +203,7 @@ impl Before {
             conf: area.conf().map_err(records)?.to_bytes(),
             bases: bases(&area)?,
             kept: KeptPart::of(&area, area.live().map_err(records)?.get())?,
+            accounts: settings::Accounts::of(prefix, &area)?,
         })
     }
 
@@ -238,7 +248,7 @@ impl Before {
                 past(&mut parents, self.live);
                 (self.next, parents)
             }
-            Effect::Disks | Effect::Nothing => (self.live, parents),
+            Effect::Settings(_) | Effect::Accounts | Effect::Nothing => (self.live, parents),
         }
     }
 }
@@ -248,15 +258,27 @@ impl Before {
 /// # Errors
 /// The first [`Violation`].
 pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Judged<Verdict> {
+    judge_called(prefix, before, &before.name, effect, runs)
+}
+
+/// The same of one that may be called something else by now.
+fn judge_called(prefix: &Prefix, before: &Before, name: &str, effect: Effect, runs: Runs) -> Judged<Verdict> {
     let area = Area::open(prefix, &before.id).map_err(records)?;
+    let verdict = judge_area(&area, before, effect)?;
+    whole(prefix, &before.id, name, runs)?;
+    Ok(verdict)
+}
+
+/// What is in an area: records, roots, configuration.
+fn judge_area(area: &Area, before: &Before, effect: Effect) -> Judged<Verdict> {
     if let Some(journal) = area.journal().map_err(records)? {
         let what = format!("{} of {}", area.path().join("operation.json").display(), journal.operation);
         return Err(Violation::new("no operation is under way after a recovery", what));
     }
     let live = area.live().map_err(records)?.get();
-    let (found, failed) = generations(&area)?;
+    let (found, failed) = generations(area)?;
     let (wanted_live, wanted) = before.after(effect);
-    let has_happened = !matches!(effect, Effect::Disks | Effect::Nothing)
+    let has_happened = !matches!(effect, Effect::Settings(_) | Effect::Accounts | Effect::Nothing)
         && live == wanted_live
         && found.keys().eq(wanted.keys());
     let (verdict, live_then, then) = if has_happened {
@@ -278,10 +300,12 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
     }
     for (number, facts) in &before.roots {
         if found.contains_key(number) {
-            facts.compare(&area, *number)?;
+            let is_other = effect == Effect::Accounts && *number == before.live;
+            let but = if is_other { settings::OF_ACCOUNTS } else { &[] };
+            facts.compare(area, *number, but)?;
         }
     }
-    let now = bases(&area)?;
+    let now = bases(area)?;
     for (number, base) in &before.bases {
         if found.contains_key(number) && now.get(number) != Some(base) {
             let what = format!("generation {number}: {base:?}, now {:?}", now.get(number));
@@ -295,8 +319,10 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
     }
     let is_compared = |bytes: &[u8]| {
         let mut conf = store::Conf::parse(bytes);
-        if effect == Effect::Disks {
-            conf.remove(store::disks::KEY);
+        if let Effect::Settings(keys) = effect {
+            for key in keys {
+                conf.remove(key);
+            }
         }
         conf.to_bytes()
     };
@@ -304,7 +330,6 @@ pub fn judge(prefix: &Prefix, before: &Before, effect: Effect, runs: Runs) -> Ju
         let what = area.path().join("ve.conf").display().to_string();
         return Err(Violation::new("ve.conf is what it was", what));
     }
-    whole(prefix, &before.id, &before.name, runs)?;
     Ok(verdict)
 }
 

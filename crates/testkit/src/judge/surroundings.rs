@@ -103,6 +103,14 @@ pub(super) fn runs_as_it_should(prefix: &Prefix, id: &ContainerId, chain: &[u32]
     Ok(())
 }
 
+/// But for a disk of its own.
+pub(super) fn nothing_is_mounted_of(prefix: &Prefix, id: &ContainerId) -> Judged<()> {
+    eventually(|| {
+        mounts_are(prefix, id, &[])?;
+        processes_are(prefix, id, false)
+    })
+}
+
 fn mounts_are(prefix: &Prefix, id: &ContainerId, chain: &[u32]) -> Judged<()> {
     let run = prefix.run_dir_of(id);
     let mut found = mounts_below(&run);
