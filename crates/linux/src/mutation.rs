@@ -70,6 +70,7 @@ mod chosen {
         ("registered-root-unsynced", "the copy of an area's root is not written out"),
         ("created-generations-unsynced", "a new container's `generations/` is not synced"),
         ("created-area-unsynced", "a new container's area is not synced before it gets its name"),
+        ("unregistered-unsynced", "that an area is no container any more is not made durable"),
         ("template-unsynced", "a new template is not written out before it gets its name"),
         ("template-named-first", "a new template is written out only after it got its name"),
         ("latest-unsynced", "`latest` of a new template is not made durable"),
@@ -82,6 +83,11 @@ mod chosen {
         ("layers-before-record", "on a disk of its own a root's layers go before its record"),
         ("moved-volume-unsynced", "a new disk is not written out before it becomes the container's"),
         ("moved-layers-unsynced", "layers that leave a disk are not written out before it goes"),
+        ("left-subvolume-unsynced", "a new disk is not written out before it takes the place of a subvolume"),
+        (
+            "moved-subvolume-unsynced",
+            "layers that leave a disk for a subvolume are not written out before it goes",
+        ),
         // Disks beside that of the root.
         ("disk-gone-first", "a disk is deleted before its entry is"),
         ("attaching-forgotten", "what is being attached to a container that runs is not written down"),
@@ -101,7 +107,6 @@ mod chosen {
         ("children-forgotten", "children of a root that `--skipbackup` deletes keep it as their parent"),
         // Reverts.
         ("stage-stays", "the step stage is not reverted"),
-        ("build-stays", "the step build is not reverted"),
         ("stop-stays", "the step stop is not reverted"),
         ("probation-stays", "the step probation is not reverted"),
         ("commit-stays", "a commit whose sync fails is not taken back"),

@@ -274,6 +274,9 @@ impl Area {
     }
 
     pub fn store_record(&self, record: &AreaRecord) -> Result<(), AreaError> {
+        if !record.is_registered() && linux::mutated!("unregistered-unsynced") {
+            return Ok(record::store_unsynced_at(self.handle(), record)?);
+        }
         Ok(record::store_at(self.handle(), record)?)
     }
 

@@ -143,45 +143,6 @@ impl CutWorld {
         })
     }
 
-    /// Kills the command between the renaming of `live` and its sync, has the container recovered, and cuts the power then: what a recovery has
-    /// found done, and has told, is done.
-    ///
-    /// # Errors
-    /// When the host does not work without a cut.
-    pub fn recovered_and_cut(&mut self, scenario: &'static Scenario) -> Result<(u64, Vec<String>), Unusable> {
-        let (name, before) = self.world.prepare(scenario)?;
-        self.make_durable(before.as_ref())?;
-        let mut command = self.world.command(scenario, &name);
-        let mut is_live = false;
-        let run = trace::run(&mut command, Victim::Command, self.world.scratch(), &mut |seen| {
-            let text = seen.describe();
-            let is_killed = is_live && !seen.is_after && text.starts_with("fsync");
-            is_live |= seen.is_after && text.starts_with("rename") && text.ends_with(", live)");
-            if is_killed { Action::Kill } else { Action::Go }
-        })?;
-        if Came::of(run.exit) != Came::Killed {
-            return Err(Unusable(format!("{}: nothing to kill it at: {run:?}", scenario.name)));
-        }
-        self.world.ok(&["recover", &name])?;
-        let at = "after the recovery of a command killed before the sync of `live`".to_owned();
-        let mut instant = Instant { cut: self.disk.cut()?, at, came: Came::Killed };
-        let scene =
-            CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot: false, is_deep: true };
-        let judged = match self.judge(&mut instant, &scene, &run.said) {
-            Ok(Verdict::Old) => Err((
-                Violation::new("what was done once stays done", "a recovery had found it done"),
-                Stood::default(),
-            )),
-            other => other,
-        };
-        let lost = judged.err().map(|(violation, stood)| {
-            let case = format!("{}: power cut on {} {}", scenario.name, self.disk.name(), instant.at);
-            report(&violation, &case, &run, &stood, "torture mutations")
-        });
-        self.world.forget_container()?;
-        Ok((u64::from(lost.is_none()), lost.into_iter().collect()))
-    }
-
     /// What is done from here on is not durable until somebody syncs it. A container's own disk first: it is a file on the other.
     fn make_durable(&self, before: Option<&Before>) -> Result<(), Unusable> {
         // One that is unregistered has nothing mounted.

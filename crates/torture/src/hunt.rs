@@ -25,8 +25,6 @@ use crate::world::{Unusable, World, ended};
 
 /// How long a command that may have to wait for a lock is left to itself.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How far the number of a call may be off.
-const NEAR: u64 = 8;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// See the module.
@@ -34,8 +32,6 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 pub enum Hunt {
     /// The command is killed before and after each of its calls.
     Kills(&'static str),
-    /// The same at the calls that are described so, and around them.
-    KillsAt(&'static str, &'static str),
     /// Its monitor is.
     MonitorKills(&'static str),
     /// Each of its calls fails with EIO.
@@ -46,8 +42,8 @@ pub enum Hunt {
     Cuts(&'static str, &'static str),
     /// The power goes on the weakest filesystem that there may be, after each sync, and at the end.
     Weakest(&'static str),
-    /// The command is killed right before its nth `fsync` after the renaming of `live`, recovered, and then the power goes.
-    CutsAfterRecovery(&'static str, &'static str),
+    /// The command is killed right before its first `fsync` after the renaming of `live`, recovered, and then the power goes, on the weakest filesystem.
+    WeakestAfterRecovery(&'static str),
     /// What `ve.conf` says of the root has been taken out of it, so that the operation has something to write; it dies right before the renaming of
     /// `live`.
     ConfTooSoon(&'static str),
@@ -93,14 +89,13 @@ impl std::fmt::Display for Hunt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Hunt::Kills(name) => write!(f, "kills, {name}"),
-            Hunt::KillsAt(name, at) => write!(f, "kills at `{at}`, {name}"),
             Hunt::MonitorKills(name) => write!(f, "kills of the monitor, {name}"),
             Hunt::Errors(name) => write!(f, "EIO, {name}"),
             Hunt::Steps(name, _) => write!(f, "failing steps, {name}"),
             Hunt::Cuts(name, file_system) => write!(f, "power cuts on {file_system}, {name}"),
             Hunt::Weakest(name) => write!(f, "power cuts on the weakest filesystem, {name}"),
-            Hunt::CutsAfterRecovery(name, file_system) => {
-                write!(f, "power cuts on {file_system} after a recovery, {name}")
+            Hunt::WeakestAfterRecovery(name) => {
+                write!(f, "a power cut on the weakest filesystem after a recovery, {name}")
             }
             Hunt::ConfTooSoon(name) => write!(f, "killed before `live`, another ve.conf, {name}"),
             Hunt::Meanwhile(name, _, words) => write!(f, "`{}` in the middle of: {name}", words.join(" ")),
@@ -133,6 +128,17 @@ fn end_of(child: &mut Child) -> std::io::Result<ExitStatus> {
     }
 }
 
+/// Does to the weakest filesystem what a call does to any: whether it is one that syncs something.
+fn follow(disk: &mut Weakest, seen: &trace::Seen<'_>) -> Result<bool, Unusable> {
+    let text = seen.describe();
+    let (call, path) = text.trim_end_matches(')').split_once('(').unwrap_or_default();
+    if !seen.is_after || !["fsync", "fdatasync", "syncfs"].contains(&call) {
+        return Ok(false);
+    }
+    let followed = if call == "syncfs" { disk.everything() } else { disk.sync(Path::new(path)) };
+    followed.map(|()| true).map_err(|error| Unusable(format!("{text}: {error}")))
+}
+
 fn known(name: &str) -> Result<&'static Scenario, Unusable> {
     scenario(name).ok_or_else(|| Unusable(format!("there is no scenario `{name}`")))
 }
@@ -147,15 +153,14 @@ impl Field<'_> {
             Hunt::Kills(name) => {
                 self.calls(known(name)?, Victim::Command, &[Fault::KillAfter, Fault::KillBefore])
             }
-            Hunt::KillsAt(name, at) => self.calls_like(known(name)?, at),
             Hunt::MonitorKills(name) => {
                 self.calls(known(name)?, Victim::Monitor, &[Fault::KillAfter, Fault::KillBefore])
             }
             Hunt::Errors(name) => self.calls(known(name)?, Victim::Command, &[Fault::error(1)]),
             Hunt::Steps(name, points) => self.steps(known(name)?, points),
-            Hunt::Cuts(name, on) => self.cuts(known(name)?, on, false),
+            Hunt::Cuts(name, on) => self.cuts(known(name)?, on),
             Hunt::Weakest(name) => self.weakest(known(name)?),
-            Hunt::CutsAfterRecovery(name, on) => self.cuts(known(name)?, on, true),
+            Hunt::WeakestAfterRecovery(name) => self.weakest_after_recovery(known(name)?),
             Hunt::ConfTooSoon(name) => self.conf_too_soon(known(name)?),
             Hunt::Meanwhile(name, at, words) => self.meanwhile(known(name)?, at, words),
             Hunt::Locked(name, held) => self.locked(known(name)?, held),
@@ -182,25 +187,6 @@ impl Field<'_> {
         let mut world = self.world()?;
         let calls: Vec<u64> = (1..=measure(&mut world, scenario, victim, None)?).collect();
         self.points(&mut world, scenario, victim, faults, &calls)
-    }
-
-    fn calls_like(&self, scenario: &'static Scenario, at: &str) -> Result<Hunted, Unusable> {
-        let mut world = self.world()?;
-        let (name, _) = world.prepare(scenario)?;
-        let mut command = world.command(scenario, &name);
-        let mut calls = Vec::new();
-        trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
-            if !seen.is_after && seen.describe().contains(at) {
-                // A container that is used for the first time makes a few calls more, or less.
-                calls.extend(seen.index.saturating_sub(NEAR).max(1)..=seen.index + NEAR);
-            }
-            Action::Go
-        })?;
-        world.forget_container()?;
-        if calls.is_empty() {
-            return Err(Unusable(format!("{}: no call is `{at}`", scenario.name)));
-        }
-        self.points(&mut world, scenario, Victim::Command, &[Fault::KillBefore], &calls)
     }
 
     fn points(
@@ -262,7 +248,7 @@ impl Field<'_> {
         Ok(Hunted { faults: tried, red: None })
     }
 
-    fn cuts(&self, scenario: &'static Scenario, on: &str, is_recovered: bool) -> Result<Hunted, Unusable> {
+    fn cuts(&self, scenario: &'static Scenario, on: &str) -> Result<Hunted, Unusable> {
         let file_system =
             file_system(on).ok_or_else(|| Unusable(format!("there is no filesystem `{on}`")))?;
         let directory =
@@ -275,11 +261,7 @@ impl Field<'_> {
             if self.is_over() || turn == 2 {
                 break;
             }
-            let (survived, lost) = if is_recovered {
-                world.recovered_and_cut(scenario)?
-            } else {
-                world.names_and_syncs(scenario, self.seed, turn)?
-            };
+            let (survived, lost) = world.names_and_syncs(scenario, self.seed, turn)?;
             tried += survived + lost.len() as u64;
             if let Some(red) = lost.into_iter().next() {
                 return Ok(Hunted { faults: tried, red: Some(red) });
@@ -300,18 +282,15 @@ impl Field<'_> {
         let mut failure = None;
         let mut command = world.command(scenario, &name);
         let run = trace::run(&mut command, Victim::Command, world.scratch(), &mut |seen| {
-            let text = seen.describe();
-            if seen.is_after
-                && (text.starts_with("fsync") || text.starts_with("syncfs") || text.starts_with("fdatasync"))
-            {
-                let (_, path) = text.trim_end_matches(')').split_once('(').unwrap_or_default();
-                let path = Path::new(path);
-                let followed = if text.starts_with("syncfs") { disk.everything() } else { disk.sync(path) };
-                let cut = followed.and_then(|()| disk.cut(&place(instants.len())));
-                if let Err(error) = cut {
-                    failure = Some(Unusable(format!("{text}: {error}")));
+            match follow(&mut disk, seen) {
+                Ok(false) => {}
+                Ok(true) => {
+                    if let Err(error) = disk.cut(&place(instants.len())) {
+                        failure = Some(error.into());
+                    }
+                    instants.push((format!("after call {}, {}", seen.index, seen.describe()), Came::Killed));
                 }
-                instants.push((format!("after call {}, {text}", seen.index), Came::Killed));
+                Err(unusable) => failure = Some(unusable),
             }
             Action::Go
         })?;
@@ -357,6 +336,63 @@ impl Field<'_> {
             let _ = weakest::remove(&scratch.join(format!("cut-{number}")));
         }
         Ok(hunted)
+    }
+
+    /// What a recovery has found done, and has told, is done.
+    fn weakest_after_recovery(&self, scenario: &'static Scenario) -> Result<Hunted, Unusable> {
+        let mut world = self.world()?;
+        let (name, before) = world.prepare(scenario)?;
+        testkit::judge::trash_empties(&world.prefix)?;
+        let scratch = world.scratch().to_owned();
+        let mut disk = Weakest::new(world.prefix.root(), &scratch.join("weakest"))?;
+        let mut failure = None;
+        let mut is_live = false;
+        let mut command = world.command(scenario, &name);
+        let killed = trace::run(&mut command, Victim::Command, &scratch, &mut |seen| {
+            let text = seen.describe();
+            if is_live && !seen.is_after && text.starts_with("fsync") {
+                return Action::Kill;
+            }
+            is_live |= seen.is_after && text.starts_with("rename") && text.ends_with(", live)");
+            failure = failure.take().or(follow(&mut disk, seen).err());
+            Action::Go
+        })?;
+        if Came::of(killed.exit) != Came::Killed {
+            return Err(Unusable(format!("{}: nothing to kill it at: {killed:?}", scenario.name)));
+        }
+        let mut recovery = world.host.prlctl();
+        recovery.args(["recover", &name]);
+        let run = trace::run(&mut recovery, Victim::Command, &scratch, &mut |seen| {
+            failure = failure.take().or(follow(&mut disk, seen).err());
+            Action::Go
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if Came::of(run.exit) != Came::Done {
+            return Err(Unusable(format!("{}: it is not recovered: {run:?}", scenario.name)));
+        }
+        let directory = scratch.join("cut-0/prefix");
+        disk.cut(&directory)?;
+        let program = self.program.to_string_lossy();
+        let scene =
+            CutScene { scenario, name: &name, before: before.as_ref(), starts_at_boot: false, is_deep: true };
+        let after = AfterACut {
+            program: &program,
+            former: world.prefix.root(),
+            directory: &directory,
+            came: Came::Killed,
+            said: &run.said,
+        };
+        let red = match after.judge(&scene) {
+            Ok(Verdict::New) => None,
+            Ok(Verdict::Old) => {
+                Some(Violation::new("what was done once stays done", "a recovery had found it done"))
+            }
+            Err((violation, _)) => Some(violation),
+        };
+        let _ = weakest::remove(&scratch.join("cut-0"));
+        Ok(Hunted { faults: 1, red: red.map(|violation| format!("{violation}\n{}", run.said)) })
     }
 
     fn conf_too_soon(&self, scenario: &'static Scenario) -> Result<Hunted, Unusable> {

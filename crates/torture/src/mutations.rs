@@ -6,7 +6,7 @@ use std::io;
 
 use crate::hunt::{Held, Hunt};
 use Hunt::{
-    ConfTooSoon, Cuts, CutsAfterRecovery, Errors, InUse, Kills, KillsAt, Locked, Meanwhile, Steps, Weakest,
+    ConfTooSoon, Cuts, Errors, InUse, Kills, Locked, Meanwhile, Steps, Weakest, WeakestAfterRecovery,
 };
 
 const STOPPED: &str = "reinstall, stopped";
@@ -57,6 +57,7 @@ mutations! {
     "registered-root-unsynced": [Weakest("register"), Cuts("register", "ext4-bare")],
     "created-generations-unsynced": [Weakest("create")],
     "created-area-unsynced": [Weakest("create")],
+    "unregistered-unsynced": [Weakest("unregister")],
     "template-unsynced": [Cuts(MAKE_TEMPLATE, "ext4-bare"), Weakest(MAKE_TEMPLATE)],
     "template-named-first": [Weakest(MAKE_TEMPLATE), Cuts(MAKE_TEMPLATE, "ext4-bare")],
     "latest-unsynced": [Weakest(MAKE_TEMPLATE)],
@@ -65,6 +66,8 @@ mutations! {
     "layers-before-record": [Kills("generation-delete, on a disk of its own, stopped")],
     "moved-volume-unsynced": [Cuts("move --volume image", "ext4-bare")],
     "moved-layers-unsynced": [Cuts("move --volume directory", "ext4-bare")],
+    "left-subvolume-unsynced": [Cuts("move from a subvolume, to a disk of its own", "btrfs")],
+    "moved-subvolume-unsynced": [Cuts("move to a subvolume, from a disk of its own", "btrfs")],
     "disk-gone-first": [Kills(DESTROY_DISK)],
     "attaching-forgotten": [Kills("set --device-add, running")],
     "strays-stay-mounted": [Kills("set --device-add, running")],
@@ -75,13 +78,12 @@ mutations! {
     "journal-late": [Kills(STOPPED)],
     "journal-gone-before-settle": [Kills(DISCARD)],
     "journal-gone-before-reverts": [Steps(STOPPED, &["reinstall/carry/before:error,reinstall/stage/revert:kill"])],
-    "recovery-unsynced": [CutsAfterRecovery(STOPPED, "ext4-bare")],
+    "recovery-unsynced": [WeakestAfterRecovery("undo, stopped")],
     "number-forgotten": [Kills("generation-delete of the last, gone back")],
     "number-late": [Kills("generation-delete of the last, gone back")],
     "relink-late": [Kills(FORGET)],
     "children-forgotten": [Kills("reinstall --skipbackup, gone back")],
     "stage-stays": [Steps(STOPPED, &["reinstall/carry/after:error"])],
-    "build-stays": [KillsAt("reinstall by script, stopped", "cgroup.kill")],
     "stop-stays": [Steps(RUNNING, &["reinstall/stop/after:error"])],
     "probation-stays": [Steps(RUNNING, &["reinstall/probation/after:error"])],
     "commit-stays": [Errors(STOPPED)],

@@ -103,7 +103,7 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
             let layers = store::atomic::open_directory_at(held.as_fd(), number.to_string())?;
             store::atomic::open_directory_at(layers.as_fd(), "delta")?;
         }
-        if !linux::mutated!("moved-volume-unsynced") {
+        if !linux::mutated!("moved-volume-unsynced") && !leaves_a_subvolume_unsynced(area.volume()) {
             rustix::fs::syncfs(&held).map_err(|error| system("cannot write out the new volume", &error))?;
         }
         drop(held);
@@ -133,6 +133,22 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
         warnings.push(format!("its size does not stand in ve.conf: {}", Failure::from(error).reason()));
     }
     Ok(warnings)
+}
+
+/// `torture mutations`.
+fn leaves_a_subvolume_unsynced(from: Volume) -> bool {
+    match from {
+        Volume::Btrfs => linux::mutated!("left-subvolume-unsynced"),
+        Volume::Directory | Volume::Image => false,
+    }
+}
+
+/// The same.
+fn takes_a_subvolume_unsynced(to: Volume) -> bool {
+    match to {
+        Volume::Btrfs => linux::mutated!("moved-subvolume-unsynced"),
+        Volume::Directory | Volume::Image => false,
+    }
 }
 
 /// Has `area.json` say that one must know of it.
@@ -176,7 +192,7 @@ fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) ->
             }
         };
         copy_all(container, top.as_deref(), what)?;
-        if !linux::mutated!("moved-layers-unsynced") {
+        if !linux::mutated!("moved-layers-unsynced") && !takes_a_subvolume_unsynced(to) {
             rustix::fs::syncfs(area.handle())
                 .map_err(|error| system("cannot write out the layers", &error))?;
         }
