@@ -415,6 +415,7 @@ impl Container<'_> {
                     | crate::runtime::RuntimeErrorKind::Interrupted
                     | crate::runtime::RuntimeErrorKind::NotUp
                     | crate::runtime::RuntimeErrorKind::InPart
+                    | crate::runtime::RuntimeErrorKind::NoDevice
                     | crate::runtime::RuntimeErrorKind::Other => Code::System,
                 },
                 format!("cannot start `{}`", self.name),
@@ -465,6 +466,7 @@ impl Container<'_> {
                      `truncate -s 20G /vz.img; mkfs.ext4 /vz.img; mount -o loop /vz.img /vz`",
                 ),
                 crate::runtime::RuntimeErrorKind::NoSpace => failure.hint(MAKE_ROOM),
+                crate::runtime::RuntimeErrorKind::NoDevice => failure.hint(crate::volume::LOOP_DEVICES),
                 crate::runtime::RuntimeErrorKind::NotRunning
                 | crate::runtime::RuntimeErrorKind::Interrupted
                 | crate::runtime::RuntimeErrorKind::NotUp

@@ -201,6 +201,8 @@ pub enum RuntimeErrorKind {
     FileSystem,
     /// It has no room.
     NoSpace,
+    /// There is no loop device for a disk of a container.
+    NoDevice,
     /// An action script has failed.
     Action,
     /// What was changed could not all be given back.

@@ -36,6 +36,8 @@ const BEFORE: &str =
 pub const UNCOUNTED_SUBVOLUME: &str = "quotas of its btrfs are off";
 /// And what is never counted of one.
 const NO_INODES: &str = "btrfs counts the bytes of a subvolume, not its inodes";
+/// Where there is none for a disk.
+pub const LOOP_DEVICES: &str = "`modprobe loop` brings them, `losetup -a` lists those that are taken; in a virtual machine or a container /dev/loop-control has to be there";
 /// So much more than it may have a full container gets for a new root: as much as an image keeps back.
 const FOR_A_ROOT: u64 = 16 << 20;
 const INODES_OF_A_ROOT: u64 = 4096;
@@ -204,9 +206,11 @@ pub fn refused(what: impl Into<String>, error: RuntimeError) -> Failure {
         | RuntimeErrorKind::FileSystem
         | RuntimeErrorKind::Action
         | RuntimeErrorKind::InPart
+        | RuntimeErrorKind::NoDevice
         | RuntimeErrorKind::Other => Code::MountFailed,
     };
-    Failure::new(code, what).because(error.because)
+    let failure = Failure::new(code, what).because(error.because);
+    if error.kind == RuntimeErrorKind::NoDevice { failure.hint(LOOP_DEVICES) } else { failure }
 }
 
 /// What a change of its settings does to a container's disk.
@@ -375,7 +379,11 @@ pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
         Volume::Image => area.image(),
     };
     host.runtime.mount_volume(area.id(), &image).map_err(|error| {
+        let is_without_device = error.kind == RuntimeErrorKind::NoDevice;
         let refused = refused(format!("the disk of `{name}` cannot be mounted"), error);
+        if is_without_device {
+            return refused.unchanged();
+        }
         let looks =
             format!("`e2fsck -f {}` looks at it, and asks before it corrects anything", image.display());
         refused.state("nothing was changed; all that it has is in that file").hint(looks)

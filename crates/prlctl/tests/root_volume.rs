@@ -507,3 +507,30 @@ fn root_a_disk_that_cannot_be_is_refused() {
     host.write("etc/vz/vz.conf", "VOLUME=\"floppy\"\n", 0o644);
     host.run(["create", "web03", "--ostemplate", "busybox"]).failed(21, &["VOLUME=floppy"]);
 }
+
+#[test]
+fn root_where_there_is_no_loop_device_it_is_told_what_to_do() {
+    let Some(host) = new_host() else { return };
+    // In a mount namespace of its own, where what gives them is something else.
+    let line = "mount --bind /dev/null /dev/loop-control && exec \"$0\" \"$@\"";
+    let without = |words: &[&str]| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-c", line, env!("CARGO_BIN_EXE_prlctl")]).args(words);
+        Ran::of(command.env("REROOT_PREFIX", host.prefix()).output().expect("unshare runs"))
+    };
+    let told = ["there is no loop device for", "state: nothing was changed", "modprobe loop", "losetup -a"];
+    without(&["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "64M"])
+        .failed(50, &told);
+    on_image(&host, "web01", "64M");
+    host.ok(["stop", "web01"]);
+    let point = host
+        .prefix()
+        .join("run/vz")
+        .join(host.area("web01").file_name().expect("an area has a name"))
+        .join("volume");
+    if host.mounts().contains(&point) {
+        rustix::mount::unmount(&point, rustix::mount::UnmountFlags::empty()).expect("nobody is in it");
+    }
+    without(&["start", "web01"]).failed(50, &told);
+    host.ok(["start", "web01"]);
+}

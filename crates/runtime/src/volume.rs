@@ -92,6 +92,14 @@ pub enum VolumeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What makes a block device of a file is not there, or there is none left.
+    #[error("there is no loop device for {}", path.display())]
+    NoLoopDevice {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// It cannot be mounted, or not unmounted.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -159,7 +167,8 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
         Some(device) => device,
         None => {
             check(image)?;
-            attach_whole(&file).map_err(call("find a loop device for", image))?
+            attach_whole(&file)
+                .map_err(|source| VolumeError::NoLoopDevice { path: image.to_owned(), source })?
         }
     };
     let failed = |error: rustix::io::Errno| call("mount", image)(error.into());

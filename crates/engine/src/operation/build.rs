@@ -176,6 +176,7 @@ fn build_by_script(work: &mut ChangeWork<'_>) -> Result<bool> {
                 | RuntimeErrorKind::NotUp
                 | RuntimeErrorKind::FileSystem
                 | RuntimeErrorKind::NoSpace
+                | RuntimeErrorKind::NoDevice
                 | RuntimeErrorKind::Action
                 | RuntimeErrorKind::InPart
                 | RuntimeErrorKind::Other => "`vps.reinstall` cannot be run",

@@ -38,6 +38,9 @@ pub fn volume_error(error: VolumeError) -> RuntimeError {
             RuntimeError { kind: RuntimeErrorKind::NoSpace, ..other(&error) }
         }
         VolumeError::TooSmall { .. } => RuntimeError { kind: RuntimeErrorKind::NoSpace, ..other(&error) },
+        VolumeError::NoLoopDevice { .. } => {
+            RuntimeError { kind: RuntimeErrorKind::NoDevice, ..other(&error) }
+        }
         VolumeError::NoTool { .. }
         | VolumeError::Tool { .. }
         | VolumeError::Damaged { .. }
