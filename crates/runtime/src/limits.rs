@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `PHYSPAGES` | `memory.max` | `memory.limit_in_bytes` |
 //! | `SWAPPAGES` | `memory.swap.max` | `memory.memsw.limit_in_bytes`, which is the sum of both |
-//! | `MEMGUARANTEE` | `memory.low` | none |
+//! | `MEMGUARANTEE` | `memory.low`, and of the group of all containers the sum | none |
 //! | `CPUS`, `CPULIMIT` | `cpu.max` | `cpu.cfs_quota_us` of `cpu.cfs_period_us` |
 //! | `CPUUNITS` | `cpu.weight`, 100 for 1000 | `cpu.shares`, 1024 for 1000 |
 //! | `CPUMASK`, `NODEMASK` | `cpuset.cpus`, `cpuset.mems` | the same |
@@ -186,6 +186,9 @@ pub fn set(groups: &Cgroups, limits: &Limits, disk: Option<Disk>) -> Result<Lack
             None => note(&mut lacking, &wish),
         }
     }
+    if limits.memory_guarantee.is_some() {
+        groups.ensure_guarantees()?;
+    }
     Ok(lacking)
 }
 
@@ -219,14 +222,18 @@ pub fn change(groups: &Cgroups, limits: &Limits, disk: Option<Disk>) -> Result<L
         };
         let was = read(&path);
         let Some(text) = text.filter(|text| !says(&was, text)) else { continue };
-        match write(&path, &text) {
-            Ok(()) => before.push((path, was)),
-            Err(error) => {
-                for (path, was) in before.iter().rev() {
-                    take_back(path, was);
-                }
-                return Err(error);
+        let is_guarantee = wish.key == "MEMGUARANTEE";
+        let written = write(&path, &text);
+        if written.is_ok() {
+            before.push((path, was));
+        }
+        let held = written.and_then(|()| if is_guarantee { groups.ensure_guarantees() } else { Ok(()) });
+        if let Err(error) = held {
+            for (path, was) in before.iter().rev() {
+                take_back(path, was);
             }
+            drop(groups.ensure_guarantees());
+            return Err(error);
         }
     }
     Ok(lacking)
@@ -267,6 +274,14 @@ fn lacking_machine(limits: &Limits, disk: Option<Disk>) -> Lacking {
     let keys = [("IOLIMIT", limits.io_bytes.is_some()), ("IOPSLIMIT", limits.io_operations.is_some())];
     let unlimited = keys.into_iter().filter(|(_, is_said)| *is_said && disk.is_none());
     lacking.extend(unlimited.map(|(key, _)| (key, "the containers do not lie on one disk".to_owned())));
+    if limits.memory_guarantee.is_some()
+        && let Ok(layout) = Layout::detect()
+        && !layout.is_hybrid()
+        && !layout.hands_guarantees_down()
+    {
+        let because = "the control groups are mounted so that no guarantee reaches those that a container makes: `mount -o remount,nsdelegate,memory_recursiveprot /sys/fs/cgroup`";
+        lacking.push(("MEMGUARANTEE", because.to_owned()));
+    }
     if said(limits).contains(&"IOPRIO")
         && let Some(disk) = disk
         && let Some(scheduler) = disk.scheduler().filter(|scheduler| scheduler != "bfq")

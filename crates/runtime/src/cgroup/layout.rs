@@ -45,6 +45,17 @@ impl Layout {
         !self.legacy.is_empty()
     }
 
+    /// What a group is guaranteed is also for the groups below it that say nothing of it, as those are that a systemd in a container makes. A systemd of
+    /// the host mounts the tree so since version 247.
+    pub fn hands_guarantees_down(&self) -> bool {
+        let table = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        table.lines().any(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [_, point, "cgroup2", options, ..] = fields[..] else { return false };
+            Path::new(point) == self.unified && options.split(',').any(|one| one == "memory_recursiveprot")
+        })
+    }
+
     /// Some hierarchy of this host has that controller.
     pub fn has_controller(&self, name: &str) -> bool {
         let unified = std::fs::read_to_string(self.unified.join("cgroup.controllers")).unwrap_or_default();

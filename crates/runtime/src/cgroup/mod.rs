@@ -11,6 +11,7 @@
 //! On a host with cgroup v2 that is all. On a hybrid host the limits are on the v1 hierarchies, in directories of the same name, and the v2 tree
 //! carries what systemd in a container needs, and `cgroup.kill`. A host without any v2 tree is refused.
 
+mod guarantee;
 mod layout;
 mod walk;
 
@@ -338,9 +339,14 @@ impl Cgroups {
     /// # Errors
     /// [`CgroupError::File`].
     pub fn remove_container(&self) -> Result<(), CgroupError> {
+        let is_guaranteed = self.is_guaranteed();
         remove_tree(&self.unified(""))?;
         for path in self.legacy_groups() {
             remove_tree(&path)?;
+        }
+        if is_guaranteed {
+            // A sum that is too large takes nothing from anybody for good: whoever is next writes it.
+            drop(self.ensure_guarantees());
         }
         Ok(())
     }
