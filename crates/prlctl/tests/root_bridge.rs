@@ -683,16 +683,60 @@ fn root_a_firewall_of_others_is_left_as_it_is() {
     assert_eq!(left(&host), "");
 }
 
-/// On a bridge that tells them apart.
+/// On a bridge that tells VLANs apart, and has everybody in that one.
+fn on_vlans(usual: &str) -> Option<RealHost> {
+    let host = RealHost::on_bridge(PROGRAM)?;
+    let wire = host.wire();
+    let line =
+        ["ip", "link", "set", "br0", "type", "bridge", "vlan_filtering", "1", "vlan_default_pvid", usual];
+    if wire.run(&wire.host(), line).code != 0 {
+        let because = "this kernel's bridges do not tell VLANs apart (CONFIG_BRIDGE_VLAN_FILTERING)";
+        testkit::real_host::not_run_here(PROGRAM.as_ref(), because);
+        return None;
+    }
+    Some(host)
+}
+
+/// In which VLANs each port of a container is.
+fn vlans(host: &RealHost) -> Vec<Vec<u64>> {
+    let told = host.wire().ok(&host.wire().host(), ["bridge", "-j", "vlan", "show"]);
+    let ports: Vec<serde_json::Value> = serde_json::from_str(&told).expect("a document");
+    let is_ours =
+        |port: &&serde_json::Value| port["ifname"].as_str().is_some_and(|name| name.starts_with("vz"));
+    let of = |port: &serde_json::Value| -> Vec<u64> {
+        let vlans = port["vlans"].as_array().into_iter().flatten();
+        vlans.filter_map(|one| one["vlan"].as_u64()).collect()
+    };
+    let mut all: Vec<Vec<u64>> = ports.iter().filter(is_ours).map(of).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn root_a_vlan_is_left_for_another_whichever_is_the_usual_one() {
+    let Some(host) = on_vlans("7") else { return };
+    web01(&host);
+    web02(&host);
+    assert_eq!(vlans(&host), [[7], [7]]);
+    assert!(host.calls("web01", "192.0.2.60"));
+    host.ok(["set", "web01", "--ifname", "eth0", "--vlan", "5"]);
+    assert_eq!(vlans(&host), [[5], [7]]);
+    assert!(!host.calls("web01", "192.0.2.60") && !host.wire().reaches("192.0.2.50"));
+    assert!(host.wire().reaches("192.0.2.60"));
+    host.ok(["set", "web02", "--ifname", "eth0", "--vlan", "5"]);
+    host.ok(["restart", "web01"]);
+    assert_eq!(vlans(&host), [[5], [5]]);
+    assert!(host.calls("web01", "192.0.2.60") && host.calls("web02", "2001:db8:1::50"));
+    assert!(!host.wire().reaches("192.0.2.50") && !host.wire().reaches("192.0.2.60"));
+    // 1 is one as any other here.
+    host.ok(["set", "web02", "--ifname", "eth0", "--vlan", "1"]);
+    assert_eq!(vlans(&host), [[1], [5]]);
+    assert!(!host.calls("web01", "192.0.2.60"));
+}
+
 #[test]
 fn root_a_vlan_is_seen_by_whoever_is_in_it() {
-    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
-    let wire = host.wire();
-    if wire.run(&wire.host(), ["ip", "link", "set", "br0", "type", "bridge", "vlan_filtering", "1"]).code != 0
-    {
-        let because = "this kernel's bridges do not tell VLANs apart (CONFIG_BRIDGE_VLAN_FILTERING)";
-        return testkit::real_host::not_run_here(PROGRAM.as_ref(), because);
-    }
+    let Some(host) = on_vlans("1") else { return };
     web01(&host);
     web02(&host);
     assert!(host.calls("web01", "192.0.2.60"), "all are in the usual one");
