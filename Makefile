@@ -139,6 +139,7 @@ uninstall: ## remove what install made, but no configuration and no container
 bench: release ## measure against the peers
 	@benches/peers.sh
 	@benches/address.sh
+	@benches/many.sh
 
 # How long `make torture` may take, and in which order it takes the points (without: where the last slice ended).
 SLICE ?= 20m
