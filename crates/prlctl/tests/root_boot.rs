@@ -205,9 +205,9 @@ fn root_one_that_is_to_be_suspended_is_stopped_and_that_is_said() {
     host.started("web01");
     host.run(["set", "web01", "--autostop", "pause"]).failed(21, &["wanted stop"]);
     let ran = host.run(["set", "web01", "--autostop", "suspend"]);
-    assert!(ran.code == 0 && ran.stderr.contains("which there is not: it is stopped"), "{ran}");
+    assert!(ran.code == 0 && ran.stderr.contains("is not done: it is stopped"), "{ran}");
     let ran = host.run(["stop", "--all"]);
-    assert!(ran.code == 0 && ran.stderr.contains("`web01`: `AUTOSTOP` is `suspend`"), "{ran}");
+    assert!(ran.code == 0 && ran.stderr.contains("`web01`: AUTOSTOP: `suspend` is not done"), "{ran}");
     assert_eq!(host.ok(["list", "-H"]), "");
     host.ok(["set", "web01", "--autostop", "stop"]);
     host.ok(["start", "web01"]);
