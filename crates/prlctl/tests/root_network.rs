@@ -214,7 +214,7 @@ fn on_probation(host: &RealHost, words: &[&str]) -> (bool, bool) {
     // It calls out, and then listens until somebody speaks to it, or has had his time to.
     host.script(
         "etc/vz/conf/vps.configure",
-        "#!/bin/sh\nping -c 3 -A -W 2 192.0.2.9 >/dev/null && touch /root/out\nnc -l -p 700 -w 4 </dev/null >/root/in\nexit 0\n",
+        "#!/bin/sh\nping -c 3 -A -W 2 192.0.2.9 >/dev/null && touch /root/out\nnc -l -p 700 -w 6 </dev/null >/root/in\nexit 0\n",
     );
     std::thread::scope(|scope| {
         let wire = host.wire();
