@@ -386,13 +386,7 @@ impl From<FindError> for Failure {
                     .unchanged()
                     .hint("write more of it")
             }
-            FindError::Claimed { name, holders } => {
-                let holders: Vec<String> = holders.iter().map(ContainerId::braced).collect();
-                Failure::new(Code::BadName, format!("more than one container is called `{name}`"))
-                    .because(format!("{} have it as NAME", holders.join(" and ")))
-                    .unchanged()
-                    .hint("correct NAME in the ve.conf of all but one; until then write the UUID")
-            }
+            FindError::Claimed { words, holders } => crate::names::claimed(words, holders),
             FindError::Unregistered { id, path } => unregistered(id, path),
             FindError::List(_) => system("cannot look for the container", &error),
         }

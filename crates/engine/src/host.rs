@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use runtime::confined::Reach;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use store::{
-    Area, AreaError, Conf, ContainerId, ContainerName, Journal, Limits, LimitsError, Lock, LockError,
-    LockName, Prefix, TemplateName,
+    Area, AreaError, Conf, ContainerId, Journal, Limits, LimitsError, Lock, LockError, LockName, Prefix,
+    TemplateName,
 };
 
 pub use crate::container::Container;
@@ -192,6 +192,16 @@ impl Host {
         Ok(store::registry::find(&self.prefix, words)?)
     }
 
+    /// As [`Host::find`], and what was typed is no other's name or number, too: for whatever does something there.
+    ///
+    /// # Errors
+    /// [`Code::UnknownContainer`], [`Code::BadName`].
+    pub fn find_alone(&self, words: &str) -> Result<ContainerId> {
+        let id = self.find(words)?;
+        crate::names::is_its_alone(&self.prefix, &id, words)?;
+        Ok(id)
+    }
+
     /// Opens a container exclusively, and brings to an end what a dead command has left under way in it.
     ///
     /// # Errors
@@ -199,12 +209,7 @@ impl Host {
     pub fn open(&self, words: &str) -> Result<Container<'_>> {
         let id = self.find(words)?;
         let container = self.open_unrecovered(&id, words)?;
-        if words
-            .parse::<ContainerName>()
-            .is_ok_and(|name| container.area.name().is_ok_and(|own| own == Some(name)))
-        {
-            crate::names::is_its_alone(&container)?;
-        }
+        crate::names::is_its_alone(&self.prefix, &id, words)?;
         crate::recover::recover(&container)?;
         crate::names::warn_of_no_name(&container);
         if let Err(failure) = crate::names::put_right(&container, false) {
@@ -245,7 +250,9 @@ impl Host {
     pub fn open_to_stop(&self, words: &str) -> Result<Container<'_>> {
         match self.open(words) {
             Err(failure) if failure.code == Code::Damaged => {
-                self.open_by(&self.find(words)?, words, Area::open_unchecked)
+                let id = self.find(words)?;
+                crate::names::is_its_alone(&self.prefix, &id, words)?;
+                self.open_by(&id, words, Area::open_unchecked)
             }
             other => other,
         }
@@ -258,7 +265,10 @@ impl Host {
     pub fn open_between_lives(&self, words: &str) -> Result<Option<Container<'_>>> {
         let id = self.find(words)?;
         match self.runtime.life(&id) {
-            Life::Between => self.open_unrecovered(&id, words).map(Some),
+            Life::Between => {
+                crate::names::is_its_alone(&self.prefix, &id, words)?;
+                self.open_unrecovered(&id, words).map(Some)
+            }
             Life::Running(_) | Life::Unknown(_) | Life::Stopped => Ok(None),
         }
     }
@@ -274,6 +284,7 @@ impl Host {
             Err(failure) => failure,
         };
         let id = self.find(words)?;
+        crate::names::is_its_alone(&self.prefix, &id, words)?;
         let is_without_disk = || matches!(Area::open(&self.prefix, &id), Err(AreaError::NoDisk { .. }));
         if failure.code == Code::MountFailed {
             self.open_unrecovered(&id, words)

@@ -3,7 +3,10 @@
 //! `NAME` is the truth, a link only finds it fast. The new name is linked before the old link goes, and a name without a link is found by a look at
 //! every `ve.conf`: at no moment is a container without a name that leads to it.
 
-use store::{Area, AreaError, ContainerName, NumericId, Prefix, RegistryError, registry};
+use std::collections::BTreeSet;
+
+use store::registry::Holder;
+use store::{Area, AreaError, ContainerId, ContainerName, NumericId, Prefix, RegistryError, registry};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
@@ -11,9 +14,15 @@ use crate::host::Container;
 /// Has the container's name lead to it, and no other any more. Nothing is looked for when its name does so already, unless `is_thorough`.
 ///
 /// # Errors
-/// [`Code::BadName`] when another container is called the same.
+/// [`Code::BadName`] when another container is called the same, or has its number.
 pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
-    put_number_right(container, is_thorough)?;
+    // The name is put right all the same.
+    let number = put_number_right(container, is_thorough);
+    put_name_right(container, is_thorough)?;
+    number
+}
+
+fn put_name_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
     // A damaged configuration tells no name, and keeps the links that it has.
     let Ok(Some(name)) = container.area.name() else { return Ok(()) };
     let (prefix, id) = (&container.host.prefix, container.id());
@@ -33,7 +42,7 @@ pub fn put_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
     Ok(())
 }
 
-/// The same of its number, should somebody have edited `VEID`. One that another container has, too, is left to that one: both have a name and a UUID.
+/// The same of its number, should somebody have edited `VEID`. One that another container has, too, is left to that one, and told.
 fn put_number_right(container: &Container<'_>, is_thorough: bool) -> Result<()> {
     let (prefix, id) = (&container.host.prefix, container.id());
     let number = container.area.numeric_id();
@@ -45,16 +54,16 @@ fn put_number_right(container: &Container<'_>, is_thorough: bool) -> Result<()> 
         return Ok(());
     }
     let _lock = container.host.lock_host()?;
-    if let Some(number) = number
-        && registry::numbered(prefix, number)? == Some(*id)
-    {
-        match registry::link_number(prefix, number, id) {
-            // A file of its own: the number leads to it all the same.
-            Err(RegistryError::NotALink { .. }) => {}
-            other => other?,
-        }
+    registry::unlink_numbers_of(prefix, id, number)?;
+    let Some(number) = number else { return Ok(()) };
+    is_its_alone(prefix, id, &number.to_string()).map_err(|failure| {
+        failure.state(format!("each is reached by its UUID, and none that is to be changed by `{number}`"))
+    })?;
+    match registry::link_number(prefix, number, id) {
+        // A file of its own: the number leads to it all the same.
+        Err(RegistryError::NotALink { .. }) => Ok(()),
+        other => Ok(other?),
     }
-    Ok(registry::unlink_numbers_of(prefix, id, number)?)
 }
 
 fn is_conf_link(prefix: &Prefix, number: NumericId) -> bool {
@@ -72,19 +81,46 @@ pub fn warn_of_no_name(container: &Container<'_>) {
     }
 }
 
-/// Refuses a name that another container claims too: nobody knows which one is meant.
+/// Refuses a name or a number that another container claims, too: nobody knows which one is meant. A UUID, and a start of something, are fine.
 ///
 /// # Errors
 /// [`Code::BadName`].
-pub fn is_its_alone(container: &Container<'_>) -> Result<()> {
-    let Ok(Some(name)) = container.area.name() else { return Ok(()) };
-    match registry::named(&container.host.prefix, &name)?.iter().find(|id| *id != container.id()) {
-        None => Ok(()),
-        Some(other) => Err(Failure::new(Code::BadName, format!("two containers are called `{name}`"))
-            .because(format!("{} and {} both have it as NAME", container.id().braced(), other.braced()))
-            .unchanged()
-            .hint("name the one that is meant by its UUID, and give the other another NAME in its ve.conf")),
+pub fn is_its_alone(prefix: &Prefix, id: &ContainerId, words: &str) -> Result<()> {
+    let is_its_word = Area::open_unchecked(prefix, id).is_ok_and(|area| {
+        area.name().is_ok_and(|own| own.is_some_and(|own| own.as_str() == words))
+            || area.numeric_id().is_some_and(|own| own.to_string() == words)
+    });
+    if !is_its_word {
+        return Ok(());
     }
+    match registry::holders(prefix, words)? {
+        holders if holders.iter().any(|(holder, _)| holder != id) => Err(claimed(words, &holders)),
+        _ => Ok(()),
+    }
+}
+
+/// A word that is not one container's alone, with nothing changed.
+pub(crate) fn claimed(words: &str, holders: &[Holder]) -> Failure {
+    let keys: BTreeSet<&str> = holders.iter().map(|(_, key)| *key).collect();
+    let because = match (keys.first(), keys.len()) {
+        (Some(key), 1) => {
+            let ids: Vec<String> = holders.iter().map(|(id, _)| id.braced()).collect();
+            let both = if ids.len() == 2 { "both" } else { "all" };
+            format!("{} {both} have it as {key}", ids.join(" and "))
+        }
+        _ => {
+            let each = holders.iter().map(|(id, key)| format!("{} has it as {key}", id.braced()));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    };
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let how_many = if holders.len() == 2 { "two containers are" } else { "more than one container is" };
+    Failure::new(Code::BadName, format!("{how_many} called `{words}`")).because(because).unchanged().hint(
+        format!(
+            "name the one that is meant by its UUID, and give the other another {} in its ve.conf",
+            keys.join(" or ")
+        ),
+    )
 }
 
 fn link(container: &Container<'_>, name: &ContainerName) -> Result<()> {

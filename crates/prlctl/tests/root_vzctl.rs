@@ -205,6 +205,83 @@ fn root_numbers_are_names_and_nothing_else_is() {
     host.ok(["delete", "777"]);
 }
 
+/// Puts another `VEID` into a container's `ve.conf`, as an editor would.
+fn renumber(host: &RealHost, name: &str, number: &str) {
+    let area = host.area(name);
+    let text = std::fs::read_to_string(area.join("ve.conf")).unwrap();
+    let kept: String =
+        text.lines().filter(|line| !line.starts_with("VEID=")).map(|line| format!("{line}\n")).collect();
+    let below = area.strip_prefix(host.prefix()).unwrap().join("ve.conf").to_string_lossy().into_owned();
+    host.write(&below, &format!("{kept}VEID=\"{number}\"\n"), 0o600);
+}
+
+#[test]
+fn root_a_number_that_two_claim_is_refused_and_both_are_named() {
+    let Some(host) = host() else { return };
+    for (number, name) in [("556", "web01"), ("557", "db01"), ("558", "mail")] {
+        said(&host, ["create", number, "--ostemplate", "busybox", "--name", name]);
+    }
+    let uuid = |name: &str| host.area(name).file_name().unwrap().to_string_lossy().into_owned();
+    let (web, db, mail) = (uuid("web01"), uuid("db01"), uuid("mail"));
+    renumber(&host, "db01", "556");
+    let refused =
+        ["two containers are called `556`", &web, &db, "both have it as VEID", "nothing was changed"];
+    let refuses = || {
+        for words in [
+            &["start", "556"][..],
+            &["stop", "556"],
+            &["set", "556", "--onboot", "yes", "--save"],
+            &["exec", "556", "true"],
+            &["reinstall", "556"],
+            &["unregister", "556"],
+            &["destroy", "556"],
+            &["destroy", "556"],
+        ] {
+            vzctl(&host, words).failed(137, &refused);
+        }
+        for words in [
+            &["start", "556"][..],
+            &["stop", "556"],
+            &["exec", "556", "true"],
+            &["set", "556", "--onboot", "yes"],
+            &["reinstall", "556"],
+            &["reinstall", "556", "mail", "--yes"],
+            &["recover", "--rebuild", "556"],
+            &["delete", "556"],
+        ] {
+            host.run(words).failed(137, &refused);
+        }
+    };
+    refuses();
+    // It is still whose it was for whoever only looks; without the link nobody can tell.
+    assert!(host.ok(["status", "556", "-j"]).contains(&web));
+    host.run(["recover"]).failed(137, &["two containers are called `556`", &web, &db]);
+    std::fs::remove_file(host.path("etc/vz/conf/556.conf")).unwrap();
+    refuses();
+    host.run(["status", "556"]).failed(137, &refused);
+    // By its UUID each is reached, and it is told.
+    let ran = host.run(["start", &db]);
+    assert!(ran.code == 0 && ran.stderr.contains("both have it as VEID"), "{ran}");
+    host.ok(["stop", &db, "--kill"]);
+    // A name that is another's number is no better.
+    renumber(&host, "db01", "557");
+    let conf = format!("vz/private/{mail}/ve.conf");
+    let text = std::fs::read_to_string(host.path(&conf)).unwrap();
+    host.write(&conf, &text.replace("NAME=\"mail\"", "NAME=\"556\""), 0o600);
+    vzctl(&host, ["destroy", "556"])
+        .failed(137, &[&format!("{{{web}}} has it as VEID"), &format!("{{{mail}}} has it as NAME")]);
+    host.write(&conf, &text, 0o600);
+    // With one holder again it goes, and the same command again finds nothing.
+    said(&host, ["destroy", "556"]);
+    vzctl(&host, ["destroy", "556"]).failed(14, &["no container has that"]);
+    for id in [&db, &mail] {
+        host.ok(["status", id]);
+    }
+    // Nor does a name that two claim get past `vzctl`.
+    host.write(&conf, &text.replace("NAME=\"mail\"", "NAME=\"db01\""), 0o600);
+    vzctl(&host, ["destroy", "db01"]).failed(137, &["two containers are called `db01`", &db, &mail]);
+}
+
 #[test]
 fn root_the_list_of_openvz() {
     let Some(host) = host() else { return };

@@ -17,7 +17,7 @@ use crate::id_range::{self, From, IdRange, IdRangeError};
 use crate::identity::{ContainerId, ContainerName};
 use crate::lock::{Lock, LockName};
 use crate::nearest::nearest;
-use crate::numeric_id::NumericId;
+use crate::numeric_id::{self, NumericId};
 use crate::prefix::Prefix;
 
 /// Nothing, or too much, is meant by what somebody typed.
@@ -27,14 +27,17 @@ pub enum FindError {
     Unknown { words: String, did_you_mean: Option<String> },
     #[error("`{words}` may be {}", .candidates.join(", "))]
     Ambiguous { words: String, candidates: Vec<String> },
-    /// Somebody has edited `NAME`.
-    #[error("{} are all called `{name}`", .holders.iter().map(ContainerId::braced).collect::<Vec<_>>().join(" and "))]
-    Claimed { name: ContainerName, holders: Vec<ContainerId> },
+    /// Somebody has edited `NAME` or `VEID`.
+    #[error("{} are all called `{words}`", .holders.iter().map(|(id, _)| id.braced()).collect::<Vec<_>>().join(" and "))]
+    Claimed { words: String, holders: Vec<Holder> },
     #[error("`{id}` is not registered")]
     Unregistered { id: ContainerId, path: PathBuf },
     #[error(transparent)]
     List(#[from] AtomicError),
 }
+
+/// Who has a word, and as which key of its `ve.conf`: `NAME` or `VEID`.
+pub type Holder = (ContainerId, &'static str);
 
 /// A link cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -111,30 +114,58 @@ pub fn linked(prefix: &Prefix, name: &ContainerName) -> Result<Option<ContainerI
     })
 }
 
-/// The containers that have this `NAME`, linked or not: a look at every `ve.conf`, since somebody may have edited any of them. It is one glance each, and only who seems to
-/// have it is opened: every command that changes something by a name asks this.
+/// The containers that have this `NAME`, linked or not.
 pub fn named(prefix: &Prefix, name: &ContainerName) -> Result<Vec<ContainerId>, AtomicError> {
+    Ok(having(prefix, &["NAME"], name.as_str())?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The containers that have this number, linked or not.
+fn all_numbered(prefix: &Prefix, number: NumericId) -> Result<Vec<ContainerId>, AtomicError> {
+    Ok(having(prefix, &[numeric_id::KEY], &number.to_string())?.into_iter().map(|(id, _)| id).collect())
+}
+
+/// The containers that this whole word is the name or the number of, linked or not: one, unless somebody has edited.
+pub fn holders(prefix: &Prefix, words: &str) -> Result<Vec<Holder>, AtomicError> {
+    let keys: &[&'static str] =
+        if words.parse::<NumericId>().is_ok() { &["NAME", numeric_id::KEY] } else { &["NAME"] };
+    having(prefix, keys, words)
+}
+
+/// A look at every `ve.conf`, since somebody may have edited any of them. It is one glance each, and only who seems to
+/// have it is opened: every command that changes something by a name or a number asks this.
+fn having(prefix: &Prefix, keys: &[&'static str], words: &str) -> Result<Vec<Holder>, AtomicError> {
     let private = atomic::open_directory(&prefix.private_dir())?;
     let mut buffer = vec![0; GLANCE];
-    let ids = atomic::names_in(private.as_fd())?
-        .into_iter()
-        .filter_map(|file| ContainerId::from_file_name(file.to_str()?))
-        .filter(|id| may_be_called(private.as_fd(), id, name, &mut buffer) && is_called(prefix, id, name));
-    Ok(ids.collect())
+    let mut holders = Vec::new();
+    for id in ids(prefix, ContainerId::from_file_name)? {
+        if may_have(private.as_fd(), &id, keys, words, &mut buffer)
+            && let Some(key) = keys.iter().find(|key| has(prefix, &id, key, words))
+        {
+            holders.push((id, *key));
+        }
+    }
+    Ok(holders)
 }
 
 /// No `ve.conf` that nobody has grown is as large.
 const GLANCE: usize = 16 << 10;
 
-/// `false`: it is certainly not called so.
-fn may_be_called(private: BorrowedFd<'_>, id: &ContainerId, name: &ContainerName, buffer: &mut [u8]) -> bool {
+/// `false`: it certainly has none of these keys with that value.
+fn may_have(
+    private: BorrowedFd<'_>,
+    id: &ContainerId,
+    keys: &[&str],
+    words: &str,
+    buffer: &mut [u8],
+) -> bool {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let read = rustix::fs::openat(private, format!("{id}/{VE_CONF}"), flags, Mode::empty())
         .and_then(|file| rustix::io::read(file, &mut *buffer));
     match read {
         // Less than was asked for is all that there is.
         Ok(length) if length < buffer.len() => {
-            buffer.get(..length).and_then(|text| Conf::glance(text, "NAME")).as_deref() == Some(name.as_str())
+            let text = buffer.get(..length).unwrap_or_default();
+            keys.iter().any(|key| Conf::glance(text, key).as_deref() == Some(words))
         }
         Ok(_) => true,
         Err(Errno::NOENT) => false,
@@ -143,24 +174,35 @@ fn may_be_called(private: BorrowedFd<'_>, id: &ContainerId, name: &ContainerName
 }
 
 fn is_called(prefix: &Prefix, id: &ContainerId, name: &ContainerName) -> bool {
-    Area::open_unchecked(prefix, id).and_then(|area| area.name()).is_ok_and(|own| own.as_ref() == Some(name))
-        && !is_unregistered(prefix, id)
+    has(prefix, id, "NAME", name.as_str())
 }
 
-/// The existing container that has this number.
-pub fn numbered(prefix: &Prefix, number: NumericId) -> Result<Option<ContainerId>, AtomicError> {
-    let has = |id: &ContainerId| {
-        Area::open_unchecked(prefix, id).is_ok_and(|area| area.numeric_id() == Some(number))
+fn has(prefix: &Prefix, id: &ContainerId, key: &str, words: &str) -> bool {
+    let Ok(area) = Area::open_unchecked(prefix, id) else { return false };
+    let is_its = if key == numeric_id::KEY {
+        area.numeric_id().is_some_and(|own| own.to_string() == words)
+    } else {
+        area.name().is_ok_and(|own| own.is_some_and(|own| own.as_str() == words))
     };
-    let directory = atomic::open_directory(&prefix.conf_dir())?;
-    if let Target::Container(id) = link_target(directory.as_fd(), &number_link(number))
-        && has(&id)
-        && !is_unregistered(prefix, &id)
-    {
-        return Ok(Some(id));
+    is_its && !is_unregistered(prefix, id)
+}
+
+/// The existing container that has this number: of several the one that its link leads to, else any.
+pub fn numbered(prefix: &Prefix, number: NumericId) -> Result<Option<ContainerId>, AtomicError> {
+    match linked_number(prefix, number)? {
+        Some(id) => Ok(Some(id)),
+        // A link that is missing, or leads to what has another number by now.
+        None => Ok(all_numbered(prefix, number)?.into_iter().next()),
     }
-    // A link that is missing, or leads to what has another number by now.
-    Ok(list(prefix)?.into_iter().find(has))
+}
+
+/// Where the link of a number leads, if that has it.
+fn linked_number(prefix: &Prefix, number: NumericId) -> Result<Option<ContainerId>, AtomicError> {
+    let directory = atomic::open_directory(&prefix.conf_dir())?;
+    Ok(match link_target(directory.as_fd(), &number_link(number)) {
+        Target::Container(id) if has(prefix, &id, numeric_id::KEY, &number.to_string()) => Some(id),
+        Target::Container(_) | Target::Missing | Target::Other => None,
+    })
 }
 
 /// The container that somebody means: by its exact name, its number, its UUID with or without braces, or a start of
@@ -181,10 +223,17 @@ pub fn find_whole(prefix: &Prefix, words: &str) -> Result<Option<ContainerId>, F
     {
         return Ok(Some(id));
     }
-    if let Ok(number) = words.parse::<NumericId>()
-        && let Some(id) = numbered(prefix, number)?
-    {
-        return Ok(Some(id));
+    if let Ok(number) = words.parse::<NumericId>() {
+        if let Some(id) = linked_number(prefix, number)? {
+            return Ok(Some(id));
+        }
+        match all_numbered(prefix, number)?[..] {
+            [] => {}
+            [id] => return Ok(Some(id)),
+            _ => {
+                return Err(FindError::Claimed { words: words.to_owned(), holders: holders(prefix, words)? });
+            }
+        }
     }
     // A link that is missing, or leads to what has another name by now.
     if let Some(name) = name {
@@ -193,7 +242,8 @@ pub fn find_whole(prefix: &Prefix, words: &str) -> Result<Option<ContainerId>, F
             (Some(id), true, _) | (None, _, Some(id)) => return Ok(Some(id)),
             (Some(last), false, _) => {
                 holders.push(last);
-                return Err(FindError::Claimed { name, holders });
+                let holders = holders.into_iter().map(|id| (id, "NAME")).collect();
+                return Err(FindError::Claimed { words: words.to_owned(), holders });
             }
             (None, _, None) => {}
         }

@@ -209,6 +209,23 @@ fn finds_by_number_with_a_link_and_without() {
 }
 
 #[test]
+fn all_that_claim_a_number_are_found_and_a_link_says_whose_it_was() {
+    let (_directory, prefix) = prefix();
+    let mut claim = ["shop", "db"].map(|name| (numbered_container(&prefix, name, "101"), "VEID")).to_vec();
+    claim.sort();
+    numbered_container(&prefix, "other", "1010");
+    assert_eq!(holders(&prefix, "101").unwrap(), claim);
+    let FindError::Claimed { holders: told, .. } = find(&prefix, "101").unwrap_err() else { panic!() };
+    assert_eq!(told, claim);
+    link_number(&prefix, "101".parse().unwrap(), &claim[1].0).unwrap();
+    assert_eq!(find(&prefix, "101").unwrap(), claim[1].0);
+    claim.push((numbered_container(&prefix, "101", "102"), "NAME"));
+    claim.sort();
+    assert_eq!(holders(&prefix, "101").unwrap(), claim);
+    assert_eq!(holders(&prefix, "shop").unwrap().len(), 1);
+}
+
+#[test]
 fn a_number_link_never_takes_the_place_of_a_file() {
     let (_directory, prefix) = prefix();
     let id = numbered_container(&prefix, "shop", "101");

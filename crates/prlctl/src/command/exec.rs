@@ -47,7 +47,7 @@ const PATIENCE: u64 = 2;
 fn visit(words: &str, program: Program) -> Result<u8> {
     let host = host(PATIENCE, false)?;
     host.not_begun(&format!("cannot execute in `{}`", tree::escaped(words.as_bytes())));
-    let id = host.find(words)?;
+    let id = host.find_alone(words)?;
     recover_if_needed(&host, &id, words)?;
     // Shared, and only while the program is being started: a reinstall must not pull the root away under that, and may under the rest.
     let lock = host.lock_container(&id, words, Lock::shared).map_err(try_again)?;

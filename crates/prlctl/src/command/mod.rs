@@ -274,11 +274,10 @@ pub fn stop_timeout(host: &Host, given: Option<u64>) -> u64 {
 /// # Errors
 /// [`Code::BadName`].
 pub fn named_in_full(container: &Container<'_>, words: &str) -> Result<()> {
-    if container.area.numeric_id().is_some_and(|number| number.to_string() == words) {
-        return Ok(());
+    if container.area.numeric_id().is_none_or(|number| number.to_string() != words) {
+        is_named_in_full(&container.name, container.id(), words)?;
     }
-    is_named_in_full(&container.name, container.id(), words)?;
-    if container.name == words { engine::names::is_its_alone(container) } else { Ok(()) }
+    engine::names::is_its_alone(&container.host.prefix, container.id(), words)
 }
 
 /// The same of one that is not locked, and whose name was found to be no other's.

@@ -108,7 +108,7 @@ pub fn restore_filter() -> Result<u8> {
 }
 
 fn rebuild(host: &engine::Host, words: &str, is_json: bool) -> Result<u8> {
-    let id = host.find(words)?;
+    let id = host.find_alone(words)?;
     // In the order of all: container, template, host.
     let _lock = store::Lock::exclusive(
         &host.prefix,

@@ -104,7 +104,7 @@ fn targets(host: &Host, arguments: &Reinstall) -> Result<Vec<Target>> {
     let mut targets: Vec<Target> = Vec::new();
     if !arguments.containers.is_empty() {
         for words in &arguments.containers {
-            let id = host.find(words)?;
+            let id = host.find_alone(words)?;
             if targets.iter().all(|target| target.id != id) {
                 let target = Target::look(host, id)?;
                 let is_number = words.parse().is_ok_and(|number| {

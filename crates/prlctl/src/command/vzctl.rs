@@ -85,7 +85,7 @@ fn whole(words: &str) -> Result<String> {
     let host = host(0, false)?;
     match registry::find_whole(&host.prefix, words)? {
         // Not the words again: by then they might be the beginning of another.
-        Some(id) => Ok(id.to_string()),
+        Some(id) => engine::names::is_its_alone(&host.prefix, &id, words).map(|()| id.to_string()),
         None => Err(unknown(words)),
     }
 }
