@@ -122,7 +122,7 @@ fn weight(limits: &Limits) -> u64 {
 fn said(limits: &Limits) -> Vec<&'static str> {
     let pairs = [
         ("PHYSPAGES", limits.memory.is_some()),
-        ("SWAPPAGES", limits.swap.is_some() && limits.memory.is_some()),
+        ("SWAPPAGES", limits.swap.is_some()),
         ("MEMGUARANTEE", limits.memory_guarantee.is_some()),
         ("CPULIMIT", limits.cpus.is_some()),
         ("CPUUNITS", limits.cpu_units.is_some_and(|units| units != 1000)),
@@ -141,8 +141,8 @@ pub type Lacking = Vec<(&'static str, String)>;
 
 /// What this host has nothing to enforce with, as far as that can be told without a container.
 pub fn lacking(limits: &Limits, disk: Option<Disk>) -> Lacking {
-    let mut lacking = lacking_machine(limits, disk);
-    let Ok(layout) = Layout::detect() else { return lacking };
+    let Ok(layout) = Layout::detect() else { return lacking_machine(limits, disk, false) };
+    let mut lacking = lacking_machine(limits, disk, layout.is_hybrid());
     let controllers = [
         ("PHYSPAGES", "memory"),
         ("SWAPPAGES", "memory"),
@@ -176,7 +176,7 @@ pub fn lacking(limits: &Limits, disk: Option<Disk>) -> Lacking {
 /// [`CgroupError::File`] for what the kernel refuses.
 pub fn set(groups: &Cgroups, limits: &Limits, disk: Option<Disk>) -> Result<Lacking, CgroupError> {
     let said = said(limits);
-    let mut lacking = lacking_machine(limits, disk);
+    let mut lacking = lacking_machine(limits, disk, groups.is_hybrid());
     for wish in wishes(groups, limits, disk).into_iter().filter(|wish| said.contains(&wish.key)) {
         if is_mask(&wish) && lacking.iter().any(|(key, _)| *key == wish.key) {
             continue;
@@ -199,7 +199,7 @@ pub fn set(groups: &Cgroups, limits: &Limits, disk: Option<Disk>) -> Result<Lack
 pub fn change(groups: &Cgroups, limits: &Limits, disk: Option<Disk>) -> Result<Lacking, CgroupError> {
     check_memory(groups, limits)?;
     let said = said(limits);
-    let mut lacking = lacking_machine(limits, disk);
+    let mut lacking = lacking_machine(limits, disk, groups.is_hybrid());
     let mut before: Vec<(PathBuf, String)> = Vec::new();
     for wish in in_order(groups, wishes(groups, limits, disk)) {
         if is_mask(&wish) && lacking.iter().any(|(key, _)| *key == wish.key) {
@@ -257,8 +257,12 @@ fn in_order(groups: &Cgroups, mut wishes: Vec<Wish>) -> Vec<Wish> {
 }
 
 /// What the machine has not, whatever its kernel can: these are left out of what is set.
-fn lacking_machine(limits: &Limits, disk: Option<Disk>) -> Lacking {
+fn lacking_machine(limits: &Limits, disk: Option<Disk>, is_hybrid: bool) -> Lacking {
     let mut lacking = Lacking::new();
+    if is_hybrid && limits.swap.is_some() && limits.memory.is_none() {
+        let because = "cgroup v1 limits swap only together with memory, which is `unlimited`";
+        lacking.push(("SWAPPAGES", because.to_owned()));
+    }
     for (key, mask, what, file) in [
         ("CPUMASK", &limits.cpu_mask, "processors", "cpu"),
         ("NODEMASK", &limits.node_mask, "nodes of memory", "node"),
@@ -448,6 +452,16 @@ mod tests {
         assert_eq!(said_of(&unified_wishes(&limits, DISK), "io.max"), io);
         assert_eq!(said_of(&legacy_wishes(&limits, DISK), "memory.memsw.limit_in_bytes"), "67108864");
         assert_eq!(said_of(&legacy_wishes(&limits, DISK), "blkio.throttle.write_iops_device"), "8:16 50");
+    }
+
+    #[test]
+    fn swap_without_a_limit_of_memory_is_lacking_on_v1_alone() {
+        let swap = Limits { swap: Some(0), ..Limits::default() };
+        assert_eq!(said(&swap), ["SWAPPAGES"]);
+        assert!(lacking_machine(&swap, None, false).is_empty());
+        assert_eq!(lacking_machine(&swap, None, true)[0].0, "SWAPPAGES");
+        let both = Limits { memory: Some(1 << 20), ..swap };
+        assert!(lacking_machine(&both, None, true).is_empty());
     }
 
     #[test]
