@@ -10,18 +10,20 @@ use store::{
     GenerationRecord, INTERFACES, Interface, Limits, Lock, OwnFile, RATE, Rate, TemplateRecord, Volume,
 };
 
+use crate::defaults;
 use crate::devices::Extras;
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
 use crate::event::What;
 use crate::host::{Host, damaged};
 use crate::runtime::{Patience, Root, Runtime, RuntimeResult, Settings, Start};
+use crate::settings::{is_domain, is_name_server};
 use crate::template::{EntryPoint, Init, problem_of};
 use tree::LayeredRoot;
 
 /// An init, a shell and what the shell runs.
-const LEAST_PROCESSES: u64 = 4;
+pub(crate) const LEAST_PROCESSES: u64 = 4;
 /// What a static shell needs, and the kernel for it.
-const LEAST_MEMORY: u64 = 1 << 20;
+pub(crate) const LEAST_MEMORY: u64 = 1 << 20;
 /// Whether private addresses are translated on their way outside, in `ve.conf` or `vz.conf`: anything but `no`.
 const NAT: &str = "NAT";
 /// `no`: the files of the distribution inside that are about its network are its own affair.
@@ -206,6 +208,7 @@ impl Container<'_> {
     /// [`Code::BadValue`].
     pub fn check(&self, conf: &Conf) -> Result<Settings> {
         let host = self.host.configuration()?;
+        let conf = &defaults::beside(conf, &host);
         let refused = |because: String| {
             Failure::new(Code::BadValue, format!("the configuration of `{}` cannot be used", self.name))
                 .because(because)
@@ -302,6 +305,11 @@ impl Container<'_> {
     ) -> Result<Start> {
         let conf = self.area.conf().map_err(|error| damaged(error, &self.name))?;
         let settings = self.check(&conf)?;
+        self.host.warn_of_configuration();
+        for problem in crate::settings::problems(&conf) {
+            self.host.warning(&format!("{problem} ({})", self.area.path().join("ve.conf").display()));
+        }
+        let conf = defaults::beside(&conf, &self.host.configuration()?);
         crate::addresses::are_free(self.host, Some(self.id()), &settings.forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
@@ -569,7 +577,8 @@ pub fn resolver_of(conf: &Conf, host: &str) -> Option<String> {
         let words = text.split_whitespace().filter(|word| !word.contains(char::is_control));
         words.map(str::to_owned).collect()
     };
-    let domains = words(&domains);
+    let mut domains = words(&domains);
+    domains.retain(|word| is_domain(word));
     if !domains.is_empty() {
         text.push_str(&format!("search {}\n", domains.join(" ")));
     }
@@ -577,7 +586,12 @@ pub fn resolver_of(conf: &Conf, host: &str) -> Option<String> {
         // After the address there may be a remark.
         of_host("nameserver").iter().filter_map(|rest| words(rest).into_iter().next()).collect()
     } else {
-        words(&servers)
+        // One that has none left keeps what its root says.
+        let servers = words(&servers).into_iter().filter(|word| is_name_server(word)).collect::<Vec<_>>();
+        if servers.is_empty() {
+            return None;
+        }
+        servers
     };
     for server in servers {
         text.push_str(&format!("nameserver {server}\n"));
@@ -610,6 +624,9 @@ mod tests {
             resolver_of(&inherits, host).as_deref(),
             Some("search a.example b.example\nnameserver 192.0.2.9\n")
         );
+        let shell = Conf::parse(b"NAMESERVER='192.0.2.1 x;y $(id)'\nSEARCHDOMAIN='$(id) a.example `x`'\n");
+        assert_eq!(resolver_of(&shell, "").as_deref(), Some("search a.example\nnameserver 192.0.2.1\n"));
+        assert_eq!(resolver_of(&Conf::parse(b"NAMESERVER='x;y'\nSEARCHDOMAIN=a\n"), ""), None);
         let odd =
             Conf::parse(b"NAMESERVER='192.0.2.1\x1b 192.0.2.2'\nSEARCHDOMAIN='a.example\r b\x07 c\r'\n");
         assert_eq!(resolver_of(&odd, "").as_deref(), Some("search a.example c\nnameserver 192.0.2.2\n"));

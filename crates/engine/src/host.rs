@@ -168,11 +168,26 @@ impl Host {
         Limits::from_conf(&[conf, configuration, &runtime::defaults::limits()])
     }
 
-    /// `vz.conf`, empty when there is none.
+    /// `vz.conf` without what cannot be, empty when there is none.
     ///
     /// # Errors
     /// [`Code::Damaged`].
     pub fn configuration(&self) -> Result<Conf> {
+        Ok(self.usable_configuration()?.0)
+    }
+
+    /// Tells what of `vz.conf` cannot be, to whoever starts a container or sets something.
+    pub fn warn_of_configuration(&self) {
+        for problem in self.usable_configuration().map(|(_, problems)| problems).unwrap_or_default() {
+            self.warning(&problem);
+        }
+    }
+
+    /// With what is to be said of that.
+    ///
+    /// # Errors
+    /// [`Code::Damaged`].
+    pub fn usable_configuration(&self) -> Result<(Conf, Vec<String>)> {
         let path = self.prefix.vz_conf();
         let conf = Conf::load_or_default(&path)?;
         match conf.damage() {
@@ -180,7 +195,7 @@ impl Host {
                 .because(format!("line {}: {}", damage.line, damage.why))
                 .unchanged()
                 .hint("correct that line")),
-            None => Ok(conf),
+            None => Ok(crate::defaults::usable(conf, &path)),
         }
     }
 

@@ -30,6 +30,7 @@ pub mod boot;
 pub mod cloud_init;
 pub mod conffiles;
 mod container;
+pub mod defaults;
 pub mod devices;
 pub mod difference;
 pub mod disks;

@@ -177,9 +177,11 @@ pub fn in_boot_order(
     is_wanted: &dyn Fn(&ContainerId, &Conf) -> bool,
 ) -> Result<Vec<Vec<ContainerId>>> {
     let mut orders: BTreeMap<Reverse<Option<i64>>, Vec<ContainerId>> = BTreeMap::new();
+    let of_host = host.configuration().unwrap_or_default();
     for id in store::registry::list(&host.prefix)? {
         // Of one that is damaged nothing is known; its recovery has told.
         let conf = Area::open_unchecked(&host.prefix, &id).and_then(|area| area.conf()).unwrap_or_default();
+        let conf = crate::defaults::beside(&conf, &of_host);
         if is_wanted(&id, &conf) {
             orders.entry(Reverse(boot::order(&conf))).or_default().push(id);
         }

@@ -56,7 +56,7 @@ pub const SETTINGS: [Setting; 34] = [
     setting("--hostname", "HOSTNAME", host_name),
     setting("--nameserver", "NAMESERVER", name_servers),
     setting("--searchdomain", "SEARCHDOMAIN", search_domains),
-    setting("--memsize", "PHYSPAGES", mebibytes_in_pages),
+    setting("--memsize", "PHYSPAGES", mebibytes_of_memory),
     setting("--swap", "SWAPPAGES", mebibytes_in_pages),
     setting("--physpages", "PHYSPAGES", as_it_is),
     setting("--swappages", "SWAPPAGES", as_it_is),
@@ -96,7 +96,7 @@ pub struct Change {
 /// # Errors
 /// [`Code::BadValue`], with what is wanted; [`Code::BadName`] for a name.
 pub fn read(option: &str, text: &str) -> Result<Change> {
-    let shown = tree::escaped(&text.as_bytes()[..text.len().min(200)]);
+    let shown = shown(text);
     let refused = |wanted: &str| {
         let code = if option == "--name" { Code::BadName } else { Code::BadValue };
         Failure::new(code, format!("`{option} {shown}` cannot be used")).because(format!("wanted {wanted}"))
@@ -113,9 +113,12 @@ pub fn read(option: &str, text: &str) -> Result<Change> {
                     "percent: the kernel of this host does not tell how fast its processors are",
                 ));
             }
-            (MEGAHERTZ, as_it_is(megahertz).map_err(refused)?)
+            (MEGAHERTZ, as_it_is(megahertz).map_err(|wanted| refused(units(setting, MEGAHERTZ, wanted)))?)
         }
-        None => (setting.key, (setting.read)(text.trim()).map_err(refused)?),
+        None => {
+            let read = (setting.read)(text.trim());
+            (setting.key, read.map_err(|wanted| refused(units(setting, setting.key, wanted)))?)
+        }
     };
     let mut conf = Conf::default();
     conf.set(key, &value)?;
@@ -126,15 +129,72 @@ pub fn read(option: &str, text: &str) -> Result<Change> {
 
 type Read = std::result::Result<String, &'static str>;
 
+/// As much of what somebody has written as is shown, with what is not to be printed escaped.
+pub fn shown(text: &str) -> String {
+    tree::escaped(&text.as_bytes()[..text.len().min(200)])
+}
+
+/// Where nothing was said: what is wanted is what is said of something that is none.
+fn units(setting: &Setting, key: &str, wanted: &'static str) -> &'static str {
+    if wanted != A_VALUE {
+        return wanted;
+    }
+    let of_option = (setting.read)("?").err();
+    of_option.or_else(|| wanted_of(key, "?")).unwrap_or(wanted)
+}
+
+/// What a key of a file wants where it holds something that it cannot; nothing of an empty one, nor of a key that no option sets.
+pub fn wanted_of(key: &str, value: &str) -> Option<&'static str> {
+    let value = value.trim();
+    if value.is_empty() {
+        return None;
+    }
+    let setting = SETTINGS.iter().find(|setting| setting.key == key && !TYPED.contains(&setting.option));
+    if let Some(Err(wanted)) = setting.map(|setting| (setting.read)(value)) {
+        return Some(wanted);
+    }
+    let mut conf = Conf::default();
+    conf.set(key, value).ok()?;
+    let limits = Limits::from_conf(&[&conf]).err();
+    limits.or_else(|| DiskSpace::from_conf(&[&conf]).err()).map(|error| error.wanted)
+}
+
+/// Sizes that are typed in other units than they are written in.
+const TYPED: [&str; 4] = ["--memsize", "--swap", "--iolimit", "--diskspace"];
+/// Keys of which what cannot be is told by whoever reads them.
+const TOLD_ELSEWHERE: [&str; 7] =
+    ["NAME", "ONBOOT", "BOOTORDER", "DISABLED", AUTOSTOP, features::KEY, NETFILTER];
+
+/// What of a `ve.conf` cannot be, a line each: some of it keeps the container from starting, the rest counts for nothing.
+pub fn problems(conf: &Conf) -> Vec<String> {
+    let is_looked_at = |key: &&str| {
+        !TOLD_ELSEWHERE.contains(key)
+            && (SETTINGS.iter().any(|setting| setting.key == *key)
+                || [MEGAHERTZ, "MEMGUARANTEE_BYTES"].contains(key))
+    };
+    let of_key = |key: &str| {
+        let value = conf.get(key)?;
+        let wanted = wanted_of(key, &value)?;
+        let what = match key {
+            "NAMESERVER" | "SEARCHDOMAIN" => ": what is none is left out of resolv.conf",
+            _ => "",
+        };
+        Some(format!("`{key}` is `{}`, not {wanted}{what}", shown(&value)))
+    };
+    conf.keys().into_iter().filter(is_looked_at).filter_map(of_key).collect()
+}
+
+const A_VALUE: &str = "a value";
+
 /// Whoever reads the key says what it takes.
 fn as_it_is(text: &str) -> Read {
-    if text.is_empty() { Err("a value") } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err(A_VALUE) } else { Ok(text.to_owned()) }
 }
 
 /// As OpenVZ writes it: barrier and limit, in blocks of 1 KiB.
 fn blocks_of_disk(text: &str) -> Read {
     let mut conf = Conf::default();
-    let wanted = "blocks of 1 KiB, or a number with K, M, G or T, or `unlimited`";
+    let wanted = "blocks of 1 KiB from 1 on, or a number with K, M, G or T, or `unlimited`";
     conf.set("DISKSPACE", as_it_is(text)?.as_str()).map_err(|_| wanted)?;
     match DiskSpace::from_conf(&[&conf]).map_err(|error| error.wanted)?.bytes {
         Some(bytes) => Ok(format!("{0}:{0}", bytes.div_ceil(1024))),
@@ -244,18 +304,26 @@ fn host_name(text: &str) -> Read {
     check_host_name(text).map(|()| text.to_owned())
 }
 
+/// What may be one word of `NAMESERVER`.
+pub fn is_name_server(word: &str) -> bool {
+    word.parse::<IpAddr>().is_ok()
+}
+
+/// What may be one word of `SEARCHDOMAIN`.
+pub fn is_domain(word: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    word.len() <= 253 && word.bytes().all(is_plain)
+}
+
 /// `inherit`, or addresses.
 fn name_servers(text: &str) -> Read {
-    let is_address = |word: &str| word.parse::<IpAddr>().is_ok();
-    if text == "inherit" || text.split_whitespace().all(is_address) {
+    if text == "inherit" || text.split_whitespace().all(is_name_server) {
         return Ok(text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
     Err("addresses of name servers, or `inherit` for those of the host, or '' for none")
 }
 
 fn search_domains(text: &str) -> Read {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let is_domain = |word: &str| word.len() <= 253 && word.bytes().all(is_plain);
     if text.split_whitespace().all(is_domain) {
         return Ok(text.split_whitespace().collect::<Vec<_>>().join(" "));
     }
@@ -287,13 +355,23 @@ fn mebibytes_in_pages(text: &str) -> Read {
     if text.eq_ignore_ascii_case("unlimited") {
         return Ok("unlimited".to_owned());
     }
-    let bytes = bytes(text).ok_or("MiB, or a number with K, M, G or T, or `unlimited`")?;
+    let bytes =
+        bytes(text).ok_or("MiB from 0 to 8796093022207, or a number with K, M, G or T, or `unlimited`")?;
     let pages = bytes.div_ceil(PAGE);
     Ok(format!("{pages}:{pages}"))
 }
 
+/// Of which there is some.
+fn mebibytes_of_memory(text: &str) -> Read {
+    match mebibytes_in_pages(text) {
+        Ok(pages) if pages != "0:0" => Ok(pages),
+        Ok(_) | Err(_) => Err("MiB from 1 to 8796093022207, or a number with K, M, G or T, or `unlimited`"),
+    }
+}
+
 fn mebibytes_in_bytes(text: &str) -> Read {
-    let bytes = bytes(text).ok_or("MiB a second, or a number with B, K, M or G; 0 for no limit")?;
+    let bytes = bytes(text)
+        .ok_or("MiB a second up to 8796093022207, or a number with B, K, M or G; 0 for no limit")?;
     Ok(bytes.to_string())
 }
 
@@ -348,11 +426,11 @@ mod tests {
     fn what_cannot_be_says_what_is_wanted() {
         for (option, text, wanted) in [
             ("--memsize", "much", "wanted MiB"),
-            ("--memsize", "0", "wanted pages of 4 KiB"),
+            ("--memsize", "0", "wanted MiB from 1 to"),
             ("--memsize", "99999999999999999999", "wanted MiB"),
             ("--cpuunits", "7", "wanted a weight from 8 to 500000"),
             ("--cpus", "two", "wanted a number of cores"),
-            ("--cpulimit", "m", "wanted a value"),
+            ("--cpulimit", "m", "wanted MHz"),
             ("--cpulimit", "-5m", "wanted MHz"),
             ("--cpulimit", "5mm", "wanted MHz"),
             ("--cpulimit", "5M", "wanted percent"),
@@ -379,14 +457,35 @@ mod tests {
             ("--ratebound", "maybe", "wanted yes or no"),
             ("--diskinodes", "10K", "wanted a number of inodes"),
             ("--features", "frob:on", "wanted `NAME:on`"),
-            ("--features", "", "wanted a value"),
+            ("--features", "", "wanted `NAME:on`"),
             ("--devnodes", "mem:rw", "wanted one that is not the whole host"),
             ("--devnodes", "../sda:rw", "wanted `NAME:r`"),
             ("--netfilter", "on", "wanted disabled"),
-            ("--cpus", "", "wanted a value"),
+            ("--cpus", "", "wanted a number of cores up to 65536"),
+            ("--cpus", "70000", "wanted a number of cores up to 65536"),
+            ("--cpulimit", "99999999", "wanted percent of one core up to 6553600"),
+            ("--physpages", "", "wanted pages of 4 KiB from 1 on"),
+            ("--swappages", "", "wanted pages of 4 KiB from 0 on"),
+            ("--memguarantee", "", "wanted percent of the memory from 0 to 100"),
+            ("--numproc", "", "wanted a number of processes from 1"),
+            ("--numproc", "-1", "wanted a number of processes from 1"),
+            ("--iopslimit", "", "wanted operations a second, up to"),
+            ("--iolimit", "99999999999999999999", "wanted MiB a second up to"),
+            ("--diskspace", "", "wanted blocks of 1 KiB from 1 on"),
+            ("--diskinodes", "", "wanted a number of inodes from 1 on"),
+            ("--devnodes", "", "wanted `NAME:r`"),
         ] {
             let failure = read(option, text).unwrap_err();
             assert!(failure.because[0].starts_with(wanted), "{option} {text}: {failure}");
         }
+    }
+
+    #[test]
+    fn what_of_a_file_cannot_be_is_told_in_its_own_units() {
+        let text = "PHYSPAGES=131072:131072\nSWAPPAGES=1G\nIOLIMIT=5M\nDISKSPACE=1:2\nHOSTNAME=\nNAMESERVER='x;y'\nSEARCHDOMAIN='$(id)'\nRATEBOUND=maybe\nTEMPLATE=perhaps\nCPULIMIT_MHZ=m\nONBOOT=x\nUNKNOWN=y\n";
+        let problems = problems(&Conf::parse(text.as_bytes()));
+        let keys: Vec<&str> = problems.iter().filter_map(|problem| problem.split('`').nth(1)).collect();
+        assert_eq!(keys, ["NAMESERVER", "SEARCHDOMAIN", "RATEBOUND", "TEMPLATE", "CPULIMIT_MHZ"]);
+        assert!(problems[0].contains("`x;y`, not addresses") && problems[0].ends_with("resolv.conf"));
     }
 }

@@ -75,10 +75,17 @@ pub fn choose(
         None => volume_of(&configuration).map_err(bad)?.unwrap_or(Volume::Directory),
     };
     let space = DiskSpace::from_conf(&[conf, &configuration]).map_err(bad)?;
-    let warnings = unkept(host, volume, &space, changes)?;
+    let mut warnings = unkept(host, volume, &space, changes)?;
     let size = space.bytes.unwrap_or(USUAL);
     if volume == Volume::Image {
         check_size(size)?;
+        let inodes = runtime::volume::inodes(size, space.inodes);
+        if let Some(said) = space.inodes.filter(|&said| said != inodes) {
+            warnings.push(format!(
+                "`{INODES}` is {said}, and it gets {inodes}: a disk of {} MiB has 64 at the least, and one for each 4 KiB at the most",
+                size >> 20
+            ));
+        }
         conf.set(SPACE, &in_blocks(size))?;
     }
     Ok((Wanted { volume, size, space }, warnings))

@@ -110,7 +110,7 @@ fn root_a_device_that_is_the_hosts_own_is_refused() {
         ("sda:rwm", 21, "wanted `NAME:r`"),
         ("sda", 21, "wanted `NAME:r`"),
         ("$(reboot):r", 21, "wanted `NAME:r`"),
-        ("", 21, "wanted a value"),
+        ("", 21, "wanted `NAME:"),
         ("nothing-like-that:r", 5, "is not there"),
     ] {
         host.run(["set", "web01", "--devnodes", word]).failed(code, &[because, "nothing was changed"]);
@@ -154,7 +154,7 @@ fn root_features_bring_their_nodes_and_are_told_when_they_cannot_be_had() {
         ("frob:on", 21, "nesting, fuse, tun, ppp"),
         ("nesting", 21, "`NAME:on`"),
         ("nesting:on;reboot", 21, "`NAME:on`"),
-        ("", 21, "wanted a value"),
+        ("", 21, "wanted `NAME:"),
     ] {
         host.run(["set", "web01", "--features", words]).failed(code, &[because, "nothing was changed"]);
         host.run(["create", "web02", "--ostemplate", "busybox", "--features", words])

@@ -160,6 +160,173 @@ fn root_settings_are_all_set_or_none() {
     assert_eq!(now(&host, "memory"), "64Mb");
 }
 
+/// The last line of a key in its `ve.conf`, as an editor would add it.
+fn edit(host: &RealHost, lines: &str) {
+    let path = host.area("web01").join("ve.conf");
+    let below = path.strip_prefix(host.prefix()).expect("it is below").to_string_lossy().into_owned();
+    let text = std::fs::read_to_string(&path).expect("it can be read") + lines;
+    host.write(&below, &text, 0o600);
+}
+
+#[test]
+fn root_what_vz_conf_says_holds_for_whoever_says_nothing_of_it() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    let lines = "ONBOOT=\"yes\"\nNAMESERVER=\"192.0.2.7\"\nSEARCHDOMAIN=\"example.org\"\nFEATURES=\"tun:off\"\nLOCKDIR=\"/vz/lock\"\n";
+    host.write("etc/vz/vz.conf", lines, 0o644);
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    host.ok(["create", "web02", "--ostemplate", "busybox", "--onboot", "no", "--nameserver", "192.0.2.8"]);
+    assert!(!conf(&host).contains("ONBOOT"), "{}", conf(&host));
+    let known = facts(&host);
+    for (key, value) in [
+        ("Autostart", "on"),
+        ("DNS Servers", "192.0.2.7"),
+        ("Search Domains", "example.org"),
+        ("Features", "tun:off"),
+    ] {
+        assert_eq!(known[key], value, "{key}");
+    }
+    host.ok(["recover", "--boot"]);
+    assert_eq!(host.ok(["list", "-H", "-o", "name"]).trim(), "web01");
+    assert_eq!(host.exec("web01", "cat /etc/resolv.conf"), "search example.org\nnameserver 192.0.2.7");
+    // What is added to its features is added to those that it had.
+    host.ok(["set", "web01", "--features", "fuse:off"]);
+    assert!(conf(&host).contains("FEATURES=\"tun:off fuse:off\""), "{}", conf(&host));
+    host.ok(["start", "web02"]);
+    assert_eq!(
+        host.exec("web02", "cat /etc/resolv.conf"),
+        "search example.org\nnameserver 192.0.2.8",
+        "each key by itself"
+    );
+    let told: Value = serde_json::from_str(&host.run(["info", "-j"]).stdout).expect("a document");
+    assert_eq!(told["configuration"]["not_obeyed"], serde_json::json!(["LOCKDIR"]), "{told}");
+    assert!(host.run(["info"]).stdout.contains("vz.conf: LOCKDIR\n"));
+}
+
+#[test]
+fn root_a_bad_value_in_vz_conf_keeps_no_container_from_anything() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--memsize", "64"]);
+    host.ok(["start", "web01"]);
+    let usual = now(&host, "processes");
+    host.ok(["stop", "web01", "--kill"]);
+    for (line, said) in [
+        ("NUMPROC=\"junk\"", "a number of processes from 1"),
+        ("NUMPROC=\"2\"", "4 processes or more"),
+        ("PHYSPAGES=\"-1\"", "pages of 4 KiB"),
+        ("CPUUNITS=\"$(reboot)\"", "a weight from 8"),
+        ("DISKSPACE=\"much\"", "blocks of 1 KiB"),
+        ("RATE=\"fast\"", "kilobits a second"),
+        ("NAMESERVER=\"x;y\"", "addresses of name servers"),
+        ("RESTART=\"always\"", "no or on-crash"),
+    ] {
+        host.write("etc/vz/vz.conf", &format!("{line}\n"), 0o644);
+        for words in [
+            &["start", "web01"][..],
+            &["set", "web01", "--cpus", "1"],
+            &["create", "web02", "--ostemplate", "busybox"],
+        ] {
+            let ran = host.run(words);
+            assert_eq!(ran.code, 0, "{line}: {ran}");
+            let key = line.split('=').next().expect("a key");
+            let warning = ran.stderr.lines().find(|line| line.contains(&format!("`{key}` in ")));
+            let warning = warning.unwrap_or_else(|| panic!("{line} is told by {words:?}\n{ran}"));
+            assert!(warning.contains("etc/vz/vz.conf") && warning.contains(said), "{warning}");
+            assert!(!ran.stderr.contains("ve.conf"), "{ran}");
+        }
+        assert_eq!(now(&host, "processes"), usual, "{line}");
+        assert!(host.run(["info"]).stdout.contains(said), "{line}");
+        host.ok(["stop", "web01", "--kill"]);
+        host.ok(["delete", "web02"]);
+    }
+    // What is the container's own is refused as ever, with its own file.
+    edit(&host, "NUMPROC=\"junk\"\n");
+    host.run(["start", "web01"]).failed(21, &["NUMPROC=junk", "ve.conf", "nothing was changed"]);
+}
+
+#[test]
+fn root_swap_without_a_limit_of_memory_is_said_where_it_cannot_be() {
+    let Some(host) = with_settings(&["--memsize", "64", "--swap", "32"]) else { return };
+    let set = ["set", "web01", "--memsize", "unlimited", "--swap", "100M"];
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        host.ok(set);
+        assert_eq!(now(&host, "swap"), "100Mb");
+        return;
+    }
+    host.run(set).failed(5, &["`--swap` cannot be enforced", "cgroup v1", "nothing was changed"]);
+    assert_eq!((now(&host, "memory"), now(&host, "swap")), ("64Mb".to_owned(), "32Mb".to_owned()));
+    // What was said before, or stands in the file, is told.
+    let ran = host.run(["set", "web01", "--memsize", "unlimited"]);
+    assert!(ran.code == 0 && ran.stderr.contains("`SWAPPAGES` is not enforced: cgroup v1"), "{ran}");
+    let ran = host.run(["restart", "web01"]);
+    assert!(ran.code == 0 && ran.stderr.contains("SWAPPAGES"), "{ran}");
+}
+
+#[test]
+fn root_what_a_ve_conf_says_and_cannot_be_is_told_and_reaches_no_file_inside() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    edit(
+        &host,
+        "NAMESERVER=\"192.0.2.1 x;y\"\nSEARCHDOMAIN='$(id) example.org'\nTEMPLATE=\"perhaps\"\nRATEBOUND=\"maybe\"\n",
+    );
+    let told = host.ok(["info", "web01"]);
+    let ran = host.run(["start", "web01"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    for said in [
+        "`NAMESERVER` is `192.0.2.1 x;y`, not addresses of name servers",
+        "`SEARCHDOMAIN` is `$(id) example.org`, not domains",
+        "`TEMPLATE` is `perhaps`, not yes or no",
+        "`RATEBOUND` is `maybe`, not yes or no",
+    ] {
+        assert!(told.contains(said), "info does not say `{said}`\n{told}");
+        assert!(ran.stderr.contains(said) && ran.stderr.contains("ve.conf"), "no `{said}`\n{ran}");
+    }
+    assert_eq!(host.exec("web01", "cat /etc/resolv.conf"), "search example.org\nnameserver 192.0.2.1");
+}
+
+#[test]
+fn root_what_is_out_of_range_says_the_range_in_the_units_of_the_option() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let before = conf(&host);
+    for (option, value, said) in [
+        ("--numproc", "-1", "a number of processes from 1 to 4194304"),
+        ("--memsize", "-1", "MiB from 1 to 8796093022207"),
+        ("--memsize", "-1G", "MiB from 1 to"),
+        ("--memsize", "0", "MiB from 1 to"),
+        ("--memsize", "99999999999999999999", "MiB from 1 to"),
+        ("--swap", "-1", "MiB from 0 to"),
+        ("--physpages", "", "pages of 4 KiB from 1 on"),
+        ("--swappages", "", "pages of 4 KiB from 0 on"),
+        ("--memguarantee", "", "percent of the memory from 0 to 100"),
+        ("--cpus", "-1", "a number of cores up to 65536"),
+        ("--cpus", "70000", "a number of cores up to 65536"),
+        ("--cpulimit", "99999999", "percent of one core up to 6553600"),
+        ("--cpuunits", "-1", "a weight from 8 to 500000"),
+        ("--ioprio", "-1", "a priority from 0 to 7"),
+        ("--iolimit", "99999999999999999999", "MiB a second up to"),
+        ("--iopslimit", "", "operations a second, up to 4294967295"),
+        ("--bootorder", "-5", "a number from 0 to 4294967295"),
+        ("--diskspace", "-1", "blocks of 1 KiB from 1 on"),
+        ("--diskinodes", "", "a number of inodes from 1 on"),
+    ] {
+        host.run(["set", "web01", option, value]).failed(21, &[option, said, "nothing was changed"]);
+        assert_eq!(conf(&host), before, "{option} {value}");
+    }
+    for size in ["-5", "0"] {
+        host.run(["set", "web01", "--device-add", "hdd", "--size", size, "--mnt", "/data"])
+            .failed(21, &["from 32 MiB to 16 TiB", "nothing was changed"]);
+    }
+}
+
+#[test]
+fn root_inodes_that_a_disk_cannot_have_are_told() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    let words = ["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "64M"];
+    let ran = host.run([&words[..], &["--diskinodes", "4000000"]].concat());
+    assert!(ran.code == 0 && ran.stderr.contains("`DISKINODES` is 4000000, and it gets 16384"), "{ran}");
+}
+
 #[test]
 fn root_a_container_gets_another_name() {
     let Some(host) = with_settings(&[]) else { return };

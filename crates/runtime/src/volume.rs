@@ -116,6 +116,11 @@ fn call(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeErro
     move |source| VolumeError::Call { what, path, source }
 }
 
+/// How many inodes an ext4 of that size gets: so many as are said, as far as it can have them, or as are usual.
+pub fn inodes(size: u64, said: Option<u64>) -> u64 {
+    said.unwrap_or(size / BYTES_PER_INODE).clamp(64, size / BLOCK)
+}
+
 /// Makes a file with an empty ext4 in it, durably. `size` in bytes; `inodes`, or as many as are usual.
 ///
 /// # Errors
@@ -127,7 +132,7 @@ pub fn make(image: &Path, size: u64, inodes: Option<u64>) -> Result<(), VolumeEr
         .map_err(|error| call("make", image)(error.into()))?;
     let size = size / BLOCK * BLOCK;
     file.set_len(size).map_err(call("make room in", image))?;
-    let inodes = inodes.unwrap_or(size / BYTES_PER_INODE).clamp(64, size / BLOCK);
+    let inodes = self::inodes(size, inodes);
     // Whole permille are as exact as it takes. No root is made on a disk beside.
     let permille =
         if DiskNumber::of_image(image).is_some() { 0 } else { (RESERVE * 1000 / size).clamp(1, 50) };

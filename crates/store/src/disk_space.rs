@@ -25,13 +25,13 @@ impl DiskSpace {
                 sources,
                 "DISKSPACE",
                 |text| amount(text, BLOCK),
-                "blocks of 1 KiB, or a number with K, M, G or T, or `unlimited`",
+                "blocks of 1 KiB from 1 on, or a number with K, M, G or T, or `unlimited`",
             )?,
             inodes: read(
                 sources,
                 "DISKINODES",
                 |text| amount(text, 1),
-                "a number of inodes, or `unlimited`",
+                "a number of inodes from 1 on, or `unlimited`",
             )?,
         })
     }

@@ -179,7 +179,7 @@ fn parse_memory(entry: Entry) -> Result<Option<u64>, LimitsError> {
     match parse_pair(&entry.1, parse_pages) {
         Some(amount) if amount != Amount::Of(0) => Ok(amount.limit()),
         Some(_) | None => {
-            Err(refuse(entry, "pages of 4 KiB, or a number with K, M, G, T or P, or `unlimited`"))
+            Err(refuse(entry, "pages of 4 KiB from 1 on, or a number with K, M, G, T or P, or `unlimited`"))
         }
     }
 }
@@ -187,7 +187,9 @@ fn parse_memory(entry: Entry) -> Result<Option<u64>, LimitsError> {
 fn parse_swap(entry: Entry) -> Result<Option<u64>, LimitsError> {
     match parse_pair(&entry.1, parse_pages) {
         Some(amount) => Ok(amount.limit()),
-        None => Err(refuse(entry, "pages of 4 KiB, or a number with K, M, G, T or P, or `unlimited`")),
+        None => {
+            Err(refuse(entry, "pages of 4 KiB from 0 on, or a number with K, M, G, T or P, or `unlimited`"))
+        }
     }
 }
 
@@ -205,7 +207,9 @@ fn parse_cores(entry: Entry) -> Result<Option<u32>, LimitsError> {
     match parse_count(&entry.1) {
         Some(Amount::Unlimited | Amount::Of(0)) => Ok(None),
         Some(Amount::Of(cores)) if cores <= 65_536 => Ok(u32::try_from(cores * 100).ok()),
-        Some(Amount::Of(_)) | None => Err(refuse(entry, "a number of cores, or `unlimited`")),
+        Some(Amount::Of(_)) | None => {
+            Err(refuse(entry, "a number of cores up to 65536, 0 or `unlimited` for all"))
+        }
     }
 }
 
@@ -213,7 +217,9 @@ fn parse_percent(entry: Entry) -> Result<Option<u32>, LimitsError> {
     match parse_count(entry.1.trim_end_matches('%')) {
         Some(Amount::Unlimited | Amount::Of(0)) => Ok(None),
         Some(Amount::Of(percent)) if percent <= 6_553_600 => Ok(u32::try_from(percent).ok()),
-        Some(Amount::Of(_)) | None => Err(refuse(entry, "percent of one core, or 0 for no limit")),
+        Some(Amount::Of(_)) | None => {
+            Err(refuse(entry, "percent of one core up to 6553600, or 0 for no limit"))
+        }
     }
 }
 
@@ -241,7 +247,7 @@ fn parse_units(entry: Entry) -> Result<u64, LimitsError> {
 
 /// A number, or one with a suffix, in bytes.
 fn parse_bytes(entry: Entry) -> Result<u64, LimitsError> {
-    let wanted = "bytes, or a number with K, M or G";
+    let wanted = "bytes up to 9223372036854771712, or a number with K, M or G";
     let (digits, factor) = match entry.1.as_bytes().last().map(u8::to_ascii_uppercase) {
         Some(b'K') => (&entry.1[..entry.1.len() - 1], 1 << 10),
         Some(b'M') => (&entry.1[..entry.1.len() - 1], 1 << 20),

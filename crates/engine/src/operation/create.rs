@@ -24,6 +24,7 @@ use crate::addresses::{AddressChange, are_free, are_not_listened_to};
 use crate::attachments::AttachmentChange;
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
+use crate::defaults;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, Host};
@@ -126,7 +127,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         ))
     })?;
     // The name is the first word of the command.
-    set::apply(&mut sample, &options.changes)?;
+    set::apply(&mut sample, &options.changes, &configuration)?;
     crate::devices::check(&options.changes)?;
     if options.password.is_some() && !options.attachments.is_empty() {
         return Err(Failure::new(Code::BadOption, "the settings do not fit")
@@ -153,6 +154,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let limits = host
         .limits(&sample, &configuration)
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
+    host.warn_of_configuration();
     let (disk, unenforced) = volume::choose(host, options.volume, &mut sample, &options.changes)?;
     for warning in set::lacking(host, &limits, &options.changes)?.iter().chain(&unenforced) {
         host.warning(warning);
@@ -266,7 +268,7 @@ fn fill(
     for (key, value) in pairs {
         conf.set(key, value)?;
     }
-    if conf.get("ONBOOT").is_none() {
+    if conf.get("ONBOOT").is_none() && defaults::said(&host.configuration()?, "ONBOOT").is_none() {
         conf.set("ONBOOT", "no")?;
     }
     area.store_conf(&conf)?;

@@ -254,7 +254,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Resul
     for (key, value) in pairs {
         conf.set(key, value)?;
     }
-    if conf.get("ONBOOT").is_none() {
+    if conf.get("ONBOOT").is_none() && crate::defaults::said(&configuration, "ONBOOT").is_none() {
         conf.set("ONBOOT", "no")?;
     }
     Ok(Plan { id, name, number: was.number, conf, ostemplate, addresses, distribution, disk, view })

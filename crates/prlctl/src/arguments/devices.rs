@@ -28,7 +28,7 @@ pub struct Devices {
     #[arg(long, value_name = "DISK", group = "device", help_heading = DEVICES)]
     pub device_del: Option<String>,
     /// Of a disk: MiB, or with K, M, G, T
-    #[arg(long, value_name = "SIZE", requires = "device", help_heading = DEVICES)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", requires = "device", help_heading = DEVICES)]
     pub size: Option<String>,
     /// Where the disk is in the container
     #[arg(long, value_name = "PATH", requires = "device", help_heading = DEVICES)]

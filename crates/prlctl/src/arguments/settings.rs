@@ -14,7 +14,7 @@ pub struct Settings {
     #[arg(long, value_name = "yes|no", visible_alias = "autostart", help_heading = SETTINGS)]
     pub onboot: Option<String>,
     /// Which are started first: those with the highest number
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub bootorder: Option<String>,
     /// Whether nobody may start it, also not at boot; `start --force` does
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
@@ -50,46 +50,46 @@ pub struct Settings {
     #[arg(long, value_name = "DOMAIN…", help_heading = SETTINGS)]
     pub searchdomain: Option<String>,
     /// Memory: MiB, or with K, M, G, T; or unlimited
-    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", help_heading = SETTINGS)]
     pub memsize: Option<String>,
     /// Memory as PHYSPAGES of ve.conf has it: pages of 4 KiB, or barrier:limit
-    #[arg(long, value_name = "PAGES", conflicts_with = "memsize", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PAGES", conflicts_with = "memsize", help_heading = SETTINGS)]
     pub physpages: Option<String>,
     /// Swap beside the memory: MiB, or with K, M, G, T; or unlimited
-    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", help_heading = SETTINGS)]
     pub swap: Option<String>,
     /// Swap as SWAPPAGES of ve.conf has it
-    #[arg(long, value_name = "PAGES", conflicts_with = "swap", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PAGES", conflicts_with = "swap", help_heading = SETTINGS)]
     pub swappages: Option<String>,
     /// Percent of its memory that is taken from it last; or auto
-    #[arg(long, value_name = "PERCENT", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PERCENT", help_heading = SETTINGS)]
     pub memguarantee: Option<String>,
     /// Processes and threads; or unlimited
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub numproc: Option<String>,
     /// Cores; 0 for all
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub cpus: Option<String>,
     /// Percent of one core, or MHz of one with m; 0 for no limit
-    #[arg(long, value_name = "PERCENT|MHZm", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PERCENT|MHZm", help_heading = SETTINGS)]
     pub cpulimit: Option<String>,
     /// Its share of the processors beside others, 8 to 500000; 1000 is usual
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub cpuunits: Option<String>,
     /// On which processors it runs: 0-3,8; or all
-    #[arg(long, value_name = "LIST", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "LIST", help_heading = SETTINGS)]
     pub cpumask: Option<String>,
     /// Of which nodes its memory is; or all
-    #[arg(long, value_name = "LIST", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "LIST", help_heading = SETTINGS)]
     pub nodemask: Option<String>,
     /// Its share of the disk beside others, 0 to 7, the most; 4 is usual
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub ioprio: Option<String>,
     /// What it reads, and what it writes, of the disk in a second: MiB, or with B, K, M, G; 0 for no limit
-    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", help_heading = SETTINGS)]
     pub iolimit: Option<String>,
     /// How often it reads, and writes, of the disk in a second; 0 for no limit
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub iopslimit: Option<String>,
     /// Ports of the host behind which it answers: tcp:8080:80, several with blanks between them; '' for none
     #[arg(long, value_name = "PORTS", help_heading = SETTINGS)]
@@ -104,7 +104,7 @@ pub struct Settings {
     #[arg(long, value_name = "disabled|stateless|stateful|full", help_heading = SETTINGS)]
     pub netfilter: Option<String>,
     /// How much may go in, and how much out, as OpenVZ writes it: eth0:1:1000 is 1000 kilobits a second; '' for no limit
-    #[arg(long, value_name = "DEVICE:1:KBIT", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DEVICE:1:KBIT", help_heading = SETTINGS)]
     pub rate: Option<String>,
     /// Whether --rate is a limit: yes, which is usual, or no
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
@@ -113,10 +113,10 @@ pub struct Settings {
     #[command(flatten)]
     pub interfaces: Interfaces,
     /// Its disk: blocks of 1 KiB, or with K, M, G, T; at once where it is to be larger, and while it is stopped where smaller
-    #[arg(long, value_name = "SIZE", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", help_heading = SETTINGS)]
     pub diskspace: Option<String>,
     /// Files and directories on its disk; when it is made
-    #[arg(long, value_name = "N", help_heading = SETTINGS)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub diskinodes: Option<String>,
 }
 

@@ -128,7 +128,7 @@ pub struct VzctlCreate {
     #[arg(long)]
     pub force: bool,
     /// Memory: bytes, or with K, M, G, T
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["memsize", "physpages"])]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", conflicts_with_all = ["memsize", "physpages"])]
     pub ram: Option<String>,
     /// What is to be set on top of the sample
     #[command(flatten)]
@@ -202,7 +202,7 @@ pub struct VzctlSet {
     #[command(flatten)]
     pub devices: Devices,
     /// Memory: bytes, or with K, M, G, T
-    #[arg(long, value_name = "SIZE", conflicts_with_all = ["memsize", "physpages"])]
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", conflicts_with_all = ["memsize", "physpages"])]
     pub ram: Option<String>,
     /// What is to be set
     #[command(flatten)]

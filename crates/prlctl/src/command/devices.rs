@@ -19,7 +19,8 @@ pub fn understood(add: &[String], devices: &Devices) -> Result<AttachmentChange>
 
 fn device(devices: &Devices) -> Result<Option<DeviceChange>> {
     let size = devices.size.as_deref().map(|text| {
-        size_in_bytes(text).ok_or_else(|| bad("--size", text, "MiB, or a number with K, M, G or T"))
+        size_in_bytes(text)
+            .ok_or_else(|| bad("--size", text, "MiB, or a number with K, M, G or T, from 32 MiB to 16 TiB"))
     });
     let size = size.transpose()?;
     let at = devices.mnt.as_deref().map(|text| text.parse().map_err(|wanted| bad("--mnt", text, wanted)));

@@ -25,6 +25,11 @@ pub fn run(arguments: &Info) -> Result<u8> {
     let mut features = features(&directory);
     features.push(runtime::lxcfs::feature(&prefix));
     let file_system = prefix.file_system()?;
+    // Whoever may not read it is not told.
+    let vz_conf = prefix.vz_conf();
+    let configuration = Conf::load_or_default(&vz_conf).unwrap_or_default();
+    let unread = engine::defaults::unread(&configuration);
+    let problems = engine::defaults::usable(configuration.clone(), &vz_conf).1;
     let is_able = features.iter().all(|feature| !feature.is_required || feature.missing.is_none());
     if arguments.json {
         output::json(&json!({
@@ -34,6 +39,7 @@ pub fn run(arguments: &Info) -> Result<u8> {
             "file_system": file_system,
             "features": features,
             "can_run_containers": is_able,
+            "configuration": { "not_obeyed": unread, "remarks": problems },
         }));
     } else {
         output::line(&format!("prlctl {} on Linux {}", env!("CARGO_PKG_VERSION"), release()));
@@ -45,6 +51,12 @@ pub fn run(arguments: &Info) -> Result<u8> {
                 (Some(because), false) => format!("no ({because}); containers run without it"),
             };
             output::line(&format!("  {:<76} {state}", feature.name));
+        }
+        if !unread.is_empty() {
+            output::line(&format!("nobody reads of {}: {}", vz_conf.display(), unread.join(" ")));
+        }
+        for problem in &problems {
+            output::line(problem);
         }
         output::line(if is_able { "containers can run here" } else { "containers cannot run here" });
     }
@@ -108,7 +120,7 @@ fn remarks(conf: &Conf) -> Vec<String> {
     let features: Vec<String> = ignored
         .map(|(word, why)| format!("FEATURES: `{}` is not obeyed: {why}.", tree::escaped(word.as_bytes())))
         .collect();
-    let mut remarks = [engine::boot::remarks(conf), features].concat();
+    let mut remarks = [engine::boot::remarks(conf), features, engine::settings::problems(conf)].concat();
     if let Some(word) = conf.get(NETFILTER).filter(|word| !["", "full"].contains(&word.trim())) {
         remarks.push(format!(
             "NETFILTER: `{}` is not obeyed: every container has all of nftables and iptables, in its own network.",

@@ -5,7 +5,7 @@ use engine::runtime::Life;
 use runtime::cgroup::Cgroups;
 use runtime::limits::{Disk, Now, now};
 use serde_json::{Value, json};
-use store::{Area, BindMount, Conf, Disks, Limits, USUAL_IO_PRIORITY, Volume};
+use store::{Area, BindMount, Disks, Limits, USUAL_IO_PRIORITY, Volume};
 
 use super::list::Row;
 use crate::arguments::List;
@@ -47,9 +47,11 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     };
     let uptime =
         run.as_ref().map_or(0, |run| (jiff::Timestamp::now().as_second() - run.started.as_second()).max(0));
-    let limits = host
-        .limits(&row.conf, &host.configuration().unwrap_or_else(|_| Conf::parse(b"")))
-        .unwrap_or_default();
+    let of_host = host.configuration().unwrap_or_default();
+    let limits = host.limits(&row.conf, &of_host).unwrap_or_default();
+    // With what it has of the host's.
+    let conf = engine::defaults::beside(&row.conf, &of_host);
+    let key = |key: &str| conf.get(key).unwrap_or_default();
     let on_off = |is_on: bool| if is_on { "on" } else { "off" };
     let mut facts: Vec<(String, Value)> = vec![
         ("ID".into(), json!(row.id.braced())),
@@ -63,7 +65,7 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
         ("Home".into(), json!(row.home)),
         ("Owner".into(), json!("root")),
-        ("Autostart".into(), json!(on_off(row.key("ONBOOT") == "yes"))),
+        ("Autostart".into(), json!(on_off(engine::boot::is_wanted(&conf)))),
         // The only thing that there is.
         ("Autostop".into(), json!("shutdown")),
         ("Disabled".into(), json!(if row.key("DISABLED") == "yes" { "yes" } else { "no" })),
@@ -89,11 +91,11 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
             facts.push(("Mounts".into(), beside));
         }
     }
-    facts.push(("Features".into(), json!(row.key("FEATURES"))));
+    facts.push(("Features".into(), json!(key("FEATURES"))));
     facts.push(("Devices".into(), json!(row.key("DEVNODES"))));
     facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
-    facts.push(("DNS Servers".into(), json!(row.key("NAMESERVER"))));
-    facts.push(("Search Domains".into(), json!(row.key("SEARCHDOMAIN"))));
+    facts.push(("DNS Servers".into(), json!(key("NAMESERVER"))));
+    facts.push(("Search Domains".into(), json!(key("SEARCHDOMAIN"))));
     if run.is_some()
         && let Ok(groups) = Cgroups::of(&host.prefix, &row.id)
     {

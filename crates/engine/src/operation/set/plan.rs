@@ -9,6 +9,7 @@ use super::Options;
 use crate::addresses::{are_free, are_not_listened_to};
 use crate::attachments::configured;
 use crate::boot::why_only_stopped;
+use crate::defaults::beside;
 use crate::devices::{self, merged};
 use crate::disks;
 use crate::error::{Code, Failure, Result};
@@ -51,7 +52,8 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
         }
         new.set("ORIGIN_SAMPLE", options.sample.as_deref().unwrap_or_default())?;
     }
-    apply(&mut new, &options.changes)?;
+    let configuration = container.host.configuration()?;
+    apply(&mut new, &options.changes, &configuration)?;
     devices::check(&options.changes)?;
     options.addresses.apply(container.host, Some(container.id()), &mut new)?;
     options.interfaces.apply(container.host, Some(container.id()), &mut new)?;
@@ -81,7 +83,8 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
-    warnings.extend(of_no_effect(&new, &options.changes));
+    warnings.extend(of_no_effect(&beside(&new, &configuration), &options.changes));
+    container.host.warn_of_configuration();
     if resize.is_some() && disk.changes_size() {
         // Of two, the first could not be taken back where the second fails.
         return Err(Failure::new(Code::BadOption, what)
@@ -169,11 +172,11 @@ const LIMITS: [&str; 14] = [
     "IOPSLIMIT",
 ];
 
-/// Writes changes into a configuration.
+/// Writes changes into a configuration of a container, on a host with that `vz.conf`.
 ///
 /// # Errors
 /// [`Code::BadOption`] for a key that is set twice.
-pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
+pub fn apply(conf: &mut Conf, changes: &[Change], of_host: &Conf) -> Result<()> {
     let mut keys = BTreeSet::new();
     for change in changes {
         if !keys.insert(change.key) {
@@ -182,7 +185,7 @@ pub fn apply(conf: &mut Conf, changes: &[Change]) -> Result<()> {
                 .unchanged()
                 .hint("leave one of them out"));
         }
-        conf.set(change.key, &merged(conf, change)?)?;
+        conf.set(change.key, &merged(&beside(conf, of_host), change)?)?;
         // What was said last of one limit is all that holds.
         match change.key {
             "CPULIMIT" => {
