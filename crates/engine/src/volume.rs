@@ -18,7 +18,7 @@ use crate::settings::Change;
 use crate::space::{self, Need};
 
 /// An image of which nobody has said how large it may become: as much as OpenVZ gives.
-const USUAL: u64 = 10 << 30;
+pub const USUAL: u64 = 10 << 30;
 const SPACE: &str = "DISKSPACE";
 const INODES: &str = "DISKINODES";
 /// Whether somebody has just said how much there is to be.

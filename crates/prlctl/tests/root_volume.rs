@@ -257,6 +257,31 @@ fn root_a_move_to_another_volume_loses_nothing() {
     assert_eq!(look(&host, "web01", "/"), old);
 }
 
+/// Room that somebody makes on the host would not help: the error tells what would, and that is tried.
+#[test]
+fn root_a_move_to_an_image_that_is_too_small_says_so() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    host.exec("web01", "dd if=/dev/urandom of=/root/data bs=1M count=64 2>/dev/null");
+    let sum = host.exec("web01", "sha256sum /root/data");
+    host.ok(["stop", "web01"]);
+    let conf = host.area("web01").join("ve.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, format!("{text}DISKSPACE=\"64M\"\n")).unwrap();
+    let words = ["move", "web01", "--volume", "image"];
+    let ran = host.run(words);
+    assert!(!ran.stderr.contains("make room"), "{ran}");
+    let wanted =
+        ["image of 64 MiB", "too small", "nothing was changed", "DISKSPACE=", conf.to_str().unwrap()];
+    ran.failed(46, &wanted);
+    assert!(!image(&host, "web01").exists());
+    host.wait_until("the devices are gone", || loops(&host).is_empty());
+    std::fs::write(&conf, format!("{text}DISKSPACE=\"128M\"\n")).unwrap();
+    host.ok(words);
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "sha256sum /root/data"), sum);
+}
+
 #[test]
 #[cfg(debug_assertions)] // A release build has no fault points.
 fn root_a_move_that_is_killed_is_done_or_not_begun() {

@@ -98,7 +98,8 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
         };
         // Held all the while: nobody unmounts it, and what is looked at in the end is what was written to.
         let held = store::atomic::open_directory(&top)?;
-        copy_all(container, Some(&top), what)?;
+        copy_all(container, Some(&top), what)
+            .map_err(|failure| whose_end(failure, container, to, &wanted.space))?;
         for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
             let layers = store::atomic::open_directory_at(held.as_fd(), number.to_string())?;
             store::atomic::open_directory_at(layers.as_fd(), "delta")?;
@@ -191,7 +192,8 @@ fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) ->
                 Some(area.staged_subvolume())
             }
         };
-        copy_all(container, top.as_deref(), what)?;
+        copy_all(container, top.as_deref(), what)
+            .map_err(|failure| whose_end(failure, container, to, &space))?;
         if !linux::mutated!("moved-layers-unsynced") && !takes_a_subvolume_unsynced(to) {
             rustix::fs::syncfs(area.handle())
                 .map_err(|error| system("cannot write out the layers", &error))?;
@@ -245,6 +247,40 @@ fn copy_all(container: &Container<'_>, top: Option<&Path>, what: &str) -> Result
         done = tree::Size { entries: before.entries + made.entries, bytes: before.bytes + made.bytes };
     }
     Ok(())
+}
+
+/// What there has to be on the host, for a copy without room to be the new volume's fault: more than a filesystem keeps to itself of what it calls free.
+const ROOM_OF_A_HOST: Need = Need { who: "a copy", bytes: 32 << 20, inodes: 64 };
+
+/// Where there was no room for a copy while the host has some, it is the new volume that ends, and nothing that is done on the host would help. An image
+/// holds less than a directory of the same size: its filesystem's own tables are in it.
+fn whose_end(failure: Failure, container: &Container<'_>, to: Volume, space: &DiskSpace) -> Failure {
+    let has_an_end = to == Volume::Image || space.bytes.is_some() || space.inodes.is_some();
+    if failure.code != Code::NoSpace
+        || !has_an_end
+        || space::check_host(container.host, ROOM_OF_A_HOST).is_err()
+    {
+        return failure;
+    }
+    let (name, area) = (&container.name, &container.area);
+    let because = match to {
+        Volume::Image => format!(
+            "the image of {} MiB that was made for it is too small for what it has",
+            space.bytes.unwrap_or(volume::USUAL) >> 20
+        ),
+        Volume::Directory | Volume::Btrfs => {
+            "it has more than its `DISKSPACE` or `DISKINODES` would let it have there".to_owned()
+        }
+    };
+    let larger = if area.volume() == Volume::Image || area.counted().is_some() {
+        format!("`prlctl set {name} --diskspace SIZE` with more")
+    } else {
+        // How much one may be that nobody counts, `set` refuses to say.
+        format!("write `DISKSPACE=\"SIZE\"` with more into {}", area.path().join("ve.conf").display())
+    };
+    failure.because(because).hint(format!(
+        "{larger}, then the same command again; `prlctl generation-list {name}` shows old roots that may go"
+    ))
 }
 
 fn make(path: &Path, mode: u32) -> Result<()> {
