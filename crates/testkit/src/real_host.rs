@@ -378,7 +378,7 @@ impl RealHost {
         file.persist(&recipe).expect("name a recipe");
         let ran = host.make_shared(&shared, name);
         if ran.is_some_and(|ran| ran.code != 0) {
-            not_run(&scratch(&host.program), "no Debian archive can be reached");
+            not_run(&scratch(&host.program), &format!("no Debian archive can be reached for `{name}`"));
             return None;
         }
         host.bind_templates(&shared);
