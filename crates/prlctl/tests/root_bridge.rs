@@ -109,6 +109,25 @@ fn root_containers_on_a_bridge_see_each_other_and_the_outside() {
 }
 
 #[test]
+fn root_a_bridge_in_the_words_of_legacy_openvz_is_one() {
+    let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox"]);
+    let path = host.area("web01").join("ve.conf");
+    let read = || std::fs::read_to_string(&path).expect("it can be read");
+    let line = format!("NETIF=\"ifname=eth0,bridge=br0,mac={MAC},ip=192.0.2.50/24\"");
+    testkit::old_area::write(&path, format!("{}{line}\n", read()).as_bytes());
+    host.ok(["start", "web01"]);
+    assert!(host.calls("web01", "192.0.2.1") && host.wire().reaches("192.0.2.50"), "{}", left(&host));
+    assert!(read().contains(&line), "{}", read());
+    // Of what else is changed it is no part.
+    host.ok(["set", "web01", "--ifname", "eth0", "--ipadd", "192.0.2.51/24"]);
+    assert!(read().contains(",bridge=br0\"") && !read().contains("network="), "{}", read());
+    host.ok(["set", "web01", "--ifname", "eth0", "--bridge", "br0"]);
+    assert!(read().contains(",network=br0,") && !read().contains("bridge=br0"), "{}", read());
+    assert!(host.calls("web01", "192.0.2.1"), "{}", left(&host));
+}
+
+#[test]
 fn root_interfaces_come_and_go_and_change_while_it_runs() {
     let Some(host) = RealHost::on_bridge(PROGRAM) else { return };
     let wire = host.wire();

@@ -194,6 +194,33 @@ fn root_an_area_of_simfs_is_the_root_and_its_configuration_lies_elsewhere() {
 }
 
 #[test]
+fn root_what_keeps_an_interface_of_openvz_from_being_of_use_is_told() {
+    let Some(host) = host() else { return };
+    let area = place(&host).join("104");
+    root_at(&host, &area);
+    let conf = place(&host).join("104.conf");
+    let interfaces = "NETIF=\"ifname=eth0,bridge=vmbr0,mac=02:00:00:00:00:01;ifname=eth1,host_ifname=veth104.1,ip=192.0.2.5/24\"";
+    write(&conf, format!("NAME=\"$(reboot)\"\n{interfaces}\n").as_bytes());
+    let ran = host.run(["register", &text(&area), "--config", &text(&conf)]);
+    assert_eq!(ran.code, 0, "{ran}");
+    for said in [
+        "`NAME` is a comment now: `$(reboot)` can be no container's name",
+        "`eth0` of `NETIF` has no `ip=`",
+        "--ifname eth0 --ipadd ADDRESS`, or `--ipfilter no`",
+        "`eth1` of `NETIF` is on no bridge: `prlctl set NAME --ifname eth1 --network BRIDGE`",
+    ] {
+        assert!(ran.stderr.contains(said), "{said}: {ran}");
+    }
+    for unsaid in ["`eth0` of `NETIF` is on no bridge", "`eth1` of `NETIF` has no `ip=`"] {
+        assert!(!ran.stderr.contains(unsaid), "{unsaid}: {ran}");
+    }
+    let made = std::fs::read_to_string(host.area("104").join("ve.conf")).unwrap();
+    for line in [interfaces, "# NAME=\"$(reboot)\"", "NAME=\"104\""] {
+        assert!(made.lines().any(|found| found == line), "{line}:\n{made}");
+    }
+}
+
+#[test]
 fn root_what_cannot_be_registered_is_refused_and_nothing_of_it_is_left() {
     let Some(host) = host() else { return };
     let area = layout_4(&host, "103", &conf());

@@ -9,6 +9,8 @@ use crate::conf::Conf;
 
 /// The key.
 pub const KEY: &str = "NETIF";
+/// What legacy OpenVZ, and what was written for it, calls `network=`.
+const LEGACY_NETWORK: &str = "bridge";
 /// `IFNAMSIZ` of if.h, without the NUL.
 const LONGEST: usize = 15;
 
@@ -139,6 +141,10 @@ fn refused(text: &str, why: &'static str) -> InterfaceError {
     InterfaceError { text: text.chars().take(80).flat_map(char::escape_debug).collect(), why }
 }
 
+fn is_legacy_network(part: &str) -> bool {
+    part.split_once('=').is_some_and(|(name, _)| name == LEGACY_NETWORK)
+}
+
 fn yes_or_no(text: &str) -> Result<bool, InterfaceError> {
     match text {
         "yes" | "on" => Ok(true),
@@ -262,7 +268,14 @@ impl Interface {
             "mac" => self.mac = some(value)?,
             "host_mac" => self.host_mac = some(value)?,
             "host_ifname" => self.host_name = some(value)?,
-            "network" => self.network = some(value)?,
+            "network" | LEGACY_NETWORK => {
+                self.network = some(value)?;
+                self.others.retain(|other| !is_legacy_network(other));
+                if part == LEGACY_NETWORK && self.network.is_some() {
+                    // It stays as it was written, until something else is said.
+                    self.others.push(format!("{LEGACY_NETWORK}={value}"));
+                }
+            }
             "vlan" => {
                 let number = value.parse().ok().filter(|number| (1..=4094).contains(number));
                 if number.is_none() && !value.is_empty() {
@@ -308,6 +321,12 @@ impl FromStr for Interface {
         let Some((_, name)) = parts.iter().find(|(part, _)| *part == "ifname") else {
             return Err(refused(text, "has no `ifname=`"));
         };
+        let said_as = |word: &str| parts.iter().find(|(part, _)| *part == word).map(|(_, value)| value);
+        if said_as(LEGACY_NETWORK)
+            .is_some_and(|bridge| said_as("network").is_some_and(|other| other != bridge))
+        {
+            return Err(refused(text, "is on two bridges"));
+        }
         let mut interface = Interface::new(name.parse()?);
         for (number, (part, value)) in parts.iter().enumerate() {
             if parts[..number].iter().any(|(before, _)| before == part) {
@@ -334,7 +353,8 @@ impl std::fmt::Display for Interface {
         part("host_mac", self.host_mac.map(|mac| mac.to_string()))?;
         part("host_ifname", self.host_name.as_ref().map(ToString::to_string))?;
         part("type", Some("bridge".to_owned()))?;
-        part("network", self.network.as_ref().map(ToString::to_string))?;
+        let has_legacy_network = self.others.iter().any(|other| is_legacy_network(other));
+        part("network", self.network.as_ref().filter(|_| !has_legacy_network).map(ToString::to_string))?;
         part("vlan", self.vlan.map(|number| number.to_string()))?;
         let words = self.addresses.iter().map(|address| match address.ip {
             IpAddr::V4(_) => address.to_string(),
@@ -379,6 +399,26 @@ mod tests {
     }
 
     #[test]
+    fn what_legacy_openvz_calls_a_bridge_is_one_and_stays_as_it_is_written() {
+        let text =
+            "ifname=eth0,bridge=vmbr0,mac=02:00:00:00:00:01,host_ifname=veth101.0,host_mac=FE:00:00:00:00:01";
+        let mut all = Interface::read(text).unwrap();
+        assert_eq!(all[0].network, Some("vmbr0".parse().unwrap()));
+        let written = Interface::write(&all);
+        assert!(written.ends_with(",bridge=vmbr0") && !written.contains("network="), "{written}");
+        assert_eq!(Interface::read(&written).unwrap(), all);
+        assert!(all[0].say("network", "br1").unwrap());
+        let written = Interface::write(&all);
+        assert!(written.contains(",network=br1") && !written.contains("bridge="), "{written}");
+        let both = Interface::read("ifname=eth0,network=br0,bridge=br0").unwrap();
+        assert_eq!(Interface::read(&Interface::write(&both)).unwrap(), both);
+        assert_eq!(
+            Interface::read("ifname=eth0,bridge=").unwrap(),
+            [Interface::new("eth0".parse().unwrap())]
+        );
+    }
+
+    #[test]
     fn says_what_is_no_interface() {
         for text in [
             "eth0",
@@ -398,6 +438,9 @@ mod tests {
             "ifname=eth0,mac=+0:00:00:00:00:01",
             "ifname=eth0,mac=00:0:000:00:00:01",
             "ifname=eth0,network=br0/../x",
+            "ifname=eth0,bridge=$(reboot)",
+            "ifname=eth0,bridge=br0,network=br1",
+            "ifname=eth0,bridge=br0,bridge=br0",
             "ifname=eth0,vlan=0",
             "ifname=eth0,vlan=4095",
             "ifname=eth0,vlan=-1",

@@ -64,13 +64,23 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
         conf.comment_out(FORWARDS);
         notes.push(format!("`{FORWARDS}` is a comment now: {error}"));
     }
-    if let Err(error) = Interface::all(conf) {
-        conf.comment_out(INTERFACES);
-        notes.push(format!("`{INTERFACES}` is a comment now: `{}` {}", error.text, error.why));
+    match Interface::all(conf) {
+        Ok(all) => notes.extend(all.iter().flat_map(unheard)),
+        Err(error) => {
+            conf.comment_out(INTERFACES);
+            notes.push(format!("`{INTERFACES}` is a comment now: `{}` {}", error.text, error.why));
+        }
     }
     if let Err(error) = Rate::read(&conf.get(RATE).unwrap_or_default()) {
         conf.comment_out(RATE);
         notes.push(format!("`{RATE}` is a comment now: {error}"));
+    }
+    if let Some(name) =
+        conf.get("NAME").filter(|name| !name.is_empty() && name.parse::<ContainerName>().is_err())
+    {
+        conf.comment_out("NAME");
+        let shown = tree::escaped(&name.as_bytes()[..name.len().min(80)]);
+        notes.push(format!("`NAME` is a comment now: `{shown}` can be no container's name"));
     }
     if let Some(hostname) = conf.get("HOSTNAME").filter(|name| !name.is_empty())
         && let Err(wanted) = check_host_name(&hostname)
@@ -102,6 +112,24 @@ pub fn make_usable(host: &Host, conf: &mut Conf, configuration: &Conf) -> Result
         ));
     }
     Ok(notes)
+}
+
+/// What keeps an interface from being of any use: OpenVZ filtered nothing, and a script of the hoster's may have put it on its bridge.
+fn unheard(interface: &Interface) -> Vec<String> {
+    let name = &interface.name;
+    let mut notes = Vec::new();
+    if interface.network.is_none() {
+        notes.push(format!(
+            "`{name}` of `{INTERFACES}` is on no bridge: `prlctl set NAME --ifname {name} --network BRIDGE` puts it on one"
+        ));
+    }
+    if interface.addresses.is_empty() && interface.ip_filter {
+        notes.push(format!(
+            "`{name}` of `{INTERFACES}` has no `ip=`, so whatever address the container gives itself is dropped: \
+             `prlctl set NAME --ifname {name} --ipadd ADDRESS`, or `--ipfilter no`"
+        ));
+    }
+    notes
 }
 
 /// What another host had beside the root: paths of this host that somebody else has written down would be shown to whoever he was.

@@ -17,7 +17,7 @@ pub struct Interfaces {
     #[arg(long, value_name = "ethN", help_heading = INTERFACES)]
     pub ifname: Option<String>,
     /// The bridge of the host that it is on; '' for none
-    #[arg(long, value_name = "BRIDGE", requires = "ifname", help_heading = INTERFACES)]
+    #[arg(long, alias = "bridge", value_name = "BRIDGE", requires = "ifname", help_heading = INTERFACES)]
     pub network: Option<String>,
     /// Which VLAN of that bridge it is in, 1 to 4094; '' for none
     #[arg(long, value_name = "N", requires = "ifname", help_heading = INTERFACES)]
