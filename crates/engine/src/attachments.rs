@@ -145,13 +145,43 @@ impl Container<'_> {
                 .unchanged()
                 .hint(format!("correct it in {}", self.area.path().join("ve.conf").display()))
         })?;
+        let disks = of_disks(conf)?;
+        if let Some(entry) = disks.missing() {
+            return Err(self.without_its_disk(entry));
+        }
         for one in &found {
             self.check_attachment(one)?;
         }
-        for disk in of_disks(conf)?.own.iter().filter(|disk| disk.is_enabled) {
+        for disk in disks.own.iter().filter(|disk| disk.is_enabled) {
             self.enter_own_disk(disk)?;
         }
         Ok(found)
+    }
+
+    /// What finds the directory of its data empty fills it.
+    fn without_its_disk(&self, entry: &str) -> Failure {
+        let shown = tree::escaped(&entry.as_bytes()[..entry.len().min(200)]);
+        let detached: Vec<String> = DiskNumber::all()
+            .filter(|number| self.area.disk_size(*number).is_some())
+            .map(DiskNumber::image)
+            .collect();
+        let there = match detached.is_empty() {
+            true => "there is none".to_owned(),
+            false => format!("there is {}", detached.join(", ")),
+        };
+        Failure::new(
+            Code::BadValue,
+            format!("`{}` would be without a disk that its configuration has", self.name),
+        )
+        .because(format!(
+            "`{shown}` in `{}` is no disk of a file `hddN.img` of its private area, of which {there}",
+            disks::KEY
+        ))
+        .unchanged()
+        .hint(format!(
+            "correct it in {}; `enabled=no` in that entry says that it is to be started without",
+            self.area.path().join("ve.conf").display()
+        ))
     }
 
     /// It is there; without a look into it.

@@ -194,6 +194,26 @@ fn root_a_disk_becomes_larger_and_smaller() {
 }
 
 #[test]
+fn root_no_root_is_started_without_a_disk_for_a_slip_in_its_entry() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    add_disk(&host, "64M", "/data");
+    host.exec("web01", "echo precious > /data/file; sync");
+    let path = host.area("web01").join("ve.conf");
+    let good = conf(&host, "web01");
+    std::fs::write(&path, good.replace("image=hdd1.img", "image=hdd01.img")).unwrap();
+    let refused = ["image=hdd01.img", "there is hdd1.img", "ve.conf", "nothing was changed"];
+    host.run(["reinstall", "web01"]).failed(21, &refused);
+    assert_eq!(host.exec("web01", "cat /data/file; ls -A /old | wc -l"), "precious\n0");
+    assert!(host.ok(["info", "web01"]).contains("is no disk here, and there is no start without it"));
+    host.ok(["stop", "web01"]);
+    host.run(["start", "web01"]).failed(21, &refused);
+    std::fs::write(&path, good).unwrap();
+    host.ok(["start", "web01"]);
+    assert_eq!(host.exec("web01", "cat /data/file"), "precious");
+}
+
+#[test]
 fn root_a_disk_that_is_not_its_own_is_told_and_keeps_nobody_from_deleting() {
     let Some(host) = new_host() else { return };
     for name in ["web01", "web02"] {
@@ -425,19 +445,24 @@ fn root_what_cannot_be_attached_is_refused() {
         ("BINDMOUNT=\"/etc:/x\"", "`ro`"),
         ("DISK=\"image=hdd1.img\"", "`DISK`"),
         ("DISK=\"uuid={x},mnt=/data,image=hdd1.img\"", "`DISK`"),
+        ("DISK=\"garbage\"", "`garbage`"),
     ] {
         std::fs::write(&path, format!("{good}{line}\n")).unwrap();
         host.run(["start", "web01"]).failed(21, &[because, "ve.conf"]);
     }
-    // What Virtuozzo has written of its own is kept, and mounted by nobody.
+    // What Virtuozzo has written of its own is kept; what would be missed is told.
     let foreign = "DISK=\"uuid={00000000-0000-0000-0000-000000000000},size=10485760,enabled=yes,image=root.hdd;uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},mnt=/x,image=/vz/data.hdd\"";
+    std::fs::write(&path, format!("{good}{foreign}\n")).unwrap();
+    host.run(["start", "web01"])
+        .failed(21, &["mnt=/x,image=/vz/data.hdd", "enabled=no", "nothing was changed"]);
+    let foreign = foreign.replace(",mnt=/x", ",enabled=no,mnt=/x");
     std::fs::write(&path, format!("{good}{foreign}\n")).unwrap();
     host.ok(["start", "web01"]);
     add_disk(&host, "64M", "/more");
     let text = conf(&host, "web01");
     assert!(
         text.contains(
-            "image=root.hdd;uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},mnt=/x,image=/vz/data.hdd;uuid={"
+            "image=root.hdd;uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},enabled=no,mnt=/x,image=/vz/data.hdd;uuid={"
         ),
         "{text}"
     );

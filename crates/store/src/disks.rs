@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A file that is called so and that no entry names is detached, and stays until somebody says what becomes of it: it may be all there is of somebody's data.
-//! Entries with other images, Virtuozzo's own, are kept as they are, and are nobody's here.
+//! Entries with other images, Virtuozzo's own, are kept as they are; one that had to be mounted keeps the container from being started.
 
 use std::fmt;
 use std::os::fd::AsFd as _;
@@ -190,6 +190,12 @@ impl Disks {
         Ok(all)
     }
 
+    /// Whose data a root that is started would go without: an entry that is not of ours, and that is a slip, or of a disk that has to be mounted. Virtuozzo's of the root
+    /// is neither, and one that says `enabled=no` is not mounted anyway.
+    pub fn missing(&self) -> Option<&str> {
+        self.foreign.iter().map(String::as_str).find(|entry| is_missed(entry))
+    }
+
     /// As it is written.
     pub fn write(&self) -> String {
         self.foreign
@@ -205,6 +211,21 @@ impl Disks {
         let uuid = Uuid::try_parse(words.trim_matches(['{', '}'])).ok();
         self.own.iter().find(|disk| Some(disk.uuid) == uuid || Some(disk.number) == DiskNumber::named(words))
     }
+}
+
+/// Of an entry that is not of ours.
+fn is_missed(entry: &str) -> bool {
+    let pairs = || entry.split(',').filter(|pair| !pair.is_empty());
+    let value = |key: &str| pairs().filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key);
+    if value("enabled").is_some_and(|(_, value)| value == "no") {
+        return false;
+    }
+    let is_readable = pairs().all(|pair| pair.contains('='));
+    let is_root =
+        value("uuid").and_then(|(_, uuid)| uuid.parse::<Uuid>().ok()).is_some_and(|uuid| uuid.is_nil());
+    let names_one = is_root || value("image").is_some() || value("device").is_some();
+    let is_slip = value("image").is_some_and(|(_, image)| image.starts_with("hdd"));
+    !is_readable || !names_one || is_slip || value("mnt").is_some()
 }
 
 /// Where the disk in a file is mounted.
@@ -337,6 +358,33 @@ mod tests {
             ONE.replace("image=hdd1.img", "device=/dev/sda"),
         ] {
             assert_eq!(read(&text).unwrap().own, Vec::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_not_ours_is_missed_where_it_was_to_be_mounted() {
+        let with_image = |image: &str| ONE.replace("hdd1.img", image);
+        for text in [
+            "garbage",
+            "uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},imag=hdd1.img",
+            "image=hdd01.img",
+            &with_image("hdd01.img"),
+            &with_image("/vz/data.hdd"),
+            &with_image("../hdd1.img"),
+            &ONE.replace("image=hdd1.img", "device=/dev/sda"),
+            &format!("{ROOT};garbage"),
+        ] {
+            assert!(read(text).unwrap().missing().is_some(), "{text}");
+        }
+        for text in [
+            "",
+            ROOT,
+            ONE,
+            "uuid={00000000-0000-0000-0000-000000000000},size=1",
+            "uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},image=/vz/data.hdd",
+            &with_image("hdd01.img").replace("=yes", "=no"),
+        ] {
+            assert_eq!(read(text).unwrap().missing(), None, "{text}");
         }
     }
 

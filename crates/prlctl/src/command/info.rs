@@ -127,8 +127,13 @@ fn remarks(conf: &Conf) -> Vec<String> {
             tree::escaped(word.as_bytes())
         ));
     }
-    let foreign = Disks::of(conf).unwrap_or_default().foreign;
-    remarks.extend(foreign.iter().filter(|disk| disk.contains("mnt=")).map(|disk| {
+    let disks = Disks::of(conf).unwrap_or_default();
+    let missing = disks.missing();
+    remarks.extend(missing.map(|disk| {
+        format!("DISK: `{}` is no disk here, and there is no start without it: `enabled=no` in that entry says that it is not wanted.", tree::escaped(disk.as_bytes()))
+    }));
+    let is_unmounted = |disk: &&String| disk.contains("mnt=") && Some(disk.as_str()) != missing;
+    remarks.extend(disks.foreign.iter().filter(is_unmounted).map(|disk| {
         format!("DISK: `{}` is not obeyed: it is a disk of Virtuozzo's.", tree::escaped(disk.as_bytes()))
     }));
     remarks
