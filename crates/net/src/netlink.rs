@@ -67,6 +67,8 @@ pub enum Way {
     None,
     /// To this host itself.
     Here,
+    /// To all who are in a network that this host is in.
+    Everybody,
     /// Out of this interface to whoever has the address.
     Link(u32),
     /// By another router.
@@ -427,6 +429,9 @@ impl Netlink {
         };
         if found.header.kind == RouteType::Local {
             return Ok(Way::Here);
+        }
+        if found.header.kind == RouteType::Broadcast {
+            return Ok(Way::Everybody);
         }
         let mut way = Way::None;
         for attribute in &found.attributes {

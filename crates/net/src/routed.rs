@@ -19,6 +19,8 @@ pub const INSIDE: &str = "venet0";
 pub enum Holder {
     /// This host's own.
     Host,
+    /// All of a network that it is in.
+    Everybody,
     /// Routed to another container; what its interface says whose it is.
     Container(String),
 }
@@ -27,6 +29,7 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Holder::Host => write!(f, "an address of this host itself"),
+            Holder::Everybody => write!(f, "the broadcast address of a network that this host is in"),
             Holder::Container(alias) => {
                 write!(f, "routed to container {} already", alias.strip_prefix("reroot ").unwrap_or(alias))
             }
@@ -43,6 +46,7 @@ pub fn holder_of(ip: IpAddr) -> Result<Option<Holder>, NetworkError> {
         let mut kernel = Netlink::open()?;
         Ok(match kernel.way_to(ip)? {
             Way::Here => Some(Holder::Host),
+            Way::Everybody => Some(Holder::Everybody),
             Way::Link(index) => kernel
                 .link_of(index)?
                 .and_then(|link| link.alias)
@@ -236,6 +240,7 @@ pub fn announced(
         let in_use = |holder: Holder| NetworkError::InUse { ip: *ip, holder: holder.to_string() };
         match (way, link) {
             (Way::Here, _) => return Err(in_use(Holder::Host)),
+            (Way::Everybody, _) => return Err(in_use(Holder::Everybody)),
             (Way::Link(_), Some(Link { alias: Some(alias), .. })) if alias.starts_with("reroot ") => {
                 if alias != own {
                     return Err(in_use(Holder::Container(alias)));

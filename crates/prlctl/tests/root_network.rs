@@ -126,6 +126,10 @@ fn root_addresses_come_and_go_while_it_runs() {
         (&["--ipadd", "192.0.2.1"][..], 78, "an address of this host itself"),
         (&["--ipadd", "192.0.2.300"], 71, "is no address"),
         (&["--ipadd", "127.0.0.5"], 71, "can be no container's own"),
+        (&["--ipadd", "169.254.1.1"], 71, "can be no container's own"),
+        (&["--ipadd", "0.1.2.3"], 71, "can be no container's own"),
+        (&["--ipadd", "240.0.0.1/8"], 71, "can be no container's own"),
+        (&["--ipadd", "192.0.2.255"], 78, "the broadcast address of a network that this host is in"),
         (&["--ipdel", FOUR], 71, "it is not among its addresses"),
         (&["--numproc", "77", "--ipadd", "192.0.2.1"], 78, "nothing was changed"),
     ] {

@@ -55,7 +55,9 @@ impl FromStr for Address {
         let ip: IpAddr = ip.parse().map_err(|_| refused("is no address: `192.0.2.5`, `2001:db8::5/64`"))?;
         let is_one_of_many = match ip {
             IpAddr::V4(ip) => {
-                ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_broadcast()
+                // RFC 1122 3.2.1.3 and RFC 1112 4: this network, and what no host sends from. The broadcast is among the latter.
+                let is_reserved = ip.octets()[0] == 0 || ip.octets()[0] >= 240;
+                is_reserved || ip.is_loopback() || ip.is_multicast() || ip.is_link_local()
             }
             IpAddr::V6(ip) => {
                 ip.is_unspecified()
@@ -120,6 +122,10 @@ mod tests {
             "192.0.2.5/255.0.255.0",
             "2001:db8::/129",
             "0.0.0.0",
+            "0.1.2.3",
+            "169.254.1.1",
+            "240.0.0.1",
+            "254.255.255.255/8",
             "127.0.0.1",
             "224.0.0.1",
             "255.255.255.255",
