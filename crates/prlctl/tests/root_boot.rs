@@ -213,3 +213,63 @@ fn root_one_that_is_to_be_suspended_is_stopped_and_that_is_said() {
     host.ok(["start", "web01"]);
     assert_eq!(host.run(["stop", "--all"]).stderr.matches("AUTOSTOP").count(), 0);
 }
+
+/// Has every container say at `action` that it begins and that it ends, as `begin ID` and `end ID`; before it ends it has given others the time to begin.
+fn recording(host: &RealHost, action: &str) -> std::path::PathBuf {
+    let record = host.path(&format!("record-{action}"));
+    let file = record.display();
+    // Whoever may begin beside it does so meanwhile, on however loaded a machine two of them: the first of all waits for the second.
+    let text = format!(
+        "#!/bin/sh\necho begin $VEID >>{file}\ni=0\nwhile [ $i -lt 10 ] || {{ [ $i -lt 600 ] && [ $(grep -c begin {file}) -lt 2 ]; }}; do sleep 0.1; i=$((i+1)); done\necho end $VEID >>{file}\n"
+    );
+    host.script(&format!("etc/vz/conf/vps.{action}"), &text);
+    record
+}
+
+/// In the order in which they ended, and how many there were between begin and end at most.
+fn recorded(record: &std::path::Path) -> (Vec<String>, usize) {
+    let (mut ended, mut now, mut most) = (Vec::new(), 0_usize, 0);
+    for line in std::fs::read_to_string(record).expect("some have run").lines() {
+        match line.split_once(' ').expect("a word and an id") {
+            ("begin", _) => now += 1,
+            (_, id) => {
+                now -= 1;
+                ended.push(id.to_owned());
+            }
+        }
+        most = most.max(now);
+    }
+    (ended, most)
+}
+
+/// By what their action scripts have written down, not by time.
+#[test]
+fn root_so_many_at_once_as_ve_parallel_says_up_in_their_order_and_down_in_reverse() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    host.write("etc/vz/vz.conf", "VE_PARALLEL=\"2\"\n", 0o644);
+    let (up, down) = (recording(&host, "mount"), recording(&host, "umount"));
+    for (name, number, order) in
+        [("a", "101", "10"), ("b", "102", "10"), ("c", "103", "10"), ("d", "104", "5"), ("e", "105", "5")]
+    {
+        let create = ["create", name, "--ostemplate", "busybox", "--onboot", "yes"];
+        host.ok([&create[..], &["--ctid", number, "--bootorder", order]].concat());
+    }
+    host.ok(["recover", "--boot"]);
+    host.ok(["stop", "--all", "--kill"]);
+    let groups = |ended: &[String], first: usize| {
+        let mut ended = ended.to_vec();
+        ended[..first].sort();
+        ended[first..].sort();
+        ended
+    };
+    let (ended, most) = recorded(&up);
+    assert_eq!(
+        (groups(&ended, 3), most),
+        (["101", "102", "103", "104", "105"].map(str::to_owned).to_vec(), 2)
+    );
+    let (ended, most) = recorded(&down);
+    assert_eq!(
+        (groups(&ended, 2), most),
+        (["104", "105", "101", "102", "103"].map(str::to_owned).to_vec(), 2)
+    );
+}

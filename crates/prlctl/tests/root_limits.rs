@@ -377,3 +377,61 @@ fn root_every_container_has_ids_of_its_own() {
         assert_ne!(host.run(["exec", "web01", line]).code, 0, "{line}");
     }
 }
+
+/// Where four that compute have been run, by what the kernel tells each of them.
+fn processors_used(host: &RealHost) -> Vec<String> {
+    let told = host.exec(
+        "web01",
+        "for n in 1 2 3 4; do (i=0; while [ $i -lt 100 ]; do cut -d' ' -f39 /proc/self/stat; i=$((i+1)); done) & done; wait",
+    );
+    let mut used: Vec<String> = told.lines().map(str::to_owned).collect();
+    assert_eq!(used.len(), 400, "{told}");
+    used.sort();
+    used.dedup();
+    used
+}
+
+#[test]
+fn root_a_load_on_all_processors_is_run_on_those_of_its_mask_only() {
+    let Some(host) = new_host() else { return };
+    host.ok(["start", "web01"]);
+    if processors_used(&host).len() < 2 {
+        let because = "this host has one processor, and a mask leaves no other out";
+        return testkit::real_host::not_run_here(env!("CARGO_BIN_EXE_prlctl").as_ref(), because);
+    }
+    for mask in ["0", "1"] {
+        host.ok(["set", "web01", "--cpumask", mask]);
+        assert_eq!(processors_used(&host), [mask]);
+    }
+    host.ok(["restart", "web01"]);
+    assert_eq!(processors_used(&host), ["1"]);
+    host.ok(["set", "web01", "--cpumask", "all"]);
+    assert!(processors_used(&host).len() > 1);
+}
+
+/// Both on one processor, so that they want the same one: what each has got of it is as 1 to 4, however much of it others take.
+#[test]
+fn root_two_that_compute_share_a_processor_as_their_units_say() {
+    let Some(host) = new_host() else { return };
+    host.ok(["create", "web02", "--ostemplate", "busybox"]);
+    let spin = |(name, units)| {
+        host.ok(["set", name, "--cpuunits", units, "--cpumask", "0"]);
+        host.ok(["start", name]);
+        host.exec(name, "while :; do :; done >/dev/null 2>&1 </dev/null & echo $!").trim().to_owned()
+    };
+    let [light, heavy] = [("web01", "1000"), ("web02", "4000")].map(spin);
+    // utime, in hundredths of a second.
+    let used = |name: &str, pid: &str| -> u64 {
+        let told = host.exec(name, &format!("cut -d' ' -f14 /proc/{pid}/stat"));
+        told.trim().parse().unwrap()
+    };
+    let both = || (used("web01", &light), used("web02", &heavy));
+    let before = both();
+    let mut got = (0, 0);
+    host.wait_until("they have computed for three seconds", || {
+        let now = both();
+        got = (now.0 - before.0, now.1 - before.1);
+        got.0 + got.1 >= 300
+    });
+    assert!(got.0 * 5 / 2 <= got.1 && got.1 <= got.0 * 6, "{got:?}");
+}

@@ -208,10 +208,11 @@ fn root_numbers_are_names_and_nothing_else_is() {
 /// Puts another `VEID` into a container's `ve.conf`, as an editor would.
 fn renumber(host: &RealHost, name: &str, number: &str) {
     let area = host.area(name);
-    let text = std::fs::read_to_string(area.join("ve.conf")).unwrap();
+    let text = std::fs::read_to_string(area.join("ve.conf")).expect("it can be read");
     let kept: String =
         text.lines().filter(|line| !line.starts_with("VEID=")).map(|line| format!("{line}\n")).collect();
-    let below = area.strip_prefix(host.prefix()).unwrap().join("ve.conf").to_string_lossy().into_owned();
+    let below =
+        area.strip_prefix(host.prefix()).expect("it is below").join("ve.conf").to_string_lossy().into_owned();
     host.write(&below, &format!("{kept}VEID=\"{number}\"\n"), 0o600);
 }
 
