@@ -194,6 +194,7 @@ pub fn in_boot_order(
 /// # Errors
 /// As [`in_boot_order`].
 pub fn to_start(host: &Host) -> Result<Vec<Vec<ContainerId>>> {
+    host.warn_of_configuration();
     in_boot_order(host, &|id, conf| {
         for remark in boot::remarks(conf) {
             host.warning(&format!("`{}`: {remark}", name_of(host, id)));

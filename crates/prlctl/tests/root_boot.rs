@@ -109,6 +109,13 @@ fn root_what_is_disabled_is_started_by_nobody_but_who_insists() {
         assert!(ran.stderr.contains(said), "{ran}");
     }
     assert!(host.ok(["info", "web02"]).contains("ONBOOT: `auto` is neither yes nor no"));
+
+    // All of them may have it in one file, and that one is told of as well.
+    host.write("etc/vz/vz.conf", "ONBOOT=\"auto\"\n", 0o644);
+    let ran = host.run(["recover", "--boot"]);
+    assert!(ran.code == 0 && ran.stderr.contains("`ONBOOT` in"), "{ran}");
+    host.write("etc/vz/vz.conf", "ONBOOT=\"yes\"\nNAT=\"no\n", 0o644);
+    host.run(["recover", "--boot"]).failed(85, &["vz.conf"]);
 }
 
 /// Restarts it with an init that ignores what is to end it.

@@ -431,11 +431,12 @@ fn discard(host: &Host, id: &ContainerId) -> Result<()> {
 /// When another container has its name.
 pub fn link(container: &Container<'_>) -> Result<()> {
     let prefix = &container.host.prefix;
-    crate::names::put_right(container, true)?;
+    // By its UUID it is found, whoever else claims its name or number.
+    let named = crate::names::put_right(container, true);
     if std::fs::symlink_metadata(prefix.conf_dir().join(format!("{}.conf", container.id()))).is_err() {
         registry::link_conf(prefix, container.id())?;
     }
-    Ok(())
+    named
 }
 
 /// What a deletion that died has left of a container's runtime state; what is mounted there is not entered.

@@ -252,12 +252,13 @@ fn put(
             let Err(error) = replace(name, bytes, *mode) else { continue };
             // This one, too: it may have its name, and not be durable.
             let begun = changed[..=index].iter().rev().filter(|(_, bytes, ..)| bytes.is_some());
-            let mut put_back = begun.map(|(name, _, former, mode)| match former {
+            // Each of them, whatever becomes of another.
+            let put_back = begun.map(|(name, _, former, mode)| match former {
                 Some(former) => replace(name, former, *mode),
                 None => root.remove(Path::new(name)).map(drop),
             });
             let failure = failed(error);
-            return Err(match (put_back.all(|done| done.is_ok()), home) {
+            return Err(match (put_back.fold(true, |all, done| all & done.is_ok()), home) {
                 (false, _) => failure.state(
                     "not all that was changed of its accounts could be put back: the same command once more does all of it",
                 ),

@@ -61,19 +61,25 @@ pub fn run(arguments: &Recover) -> Result<u8> {
         .state("what was under way is recovered; `prlctl list` shows what runs")
         .hint(format!("`{}` goes on", host.command)));
     }
-    let mut last = None;
+    // Containers may have their ONBOOT there: one that nobody can read keeps them down, and that is no success.
+    let mut last = host.configuration().err().filter(|_| arguments.boot);
+    if let Some(failure) = &last
+        && !arguments.json
+    {
+        output::failure(failure, false);
+    }
     for result in &results {
         if let Some(failure) = &result.failure {
             if !arguments.json {
                 output::failure(failure, false);
             }
-            last = Some(failure);
+            last = Some(failure.clone());
         }
     }
     let code = started
         .failed
         .last()
-        .map_or_else(|| last.map_or(0, |failure| failure.code.exit()), |failed| failed.code);
+        .map_or_else(|| last.as_ref().map_or(0, |failure| failure.code.exit()), |failed| failed.code);
     if arguments.json {
         let mut objects: Vec<_> = results
             .iter()
@@ -81,8 +87,11 @@ pub fn run(arguments: &Recover) -> Result<u8> {
             .collect();
         objects.extend(started.failed.iter().map(|one| json!({ "name": one.name, "error": one.error })));
         // As of any other command: what reads this looks for `error` at its top.
-        let error =
-            started.failed.last().map(|one| one.error.clone()).or_else(|| last.map(output::failure_value));
+        let error = started
+            .failed
+            .last()
+            .map(|one| one.error.clone())
+            .or_else(|| last.as_ref().map(output::failure_value));
         output::json(&match error {
             Some(error) => json!({ "error": error, "containers": objects }),
             None => json!({ "result": "recovered", "containers": objects }),
