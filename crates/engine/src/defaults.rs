@@ -6,33 +6,16 @@
 
 use std::path::Path;
 
-use store::{Conf, Limits, MEGAHERTZ, RATE, RATE_BOUND, features};
+use store::{Conf, Limits, RATE, RATE_BOUND, features};
 
 use crate::container::{LEAST_MEMORY, LEAST_PROCESSES};
-use crate::settings;
+use crate::settings::{self, LIMITS};
 
 /// Keys that nobody looks for in `vz.conf` but [`beside`].
 const KEYS: [&str; 7] =
     ["ONBOOT", settings::RESTART, "NAMESERVER", "SEARCHDOMAIN", features::KEY, RATE, RATE_BOUND];
-/// Keys that are looked for there by whoever reads them, and whose values can be bad.
-const LOOKED_FOR: [&str; 16] = [
-    "PHYSPAGES",
-    "SWAPPAGES",
-    "MEMGUARANTEE",
-    "MEMGUARANTEE_BYTES",
-    "NUMPROC",
-    "CPUS",
-    "CPULIMIT",
-    MEGAHERTZ,
-    "CPUUNITS",
-    "CPUMASK",
-    "NODEMASK",
-    "IOPRIO",
-    "IOLIMIT",
-    "IOPSLIMIT",
-    "DISKSPACE",
-    "DISKINODES",
-];
+/// Keys that are looked for there by whoever reads them, beside the limits, and whose values can be bad, too.
+const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
 /// What else is read of it, by whoever needs it.
 const OF_THE_HOST: [&str; 12] = [
     "DEF_OSTEMPLATE",
@@ -54,7 +37,7 @@ const SHAPING: &str = "TRAFFIC_SHAPING";
 /// A `vz.conf` without the values that cannot be, and what is to be said of those.
 pub fn usable(mut conf: Conf, path: &Path) -> (Conf, Vec<String>) {
     let mut problems = Vec::new();
-    for key in LOOKED_FOR.into_iter().chain(KEYS) {
+    for key in LIMITS.into_iter().chain(OF_DISK).chain(KEYS) {
         // What is no feature is left out word by word.
         let Some(value) = conf.get(key).filter(|_| key != features::KEY) else { continue };
         if let Some(wanted) = wanted_of(key, &value) {
@@ -106,7 +89,8 @@ pub fn said(of_host: &Conf, key: &str) -> Option<String> {
 
 /// The keys of a `vz.conf` that say something, and that nobody reads.
 pub fn unread(conf: &Conf) -> Vec<&str> {
-    let is_read = |key: &&str| KEYS.contains(key) || LOOKED_FOR.contains(key) || OF_THE_HOST.contains(key);
+    let is_read =
+        |key: &&str| [&LIMITS[..], &OF_DISK, &KEYS, &OF_THE_HOST].iter().any(|keys| keys.contains(key));
     let says = |key: &&str| conf.get(key).is_some_and(|value| !value.trim().is_empty());
     let is_shaped = conf.get(SHAPING).is_none_or(|word| word.trim() != "no");
     let counts = |key: &&str| is_read(key) && (is_shaped || ![RATE, RATE_BOUND].contains(key));

@@ -24,6 +24,24 @@ pub const NETFILTER: &str = "NETFILTER";
 /// Whether it is started again when it has ended without having been asked to.
 pub const RESTART: &str = "RESTART";
 
+/// Keys whose values the kernel holds.
+pub const LIMITS: [&str; 14] = [
+    "PHYSPAGES",
+    "SWAPPAGES",
+    "MEMGUARANTEE",
+    "MEMGUARANTEE_BYTES",
+    "NUMPROC",
+    "CPUS",
+    "CPULIMIT",
+    MEGAHERTZ,
+    "CPUUNITS",
+    "CPUMASK",
+    "NODEMASK",
+    "IOPRIO",
+    "IOLIMIT",
+    "IOPSLIMIT",
+];
+
 /// An option.
 #[derive(Debug)]
 pub struct Setting {

@@ -16,7 +16,7 @@ use crate::error::{Code, Failure, Result};
 use crate::host::{Container, Host, damaged};
 use crate::operation::create::load_sample;
 use crate::operation::user_password;
-use crate::settings::{AUTOSTOP, Change};
+use crate::settings::{AUTOSTOP, Change, LIMITS};
 use crate::volume::{self, Resize};
 
 /// What is to be done.
@@ -153,24 +153,6 @@ fn check_unkept(container: &Container<'_>, changed: &[(String, String)], options
         None => Ok(()),
     }
 }
-
-/// Keys whose values the kernel holds.
-const LIMITS: [&str; 14] = [
-    "PHYSPAGES",
-    "SWAPPAGES",
-    "MEMGUARANTEE",
-    "MEMGUARANTEE_BYTES",
-    "NUMPROC",
-    "CPUS",
-    "CPULIMIT",
-    MEGAHERTZ,
-    "CPUUNITS",
-    "CPUMASK",
-    "NODEMASK",
-    "IOPRIO",
-    "IOLIMIT",
-    "IOPSLIMIT",
-];
 
 /// Writes changes into a configuration of a container, on a host with that `vz.conf`.
 ///
