@@ -124,6 +124,14 @@ pub(crate) fn removal(network: &Network) -> String {
     text
 }
 
+/// Takes away the objects that limit it, whatever they say: nothing leads to them any more.
+pub(crate) fn no_objects(network: &Network) -> String {
+    let table = format!("bridge {}", network.table);
+    // Of any rate, since one that is there stays as it is, and one that is not cannot be deleted.
+    limit::objects(&table, &network.interface, Rate { kilobits: 1 })
+        + &limit::no_objects(&table, &network.interface)
+}
+
 /// What it is now instead of what it was. Where the objects stay, so does all else that is said of both.
 pub(crate) fn difference(old: &Network, new: &Network) -> String {
     let shared = [old, new].map(|network| shared_rate(network).map(|rate| (rate, &network.interface)));

@@ -63,7 +63,13 @@ fn try_change(
     let pairs = bridged::Changes::between(&before.bridged, &wanted.bridged);
     let touched = pairs.other.iter().filter(|(old, new)| old != new).map(|(_, new)| *new);
     let repairs = towards == Towards::Before;
-    let lost = ends::lost(&mut kernel, pidfd, &before)?;
+    // Whoever died while he changed it may have been anywhere: nothing of it is as it is written down. On the way back it is known how far it went.
+    let anew = before.changing && !repairs;
+    let mut lost = ends::lost(&mut kernel, pidfd, &before)?;
+    if anew {
+        lost.insert(before.interface.clone());
+        lost.extend(before.bridged.iter().map(|one| one.interface.clone()));
+    }
     let mut later = BTreeSet::new();
     if !repairs {
         bridged::check(&mut kernel, &wanted.alias, pairs.new.iter().copied().chain(touched))?;
@@ -71,20 +77,26 @@ fn try_change(
         // Before anything goes: its root may have an interface of that name.
         let made_again = pairs.other.iter().filter(|(old, new)| old != new && lost.contains(&new.interface));
         let made: Vec<_> = pairs.new.iter().copied().chain(made_again.map(|(_, new)| *new)).collect();
-        later = ends::held_by_what_goes(&mut kernel, pidfd, &made, &pairs.gone, &before.alias)?;
+        let going =
+            pairs.gone.iter().copied().chain(pairs.other.iter().map(|(old, _)| *old).filter(|_| anew));
+        let going: Vec<_> = going.collect();
+        later = ends::held_by_what_goes(&mut kernel, pidfd, &made, &going, &before.alias)?;
     }
     let addresses = Addresses::between(&before, &wanted);
     network.announced.extend(routed::announced(&mut kernel, &addresses.new, &network.alias)?);
     network.addresses.extend(&addresses.new);
     // Those that go are in it until they are gone.
     network.bridged = wanted.bridged.iter().chain(pairs.gone.iter().copied()).cloned().collect();
+    // Before the kernel hears of anything: of a death after this, the next who looks knows.
+    network.changing = true;
     network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
     filter::exchange(prefix, &before, &network)?;
 
-    let mut change = Changing { kernel, prefix, pidfd, network: &network, lost, later, repairs };
+    let mut change = Changing { kernel, prefix, pidfd, network: &network, lost, later, repairs, anew };
     let mut warnings = change.addresses(&addresses, &before, &wanted)?;
     warnings.extend(change.pairs(&pairs)?);
-    // All that was said of it, since its first address is where its ports lead to.
+    // All that was said of it, since its first address is where its ports lead to. That it was is known here.
+    network.changing = false;
     let between = network.clone();
     network.forwards = wanted.forwards;
     network.addresses = wanted.addresses;
@@ -128,6 +140,8 @@ struct Changing<'a> {
     later: BTreeSet<String>,
     /// It goes back: what is lost is made again, and what cannot be keeps nothing else from that.
     repairs: bool,
+    /// All of it is made again.
+    anew: bool,
 }
 
 impl Changing<'_> {
@@ -137,10 +151,10 @@ impl Changing<'_> {
         before: &Network,
         wanted: &Network,
     ) -> Result<Vec<String>, NetworkError> {
-        let Changing { kernel, prefix, pidfd, network, lost, repairs, .. } = self;
+        let Changing { kernel, prefix, pidfd, network, lost, repairs, anew, .. } = self;
         let is_other = !new.is_empty() || !gone.is_empty();
         let is_lost = lost.contains(&network.interface);
-        let changes = is_other || *repairs;
+        let changes = is_other || *repairs || *anew;
         // Of what is wanted back, the way there may have taken any.
         let new = if *repairs { &wanted.addresses } else { new };
         let mut alter = || {
@@ -164,7 +178,7 @@ impl Changing<'_> {
     }
 
     fn pairs(&mut self, pairs: &bridged::Changes<'_>) -> Result<Vec<String>, NetworkError> {
-        let Changing { kernel, pidfd, network, lost, later, repairs, .. } = self;
+        let Changing { kernel, pidfd, network, lost, later, repairs, anew, .. } = self;
         let here = here()?;
         let mut warnings = Vec::new();
         let mut done = |result: Result<(), NetworkError>, is_other: bool, one: &Bridged| {
@@ -196,8 +210,11 @@ impl Changing<'_> {
                 || pairs.gone.iter().any(|gone| gone.interface == new.interface);
             if !is_lost {
                 done(bridged::alter(kernel, *pidfd, old, new), is_other, new)?;
-            } else if is_other || *repairs {
-                let made = bridged::remove(kernel, old, &network.alias)
+            } else if is_other || *repairs || *anew {
+                // Nothing of it goes for one that cannot be made.
+                let can_be = if is_other { Ok(()) } else { bridged::check(kernel, &network.alias, [*new]) };
+                let made = can_be
+                    .and_then(|()| bridged::remove(kernel, old, &network.alias))
                     .and_then(|()| bridged::make(kernel, here.as_fd(), *pidfd, new, &network.alias));
                 done(made, is_other, new)?;
             } else {

@@ -94,8 +94,11 @@ pub(crate) fn admit(prefix: &Prefix, network: &Network) -> Result<(), NetworkErr
 
 /// Instead of what was said of it as it was, what it is now, in one transaction: at no moment may it send what it likes. What is said of both stays where
 /// it is: whoever deletes anything waits until no processor looks at it any more, which is most of the time that an address takes.
+///
+/// Where nobody knows what was said of it, all is said again, of every container.
 pub(crate) fn exchange(prefix: &Prefix, old: &Network, new: &Network) -> Result<(), NetworkError> {
-    put(prefix, &new.table, &difference(old, new))
+    let change = difference(old, new);
+    if old.changing { tell(&whole(prefix, &new.table, &change)) } else { put(prefix, &new.table, &change) }
 }
 
 fn difference(old: &Network, new: &Network) -> Change {
@@ -108,7 +111,11 @@ fn difference(old: &Network, new: &Network) -> Change {
 
 /// Takes away what was said of it. That something of it is not there is no error.
 pub(crate) fn forget(prefix: &Prefix, network: &Network) -> Result<(), NetworkError> {
-    put(prefix, &network.table, &removal(network))
+    let change = removal(network);
+    if network.changing {
+        return tell(&whole(prefix, &network.table, &change));
+    }
+    put(prefix, &network.table, &change)
 }
 
 /// Says all of it again, of every container: what somebody has flushed. The caller has the lock.
@@ -148,6 +155,10 @@ fn whole(prefix: &Prefix, table: &str, change: &Change) -> String {
     }
     let mut all = Change::default();
     for network in Network::all(prefix) {
+        if network.changing && !network.bridged.is_empty() {
+            // What flushing sets does not take along.
+            all.bridged.push_str(&bridge_filter::no_objects(&network));
+        }
         all = all.and(addition(&network));
     }
     text.push_str(&all.routed);

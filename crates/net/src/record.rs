@@ -63,6 +63,10 @@ pub struct Network {
     /// Addresses that the host answers for on another interface, by its index.
     #[serde(default)]
     pub announced: Vec<(IpAddr, u32)>,
+    /// It is being changed: the kernel may have been told more of it than is written here, and of what is, something else. Whoever finds it so, the other
+    /// having died, says and makes all of it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changing: bool,
 }
 
 /// An interface that is on a bridge.
@@ -138,6 +142,7 @@ impl Network {
             rate: None,
             probation,
             announced: Vec::new(),
+            changing: false,
         }
     }
 
@@ -324,6 +329,8 @@ mod tests {
     const PRESENT: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[{"ip":"192.0.2.50","prefix":32},{"ip":"2001:db8::50","prefix":64}],"translates":true,"probation":"outgoing","announced":[["192.0.2.50",2]]}"#;
     /// With an interface on a bridge, and a rate.
     const BRIDGED: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[],"translates":true,"bridged":[{"interface":"veth101.0","mac":[2,0,0,0,0,1],"host_mac":[254,0,0,0,0,1],"wanted":{"name":"eth0","network":"br0","addresses":[{"ip":"192.0.2.5","prefix":24}],"gateway":"192.0.2.1","mac_filter":true,"ip_filter":true,"dhcp":false}}],"rate":{"kilobits":1000},"probation":null,"announced":[]}"#;
+    /// Of a `set` that has died over it.
+    const CHANGING: &str = r#"{"format":1,"table":"reroot_0123abcd","interface":"vz0123a0c9e5a0e","alias":"reroot 0c9e5a0e-4f3c-4d2a-9d6b-3f0a5b1c7e42","mac":[14,158,90,14,79,60],"addresses":[],"translates":true,"bridged":[{"interface":"veth101.0","mac":[2,0,0,0,0,1],"host_mac":[254,0,0,0,0,1],"wanted":{"name":"eth0","network":"br0","addresses":[{"ip":"192.0.2.5","prefix":24}],"gateway":"192.0.2.1","mac_filter":true,"ip_filter":true,"dhcp":false}}],"rate":{"kilobits":1000},"probation":null,"announced":[],"changing":true}"#;
     const FIRST_FORWARDING: &str = r#"{"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
     const PRESENT_FORWARDING: &str = r#"{"format":1,"four":true,"six":false,"interfaces":["eth0","eth1"]}"#;
 
@@ -331,9 +338,10 @@ mod tests {
     fn what_every_version_has_written_is_read_and_what_this_one_writes_is_what_was_recorded() {
         let read = |text: &str| serde_json::from_str::<Network>(text).unwrap();
         assert_eq!(read(FIRST), read(PRESENT));
-        for text in [PRESENT, BRIDGED] {
+        for text in [PRESENT, BRIDGED, CHANGING] {
             assert_eq!(serde_json::to_string(&read(text)).unwrap(), text);
         }
+        assert!(!read(BRIDGED).changing && read(CHANGING).changing);
         let read = |text: &str| serde_json::from_str::<Forwarding>(text).unwrap();
         for text in [FIRST_FORWARDING, PRESENT_FORWARDING] {
             assert_eq!(serde_json::to_string(&read(text)).unwrap(), PRESENT_FORWARDING);
