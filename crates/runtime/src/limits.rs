@@ -21,6 +21,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use store::{Limits, USUAL_IO_PRIORITY};
 
 pub use self::disk::Disk;
@@ -339,11 +340,23 @@ fn says(was: &str, text: &str) -> bool {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CgroupError> {
-    File::options()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
+    let put = |text: &str| File::options().write(true).open(path)?.write_all(text.as_bytes());
+    put(text)
+        .or_else(|error| match effective_above(path) {
+            // Older kernels (6.1 is one) make no mask empty again that somebody runs under: what it would mean is written.
+            Some(all) if text == "\n" && error.raw_os_error() == Some(Errno::NOSPC.raw_os_error()) => {
+                put(&all)
+            }
+            Some(_) | None => Err(error),
+        })
         .map_err(|source| CgroupError::File { what: "set", path: path.to_owned(), source })
+}
+
+/// What the group above has of the processors, or nodes, that a mask of v2 is about.
+fn effective_above(mask: &Path) -> Option<String> {
+    let name = mask.file_name()?.to_str()?;
+    name.starts_with("cpuset.").then_some(())?;
+    Some(read(&mask.parent()?.parent()?.join(format!("{name}.effective"))))
 }
 
 /// What a file of limits said before; those of disks are written disk by disk, and have no line where there is no limit.
