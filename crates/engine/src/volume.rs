@@ -271,14 +271,16 @@ pub fn plan(
     };
     // Whole blocks of the filesystem.
     let bytes = bytes / 4096 * 4096;
-    if bytes == size {
+    let is_running = container.is_running();
+    if bytes == size && !(said && is_running) {
         return Ok((None, Vec::new()));
     }
     check_size(bytes)?;
-    if bytes > size {
+    // Also to what its file has: a death while it grew has left a filesystem that is smaller, until it is mounted once more.
+    if bytes >= size {
         return Ok((Some(Resize::Grow(bytes)), Vec::new()));
     }
-    if container.is_running() {
+    if is_running {
         return Err(Failure::new(Code::Running, "its disk cannot be made smaller while it runs")
             .because(format!("it has {} MiB, and is to have {} MiB", size >> 20, bytes >> 20))
             .unchanged()

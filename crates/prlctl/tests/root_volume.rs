@@ -201,6 +201,8 @@ fn root_a_disk_becomes_larger_while_its_container_runs() {
         host.run(["set", "web01", "--diskspace", "300M"])
             .failed(50, &["nothing was changed", "prlctl stop web01"]);
         assert_eq!(image(&host, "web01").metadata().unwrap().len(), size);
+        // As large as it is, it is.
+        host.ok(["set", "web01", "--diskspace", "64M"]);
         let because = "this process has no CAP_SYS_RESOURCE";
         return testkit::real_host::not_run_here(Path::new(env!("CARGO_BIN_EXE_prlctl")), because);
     }
@@ -208,7 +210,23 @@ fn root_a_disk_becomes_larger_while_its_container_runs() {
     host.ok(["set", "web01", "--diskspace", "300M"]);
     assert!(df(&host, "web01", "/")[0] > 270_000);
     host.exec("web01", "dd if=/dev/zero of=/more bs=1M count=100 2>/dev/null && cat /root/file");
+    // A death while it grows leaves a file that is larger than its device: whoever asks once more, or for more, gets it.
+    for (left, asked) in [(400, 400), (500, 600)] {
+        let file = std::fs::File::options().write(true).open(image(&host, "web01")).unwrap();
+        file.set_len(left << 20).unwrap();
+        assert!(df(&host, "web01", "/")[0] < (left - 100) << 10);
+        host.ok(["set", "web01", "--diskspace", &format!("{asked}M")]);
+        assert!(df(&host, "web01", "/")[0] > (asked - 30) << 10, "{asked}");
+    }
     assert_eq!(host.ok(["list", "web01", "-o", "uuid,status"]), init);
+    // And whoever asks for nothing, when it is mounted once more.
+    host.ok(["stop", "web01"]);
+    host.ok(["umount", "web01"]);
+    host.wait_until("its device is gone", || loops(&host).is_empty());
+    let file = std::fs::File::options().write(true).open(image(&host, "web01")).unwrap();
+    file.set_len(700 << 20).unwrap();
+    host.ok(["start", "web01"]);
+    assert!(df(&host, "web01", "/")[0] > 670 << 10);
 }
 
 #[test]

@@ -189,7 +189,10 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
     let made =
         rustix::mount::fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, kept_out).map_err(failed)?;
     // A death while it grew has left it smaller than its file. Where it is not, this does nothing; where it may not be done, it is as it was.
-    let _ = linux::resize_ext4(&made, found.size() / BLOCK);
+    // A mount that was made is a path only, and the kernel takes such a call of an open directory.
+    let _ =
+        rustix::fs::openat(&made, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map(|top| linux::resize_ext4(top, found.size() / BLOCK));
     attach(made.as_fd(), &point)?;
     if point == mount_point(prefix, id) {
         keep_reserve(prefix, id);
@@ -291,6 +294,8 @@ pub fn grow(prefix: &Prefix, id: &ContainerId, image: &Path, size: u64) -> Resul
     let mut has_begun = false;
     let grown = (|| {
         let top = open_directory(&point)?;
+        // A death while it grew has left a device, or only a filesystem, that is smaller than its file.
+        device.follow_size()?;
         // Whether that may be done at all is asked before the file is another: who may not is told so of the size that it has.
         linux::resize_ext4(&top, before.size() / BLOCK)?;
         // A death from here on leaves a filesystem in a file that is too large for it: the next mount makes it as large.

@@ -85,7 +85,12 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     warnings.extend(unenforced);
     warnings.extend(of_no_effect(&beside(&new, &configuration), &options.changes));
     container.host.warn_of_configuration();
-    if resize.is_some() && disk.changes_size() {
+    let is_other = match resize {
+        Some(Resize::Grow(bytes)) => container.area.image_size().is_none_or(|(_, size)| size != bytes),
+        Some(Resize::Shrink { .. } | Resize::Limit(_)) => true,
+        None => false,
+    };
+    if is_other && disk.changes_size() {
         // Of two, the first could not be taken back where the second fails.
         return Err(Failure::new(Code::BadOption, what)
             .because("two disks are to be of another size, and each is of a call of its own")
