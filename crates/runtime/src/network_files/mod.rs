@@ -144,13 +144,48 @@ fn may_be_ours(path: &Path) -> bool {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return false };
     let (directory, name) = (directory.to_string_lossy(), name.to_string_lossy());
     match &*directory {
-        networkd::DIRECTORY => name.starts_with(networkd::BEGINNING) && name.ends_with(networkd::ENDING),
-        network_manager::DIRECTORY => {
-            name.starts_with(network_manager::BEGINNING) && name.ends_with(network_manager::ENDING)
-        }
         ifupdown::PARTS => name == ifupdown::PART,
         netplan::DIRECTORY => name == netplan::FILE,
-        _ => false,
+        directory => [networkd::FILES, network_manager::FILES].iter().any(|files| {
+            directory == files.directory && name.starts_with(files.beginning) && name.ends_with(files.ending)
+        }),
+    }
+}
+
+/// A tool that has a file of each interface.
+struct OneEach {
+    directory: &'static str,
+    /// Any of these is the tool.
+    programs: &'static [&'static str],
+    /// Of the names of ours.
+    beginning: &'static str,
+    ending: &'static str,
+    /// And of all that it reads.
+    read: &'static str,
+    mode: u32,
+    /// Whether the text of a file names an interface.
+    names: fn(&str, &str) -> bool,
+    text: fn(&Told) -> String,
+}
+
+impl OneEach {
+    fn is_there(&self, inside: &Inside<'_>) -> Result<bool, TreeError> {
+        Ok(inside.has_directory(self.directory)? && inside.has_any(self.programs)?)
+    }
+
+    fn write(&self, inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeError> {
+        let OneEach { directory, beginning, ending, .. } = self;
+        if !inside.has_directory(directory)? {
+            return Ok(());
+        }
+        // One that another distribution's root has brought along goes.
+        let all = if self.is_there(inside)? { all } else { &[] };
+        let taken = inside.taken(directory, self.read, all, self.names)?;
+        let all = all.iter().filter(|one| !taken.contains(&one.name));
+        let wanted: Vec<(String, String)> =
+            all.map(|one| (format!("{beginning}{}{ending}", one.name), (self.text)(one))).collect();
+        let there = inside.files(directory, ending)?;
+        inside.put(directory, &there, &wanted, self.mode)
     }
 }
 
@@ -166,13 +201,13 @@ struct Inside<'a> {
 pub fn apply(root: &Root, ids: IdRange, wanted: Option<&Wanted<'_>>) -> Vec<String> {
     let all = wanted.map(told).unwrap_or_default();
     let mut inside = Inside { root, ids, problems: Vec::new() };
-    for (what, write) in [
-        ("systemd-networkd", networkd::write as fn(&mut Inside<'_>, &[Told]) -> Result<(), TreeError>),
-        ("ifupdown", ifupdown::write),
-        ("NetworkManager", network_manager::write),
-        ("netplan", netplan::write),
+    for (what, written) in [
+        ("systemd-networkd", networkd::FILES.write(&mut inside, &all)),
+        ("ifupdown", ifupdown::write(&mut inside, &all)),
+        ("NetworkManager", network_manager::FILES.write(&mut inside, &all)),
+        ("netplan", netplan::write(&mut inside, &all)),
     ] {
-        if let Err(error) = write(&mut inside, &all) {
+        if let Err(error) = written {
             inside
                 .problems
                 .push(format!("the files of {what} in the container are left as they are: {error}"));
@@ -208,8 +243,8 @@ impl Inside<'_> {
         }
         let mut idle = None;
         for (is_there, name, unit) in [
-            (networkd::is_there(self)?, "systemd-networkd", networkd::UNIT),
-            (network_manager::is_there(self)?, "NetworkManager", network_manager::UNIT),
+            (networkd::FILES.is_there(self)?, "systemd-networkd", networkd::UNIT),
+            (network_manager::FILES.is_there(self)?, "NetworkManager", network_manager::UNIT),
         ] {
             if is_there && self.is_enabled(unit)? {
                 return Ok(None);

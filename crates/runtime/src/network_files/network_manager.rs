@@ -1,31 +1,18 @@
 //! Files of NetworkManager: nm-settings-keyfile(5). It reads none that others than root may read.
 
-use tree::TreeError;
+use super::{OneEach, Told, Way};
 
-use super::{Inside, Told, Way};
-
-pub(super) const DIRECTORY: &str = "/etc/NetworkManager/system-connections";
 pub(super) const UNIT: &str = "NetworkManager.service";
-const PROGRAMS: [&str; 2] = ["/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"];
-pub(super) const BEGINNING: &str = "reroot-";
-pub(super) const ENDING: &str = ".nmconnection";
-
-pub(super) fn is_there(inside: &Inside<'_>) -> Result<bool, TreeError> {
-    Ok(inside.has_directory(DIRECTORY)? && inside.has_any(&PROGRAMS)?)
-}
-
-pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeError> {
-    if !inside.has_directory(DIRECTORY)? {
-        return Ok(());
-    }
-    let all = if is_there(inside)? { all } else { &[] };
-    let taken = inside.taken(DIRECTORY, "", all, names)?;
-    let all = all.iter().filter(|one| !taken.contains(&one.name));
-    let wanted: Vec<(String, String)> =
-        all.map(|one| (format!("{BEGINNING}{}{ENDING}", one.name), text(one))).collect();
-    let there = inside.files(DIRECTORY, ENDING)?;
-    inside.put(DIRECTORY, &there, &wanted, 0o600)
-}
+pub(super) const FILES: OneEach = OneEach {
+    directory: "/etc/NetworkManager/system-connections",
+    programs: &["/usr/sbin/NetworkManager", "/usr/bin/NetworkManager"],
+    beginning: "reroot-",
+    ending: ".nmconnection",
+    read: "",
+    mode: 0o600,
+    names,
+    text,
+};
 
 fn names(text: &str, name: &str) -> bool {
     text.lines().any(|line| {

@@ -3,33 +3,19 @@
 //! What it finds at an interface it takes for somebody else's, and drops, unless it is in the file; with `KeepConfiguration=` it is left in any case. Ours come first by
 //! their name: an image's `Name=*` is about what is there if nobody says anything else.
 
-use tree::TreeError;
+use super::{OneEach, Told, Way};
 
-use super::{Inside, Told, Way};
-
-pub(super) const DIRECTORY: &str = "/etc/systemd/network";
-pub(super) const BEGINNING: &str = "00-reroot-";
-pub(super) const ENDING: &str = ".network";
 pub(super) const UNIT: &str = "systemd-networkd.service";
-const PROGRAMS: [&str; 2] = ["/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd"];
-
-pub(super) fn is_there(inside: &Inside<'_>) -> Result<bool, TreeError> {
-    Ok(inside.has_directory(DIRECTORY)? && inside.has_any(&PROGRAMS)?)
-}
-
-pub(super) fn write(inside: &mut Inside<'_>, all: &[Told]) -> Result<(), TreeError> {
-    if !inside.has_directory(DIRECTORY)? {
-        return Ok(());
-    }
-    // One that another distribution's root has brought along goes.
-    let all = if is_there(inside)? { all } else { &[] };
-    let taken = inside.taken(DIRECTORY, ENDING, all, names)?;
-    let all = all.iter().filter(|one| !taken.contains(&one.name));
-    let wanted: Vec<(String, String)> =
-        all.map(|one| (format!("{BEGINNING}{}{ENDING}", one.name), text(one))).collect();
-    let there = inside.files(DIRECTORY, ENDING)?;
-    inside.put(DIRECTORY, &there, &wanted, 0o644)
-}
+pub(super) const FILES: OneEach = OneEach {
+    directory: "/etc/systemd/network",
+    programs: &["/usr/lib/systemd/systemd-networkd", "/lib/systemd/systemd-networkd"],
+    beginning: "00-reroot-",
+    ending: ".network",
+    read: ".network",
+    mode: 0o644,
+    names,
+    text,
+};
 
 /// It is named there itself; a pattern that it fits is no word about it.
 fn names(text: &str, name: &str) -> bool {
