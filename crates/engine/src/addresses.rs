@@ -1,7 +1,9 @@
 //! Which addresses a container gets, and that nobody else has them.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
+use runtime::state::Looked;
 use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, Forward, Interface, registry};
 
 use crate::error::{Code, Failure, Result};
@@ -215,4 +217,16 @@ pub fn are_not_listened_to(host: &Host, forwards: &[Forward]) -> Result<()> {
 /// What has gone in and out of a container that has addresses, since its start.
 pub fn traffic(host: &Host, id: &ContainerId) -> Option<net::Traffic> {
     net::traffic(&host.prefix, id).ok().flatten()
+}
+
+/// What there is now of a container's network, of the process that is its init. Nobody waits for one that is between two lives.
+pub fn present(host: &Host, id: &ContainerId, rates: &net::Rates) -> Option<Vec<net::Present>> {
+    let Looked::Running(run) = runtime::state::look(&host.prefix, id) else { return None };
+    let init = run.init.open().ok()??;
+    net::present(&host.prefix, id, init.as_fd(), rates).ok()
+}
+
+/// How much of each interface passes: for all containers of a host.
+pub fn rates(host: &Host) -> net::Rates {
+    net::Rates::ask(&host.prefix)
 }

@@ -10,7 +10,9 @@
 //! filter         who may send from which address; new connections on probation; private addresses to the outside
 //! bridge_filter  the same for what is on bridges, and who may have which MAC address
 //! limit          how much may pass in a second
-//! nft            what both filters are told by
+//! nft            what both filters are told by, and asked
+//! present        what of a container's network is there now
+//! rates          what the filters say of limits
 //! listeners      who listens on this host
 //! record         what was made of one container, for whoever takes it away
 //! ```
@@ -29,6 +31,8 @@ mod limit;
 mod listeners;
 mod netlink;
 mod nft;
+mod present;
+mod rates;
 mod record;
 mod routed;
 
@@ -42,6 +46,8 @@ pub use change::change;
 pub use life::{attach, detach, release, restore};
 pub use listeners::listens;
 pub use nft::has_filter;
+pub use present::{Found, Present, present};
+pub use rates::{Held, Rates};
 pub use record::{Bridged, Network, Probation};
 pub use routed::{Holder, holder_of};
 

@@ -1,5 +1,7 @@
 //! What is said to the kernel about interfaces, addresses, routes and neighbours, one request and its answer at a time.
 
+mod addresses;
+
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -37,6 +39,8 @@ pub struct Link {
     /// Of a pair: the index of its other end, in whatever namespace that is.
     pub peer: Option<u32>,
     pub mtu: u32,
+    /// Of Ethernet.
+    pub mac: Option<[u8; 6]>,
     /// It is a bridge.
     pub bridge: Option<Bridge>,
     /// The bridge that it is on.
@@ -177,6 +181,8 @@ impl Netlink {
                         link.peer = Some(index);
                     } else if let LinkAttribute::Mtu(mtu) = attribute {
                         link.mtu = mtu;
+                    } else if let LinkAttribute::Address(mac) = &attribute {
+                        link.mac = mac[..].try_into().ok();
                     } else if let LinkAttribute::Controller(index) = attribute {
                         link.master = Some(index);
                     } else if let LinkAttribute::LinkInfo(infos) = &attribute

@@ -1,10 +1,11 @@
 //! `nft`, executed.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -17,6 +18,8 @@ const NFT: [&str; 2] = ["/usr/sbin/nft", "/sbin/nft"];
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of what it says of a refusal, which is less than a pipe holds.
 const LONGEST: u64 = 4096;
+/// Of what it tells: a hundred bytes a container, thousands of times.
+const MOST_TOLD: u64 = 64 << 20;
 
 /// This host has a packet filter that can be told something.
 pub fn has_filter() -> bool {
@@ -56,6 +59,30 @@ pub(crate) fn added(table: &str, elements: &[Element]) -> impl Iterator<Item = S
 /// `delete` refuses what is not there, and there is no other word for it before nftables 1.0.7.
 pub(crate) fn absent(table: &str, element: &str) -> String {
     format!("add element {table} {element}\ndelete element {table} {element}\n")
+}
+
+/// What it has to tell, as JSON.
+pub(crate) fn ask(what: &str) -> Result<Vec<u8>, NetworkError> {
+    let program = program().ok_or(NetworkError::NoFilter)?;
+    let run = |source| NetworkError::System { what: format!("run {program}"), source };
+    // Not a pipe, which has an end, and whoever waits for nft would have to empty it.
+    let said = memfd_create("said", MemfdFlags::CLOEXEC).map_err(io::Error::from).map_err(run)?;
+    let mut said = std::fs::File::from(said);
+    let mut child = Command::new(program)
+        .args(["-j", what])
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(said.try_clone().map_err(run)?)
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(run)?;
+    if !ended(&mut child).map_err(run)?.success() {
+        return Err(NetworkError::Filter { said: format!("`{what}`") });
+    }
+    let mut bytes = Vec::new();
+    said.rewind().and_then(|()| said.take(MOST_TOLD).read_to_end(&mut bytes)).map_err(run)?;
+    Ok(bytes)
 }
 
 /// Does all of it or nothing: `nft -f` is one transaction.

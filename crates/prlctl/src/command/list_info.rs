@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use store::{Area, BindMount, Disks, Limits, USUAL_IO_PRIORITY, Volume};
 
 use super::list::Row;
+use super::list_network::{self, Network};
 use crate::arguments::List;
 use crate::output;
 
 /// Prints all that is known of some containers.
 pub fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
-    let all: Vec<Vec<(String, Value)>> = rows.iter().map(|row| facts(host, row)).collect();
+    let network = Network::default();
+    let all: Vec<Vec<(String, Value)>> = rows.iter().map(|row| facts(host, row, &network)).collect();
     if arguments.json {
         let objects = all.into_iter().map(|facts| Value::Object(facts.into_iter().collect())).collect();
         output::json(&Value::Array(objects));
@@ -37,10 +39,15 @@ pub fn inform(host: &Host, rows: &[Row], arguments: &List) -> u8 {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| tree::escaped(text.as_bytes()))
+    match value {
+        Value::String(text) => tree::escaped(text.as_bytes()),
+        Value::Object(device) => list_network::in_words(device),
+        Value::Null => "unknown".to_owned(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) => value.to_string(),
+    }
 }
 
-fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
+fn facts(host: &Host, row: &Row, network: &Network) -> Vec<(String, Value)> {
     let run = match host.runtime.life(&row.id) {
         Life::Running(run) => Some(run),
         Life::Between | Life::Unknown(_) | Life::Stopped => None,
@@ -70,12 +77,16 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         ("Autostop".into(), json!("shutdown")),
         ("Disabled".into(), json!(if row.key("DISABLED") == "yes" { "yes" } else { "no" })),
         ("Boot order".into(), json!(row.key("BOOTORDER"))),
+        (
+            "Restart".into(),
+            json!(if key(engine::settings::RESTART) == "on-crash" { "on-crash" } else { "no" }),
+        ),
         ("OSTemplate".into(), json!(row.key("OSTEMPLATE"))),
     ];
     if let Ok(live) = Area::open(&host.prefix, &row.id).and_then(|area| area.live()) {
         facts.push(("Generation".into(), json!(live.get())));
     }
-    let hardware = json!({
+    let mut hardware = json!({
         "cpu": processors(&limits),
         "memory": or_unlimited(limits.memory.map(mebibytes)),
         "swap": or_unlimited(limits.swap.map(mebibytes)),
@@ -83,6 +94,9 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
         "processes": limits.processes.map_or_else(|| json!("unlimited"), |count| json!(count)),
         "disk": disk(&limits),
     });
+    if let Value::Object(hardware) = &mut hardware {
+        hardware.extend(list_network::configured(host, &row.id, &row.conf));
+    }
     facts.push(("Hardware".into(), hardware));
     facts.push(("Disk".into(), volume(host, row)));
     if let Ok(area) = Area::open_unchecked(&host.prefix, &row.id) {
@@ -96,10 +110,19 @@ fn facts(host: &Host, row: &Row) -> Vec<(String, Value)> {
     facts.push(("Hostname".into(), json!(row.key("HOSTNAME"))));
     facts.push(("DNS Servers".into(), json!(key("NAMESERVER"))));
     facts.push(("Search Domains".into(), json!(key("SEARCHDOMAIN"))));
+    facts.push(("Forward".into(), json!(row.key(store::FORWARDS))));
+    facts.push(("Rate".into(), json!(key(store::RATE))));
+    if !store::Rate::is_bound(&conf) {
+        facts.push(("Rate bound".into(), json!("no")));
+    }
     if run.is_some()
         && let Ok(groups) = Cgroups::of(&host.prefix, &row.id)
     {
-        facts.push(("Now".into(), holding(&now(&groups, Disk::of(&host.prefix)))));
+        let mut holding = holding(&now(&groups, Disk::of(&host.prefix)));
+        if let Value::Object(holding) = &mut holding {
+            holding.extend(network.now(host, &row.id));
+        }
+        facts.push(("Now".into(), holding));
     }
     if let Some(run) = run {
         facts.push(("Init".into(), json!(run.init)));
@@ -188,6 +211,7 @@ fn holding(now: &Now) -> Value {
         "cpu": processors(limits),
         "memory": or_unlimited(limits.memory.map(mebibytes)),
         "memory_used": used(now.memory_used.map(mebibytes)),
+        "memory_guarantee": now.memory_guarantee.map(mebibytes),
         "swap": or_unlimited(limits.swap.map(mebibytes)),
         "processes": limits.processes.map_or_else(|| json!("unlimited"), |count| json!(count)),
         "processes_used": now.processes,

@@ -13,6 +13,7 @@ mod generation_restore;
 mod info;
 mod list;
 mod list_info;
+mod list_network;
 mod log;
 mod mount;
 mod move_volume;

@@ -12,6 +12,8 @@ pub struct Now {
     pub memory_used: Option<u64>,
     /// Its limits, as they hold; the masks are those that are in effect.
     pub limits: Limits,
+    /// Bytes that are taken from it last; `None`: the kernel has nothing to say of that.
+    pub memory_guarantee: Option<u64>,
     /// How many processes and threads there are.
     pub processes: Option<u64>,
     /// How often something was killed for want of memory.
@@ -46,6 +48,7 @@ pub fn now(groups: &Cgroups, disk: Option<Disk>) -> Now {
         let weight = number("blkio", "blkio.bfq.weight");
         return Now {
             memory_used: number("memory", "memory.usage_in_bytes"),
+            memory_guarantee: None,
             processes: number("pids", "pids.current"),
             out_of_memory_kills: keyed(file("memory", "memory.oom_control"), "oom_kill"),
             cpu_time: number("cpuacct", "cpuacct.usage"),
@@ -79,6 +82,7 @@ pub fn now(groups: &Cgroups, disk: Option<Disk>) -> Now {
     let weight = file("", "io.bfq.weight").or_else(|| file("", "io.weight"));
     Now {
         memory_used: number("", "memory.current"),
+        memory_guarantee: number("", "memory.low"),
         processes: number("", "pids.current"),
         out_of_memory_kills: keyed(file("", "memory.events"), "oom_kill"),
         cpu_time: keyed(file("", "cpu.stat"), "usage_usec").map(|microseconds| microseconds * 1000),
