@@ -91,6 +91,34 @@ fn root_a_password_is_set_while_it_runs_and_while_it_does_not() {
     assert!(lets_in(&host, "ann", "drittes"));
 }
 
+/// What has no room is not done, and nothing more than that is said.
+#[test]
+fn root_where_the_disk_is_full_nothing_is_said_to_have_changed() {
+    let Some(host) = RealHost::new(env!("CARGO_BIN_EXE_prlctl")) else { return };
+    host.ok(["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "32M"]);
+    host.ok(["set", "web01", "--userpasswd", "root:erstes"]);
+    host.ok(["start", "web01"]);
+    host.exec("web01", "mkdir -p /home");
+    let look = || host.exec("web01", "cat /etc/passwd /etc/shadow /etc/group; ls -A /home");
+    let before = look();
+    // To its very end, which the container alone would not come to.
+    let volume = host.path("run/vz").join(host.area("web01").file_name().unwrap()).join("volume");
+    let fill = "dd if=/dev/zero of=$0/full bs=64k; dd if=/dev/zero of=$0/rest bs=4k; dd if=/dev/zero of=$0/last bs=1";
+    let ran = Ran::of(std::process::Command::new("sh").args(["-c", fill]).arg(&volume).output().unwrap());
+    assert_eq!(ran.stderr.matches("No space left on device").count(), 3, "{ran}");
+    for user in ["root", "ann"] {
+        host.run(["set", "web01", "--userpasswd", &format!("{user}:zweites")])
+            .failed(74, &["No space left on device", "state: nothing was changed\n"]);
+    }
+    assert_eq!(look(), before);
+    assert!(lets_in(&host, "root", "erstes"));
+    for name in ["full", "rest", "last"] {
+        std::fs::remove_file(volume.join(name)).unwrap();
+    }
+    host.ok(["set", "web01", "--userpasswd", "root:zweites"]);
+    assert!(lets_in(&host, "root", "zweites"));
+}
+
 #[test]
 fn root_an_account_that_is_not_there_is_made() {
     let Some(host) = host() else { return };

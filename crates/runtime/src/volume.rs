@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use linux::{Exit, attach_whole, find_loop, is_loop_of};
 use rustix::fs::{CWD, FlockOperation, MemfdFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use store::atomic::TEMPORARY;
 use store::volume::{mount_point, mount_point_of};
@@ -172,8 +173,7 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
         Some(device) => device,
         None => {
             check(image)?;
-            attach_whole(&file)
-                .map_err(|source| VolumeError::NoLoopDevice { path: image.to_owned(), source })?
+            attach_whole(&file).map_err(|source| unattached(image, source))?
         }
     };
     let failed = |error: rustix::io::Errno| call("mount", image)(error.into());
@@ -198,6 +198,18 @@ pub fn mount(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<PathBuf,
         keep_reserve(prefix, id);
     }
     Ok(point)
+}
+
+/// That there is no device left, or none at all, is something that can be done about; anything else is what it is.
+fn unattached(image: &Path, source: io::Error) -> VolumeError {
+    // No control, or no node for the number that it gave; a module without a driver behind it; all taken, or all numbers.
+    let is_none = [Errno::NOENT, Errno::NODEV, Errno::NXIO, Errno::NOTTY, Errno::BUSY, Errno::NOSPC]
+        .iter()
+        .any(|errno| source.raw_os_error() == Some(errno.raw_os_error()));
+    match is_none {
+        true => VolumeError::NoLoopDevice { path: image.to_owned(), source },
+        false => call("attach a loop device to", image)(source),
+    }
 }
 
 /// What is mounted at `point` is the filesystem in this file, and not in one that had its name before.
@@ -500,4 +512,20 @@ fn run<'a>(
         (Some(_), None) => "it does not say why".to_owned(),
     };
     Ok(Ran { exit, said })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_there_is_no_device_it_is_said_that_there_is_none() {
+        let told = |errno: Errno| unattached(Path::new("/vz/volume.img"), errno.into()).to_string();
+        for errno in [Errno::NOENT, Errno::NODEV, Errno::NXIO, Errno::NOTTY, Errno::BUSY, Errno::NOSPC] {
+            assert_eq!(told(errno), "there is no loop device for /vz/volume.img", "{errno}");
+        }
+        for errno in [Errno::PERM, Errno::ACCESS, Errno::IO, Errno::INVAL, Errno::NOMEM, Errno::MFILE] {
+            assert_eq!(told(errno), "cannot attach a loop device to /vz/volume.img", "{errno}");
+        }
+    }
 }

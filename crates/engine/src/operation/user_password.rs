@@ -232,10 +232,11 @@ fn put(
     given.set(&files, &mut merged, today()).map_err(|_| failed("there is no such account".to_owned()))?;
     if !is_tried {
         let failed = |error: TreeError| failed(runtime::monitor::describe(&error));
-        let home = match &made {
-            Some(made) if make_home(root, made, shift).map_err(failed)? => Some(&made.home),
-            Some(_) | None => None,
-        };
+        let mut home = None;
+        if let Some(made) = &made {
+            let filled = make_home(root, made, shift, || home = Some(&made.home));
+            filled.map_err(|error| with_home(failed(error), home))?;
+        }
         let owner = |name: &str, mode| modes.get(name).copied().unwrap_or((mode, shift, shift));
         let changed = [
             ("/etc/shadow", &merged.files.shadow, &files.shadow, 0o640),
@@ -250,36 +251,55 @@ fn put(
         for (index, (name, bytes, _, mode)) in changed.iter().enumerate() {
             let Some(bytes) = bytes else { continue };
             let Err(error) = replace(name, bytes, *mode) else { continue };
-            // This one, too: it may have its name, and not be durable.
+            // One that is as it was wants no room to be so. This one, too: it may have its name, and not be durable.
+            let is_as_before = |name: &str, former: Option<&[u8]>| {
+                let now = root.read(Path::new(name), LARGEST_ACCOUNT_FILE);
+                now.is_ok_and(|now| now.map(|file| file.bytes).as_deref() == former)
+            };
             let begun = changed[..=index].iter().rev().filter(|(_, bytes, ..)| bytes.is_some());
             // Each of them, whatever becomes of another.
             let put_back = begun.map(|(name, _, former, mode)| match former {
+                former if is_as_before(name, former.as_deref()) => Ok(()),
                 Some(former) => replace(name, former, *mode),
                 None => root.remove(Path::new(name)).map(drop),
             });
             let failure = failed(error);
-            return Err(match (put_back.fold(true, |all, done| all & done.is_ok()), home) {
-                (false, _) => failure.state(
+            return Err(if put_back.fold(true, |all, done| all & done.is_ok()) {
+                with_home(failure, home)
+            } else {
+                failure.state(
                     "not all that was changed of its accounts could be put back: the same command once more does all of it",
-                ),
-                (true, Some(home)) => {
-                    failure.state(format!("nothing was changed, but there is `{}` now", tree::escaped_path(home)))
-                }
-                (true, None) => failure.unchanged(),
+                )
             });
         }
     }
     Ok(if made.is_some() { Given::ToNew } else { Given::ToOld })
 }
 
-/// One that is there already stays as it is: somebody of that name had it. Whether it was made.
-fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Result<bool, TreeError> {
+/// Nothing was changed, but for a home that was made.
+fn with_home(failure: Failure, home: Option<&PathBuf>) -> Failure {
+    match home {
+        Some(home) => {
+            failure.state(format!("nothing was changed, but there is `{}` now", tree::escaped_path(home)))
+        }
+        None => failure.unchanged(),
+    }
+}
+
+/// One that is there already stays as it is: somebody of that name had it. Else says that it was made.
+fn make_home(
+    root: &impl Files,
+    made: &NewUser,
+    shift: u32,
+    is_made: impl FnOnce(),
+) -> std::result::Result<(), TreeError> {
     if let Some(parent) = made.home.parent() {
         root.make(parent, 0o755, shift)?;
     }
     if !root.make(&made.home, HOME_MODE, made.id + shift)? {
-        return Ok(false);
+        return Ok(());
     }
+    is_made();
     let mut left = SKELETON_FILES;
     let mut todo = vec![(PathBuf::from(SKELETON), made.home.clone(), 0)];
     while let Some((from, to, depth)) = todo.pop() {
@@ -287,7 +307,7 @@ fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Resu
         for name in root.names_up_to(&from, SKELETON_NAMES).ok().flatten().unwrap_or_default() {
             let (source, target) = (from.join(&name), to.join(&name));
             if left == 0 {
-                return Ok(true);
+                return Ok(());
             }
             left -= 1;
             match root.kind(&source) {
@@ -304,5 +324,5 @@ fn make_home(root: &impl Files, made: &NewUser, shift: u32) -> std::result::Resu
             }
         }
     }
-    Ok(true)
+    Ok(())
 }
