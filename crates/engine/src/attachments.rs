@@ -147,7 +147,7 @@ impl Container<'_> {
         })?;
         let disks = of_disks(conf)?;
         if let Some(entry) = disks.missing() {
-            return Err(self.without_its_disk(entry));
+            return Err(self.without_its_disk(entry, disks.is_of_another(entry)));
         }
         for one in &found {
             self.check_attachment(one)?;
@@ -159,7 +159,7 @@ impl Container<'_> {
     }
 
     /// What finds the directory of its data empty fills it.
-    fn without_its_disk(&self, entry: &str) -> Failure {
+    fn without_its_disk(&self, entry: &str, is_of_another: bool) -> Failure {
         let shown = tree::escaped(&entry.as_bytes()[..entry.len().min(200)]);
         let detached: Vec<String> = DiskNumber::all()
             .filter(|number| self.area.disk_size(*number).is_some())
@@ -169,14 +169,15 @@ impl Container<'_> {
             true => "there is none".to_owned(),
             false => format!("there is {}", detached.join(", ")),
         };
+        let because = match is_of_another {
+            true => "has the UUID of another disk there".to_owned(),
+            false => format!("is no disk of a file `hddN.img` of its private area, of which {there}"),
+        };
         Failure::new(
             Code::BadValue,
             format!("`{}` would be without a disk that its configuration has", self.name),
         )
-        .because(format!(
-            "`{shown}` in `{}` is no disk of a file `hddN.img` of its private area, of which {there}",
-            disks::KEY
-        ))
+        .because(format!("`{shown}` in `{}` {because}", disks::KEY))
         .unchanged()
         .hint(format!(
             "correct it in {}; `enabled=no` in that entry says that it is to be started without",

@@ -81,8 +81,18 @@ pub fn choose(
         check_size(size)?;
         let inodes = runtime::volume::inodes(size, space.inodes);
         if let Some(said) = space.inodes.filter(|&said| said != inodes) {
+            let most = size / 4096;
+            if let Some(change) = changes.iter().find(|change| change.key == INODES) {
+                return Err(Failure::new(Code::BadValue, format!("`{}` cannot be used", change.option))
+                    .because(format!(
+                        "it is {said}: a disk of {} MiB has from 64 to {most} inodes, one for each 4 KiB",
+                        size >> 20
+                    ))
+                    .unchanged()
+                    .hint(format!("`{} {inodes}`, or a larger disk with `--diskspace`", change.option)));
+            }
             warnings.push(format!(
-                "`{INODES}` is {said}, and it gets {inodes}: a disk of {} MiB has 64 at the least, and one for each 4 KiB at the most",
+                "`{INODES}` is {said}, and it gets {inodes}: a disk of {} MiB has from 64 to {most}, one for each 4 KiB",
                 size >> 20
             ));
         }

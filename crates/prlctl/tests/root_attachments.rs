@@ -208,6 +208,17 @@ fn root_no_root_is_started_without_a_disk_for_a_slip_in_its_entry() {
     assert!(host.ok(["info", "web01"]).contains("is no disk here, and there is no start without it"));
     host.ok(["stop", "web01"]);
     host.run(["start", "web01"]).failed(21, &refused);
+    // An entry of Virtuozzo's that has its UUID: nobody can tell which of the two is the slip.
+    let entry = good.lines().find_map(|line| line.strip_prefix("DISK=\"")).expect("it has one");
+    let uuid = entry.split(',').next().expect("it begins so");
+    let other = format!("DISK=\"{uuid},image=/vz/data.hdd;");
+    std::fs::write(&path, good.replace("DISK=\"", &other)).unwrap();
+    host.run(["start", "web01"])
+        .failed(21, &["data.hdd", "has the UUID of another disk", "nothing was changed"]);
+    assert!(host.ok(["info", "web01"]).contains("is no disk here, and there is no start without it"));
+    std::fs::write(&path, good.replace("DISK=\"", &other.replace("image=", "enabled=no,image="))).unwrap();
+    host.ok(["start", "web01"]);
+    host.ok(["stop", "web01"]);
     std::fs::write(&path, good).unwrap();
     host.ok(["start", "web01"]);
     assert_eq!(host.exec("web01", "cat /data/file"), "precious");

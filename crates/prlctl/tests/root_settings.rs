@@ -320,10 +320,16 @@ fn root_what_is_out_of_range_says_the_range_in_the_units_of_the_option() {
 }
 
 #[test]
-fn root_inodes_that_a_disk_cannot_have_are_told() {
+fn root_inodes_that_a_disk_cannot_have_are_refused_by_hand_and_told_of_a_sample() {
     let Some(host) = RealHost::new(PROGRAM) else { return };
     let words = ["create", "web01", "--ostemplate", "busybox", "--volume", "image", "--diskspace", "64M"];
-    let ran = host.run([&words[..], &["--diskinodes", "4000000"]].concat());
+    for count in ["4000000", "63", "16385"] {
+        host.run([&words[..], &["--diskinodes", count]].concat())
+            .failed(21, &["`--diskinodes` cannot be used", "from 64 to 16384 inodes", "nothing was changed"]);
+    }
+    assert!(!host.ok(["list", "-a"]).contains("web01"));
+    host.write("etc/vz/conf/ve-many.conf-sample", "DISKINODES=\"4000000\"\n", 0o644);
+    let ran = host.run([&words[..], &["--config", "many"]].concat());
     assert!(ran.code == 0 && ran.stderr.contains("`DISKINODES` is 4000000, and it gets 16384"), "{ran}");
 }
 

@@ -193,7 +193,16 @@ impl Disks {
     /// Whose data a root that is started would go without: an entry that is not of ours, and that is a slip, or of a disk that has to be mounted. Virtuozzo's of the root
     /// is neither, and one that says `enabled=no` is not mounted anyway.
     pub fn missing(&self) -> Option<&str> {
-        self.foreign.iter().map(String::as_str).find(|entry| is_missed(entry))
+        self.foreign.iter().map(String::as_str).find(|entry| is_missed(entry) || self.is_of_another(entry))
+    }
+
+    /// An entry that is not of ours has the UUID of another: one of the two is a slip, and nobody can tell which.
+    pub fn is_of_another(&self, entry: &str) -> bool {
+        let Some(uuid) = uuid_of(entry).filter(|uuid| !uuid.is_nil() && !is_disabled(entry)) else {
+            return false;
+        };
+        let foreign = self.foreign.iter().filter(|other| uuid_of(other) == Some(uuid)).count();
+        foreign > 1 || self.own.iter().any(|disk| disk.uuid == uuid)
     }
 
     /// As it is written.
@@ -213,19 +222,30 @@ impl Disks {
     }
 }
 
+fn value<'a>(entry: &'a str, key: &str) -> Option<&'a str> {
+    let mut pairs = entry.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+fn uuid_of(entry: &str) -> Option<Uuid> {
+    value(entry, "uuid")?.parse().ok()
+}
+
+fn is_disabled(entry: &str) -> bool {
+    value(entry, "enabled") == Some("no")
+}
+
 /// Of an entry that is not of ours.
 fn is_missed(entry: &str) -> bool {
-    let pairs = || entry.split(',').filter(|pair| !pair.is_empty());
-    let value = |key: &str| pairs().filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key);
-    if value("enabled").is_some_and(|(_, value)| value == "no") {
+    if is_disabled(entry) {
         return false;
     }
-    let is_readable = pairs().all(|pair| pair.contains('='));
-    let is_root =
-        value("uuid").and_then(|(_, uuid)| uuid.parse::<Uuid>().ok()).is_some_and(|uuid| uuid.is_nil());
-    let names_one = is_root || value("image").is_some() || value("device").is_some();
-    let is_slip = value("image").is_some_and(|(_, image)| image.starts_with("hdd"));
-    !is_readable || !names_one || is_slip || value("mnt").is_some()
+    let is_readable = entry.split(',').all(|pair| pair.is_empty() || pair.contains('='));
+    let is_root = uuid_of(entry).is_some_and(|uuid| uuid.is_nil());
+    let image = value(entry, "image");
+    let names_one = is_root || image.is_some() || value(entry, "device").is_some();
+    let is_slip = image.is_some_and(|image| image.starts_with("hdd"));
+    !is_readable || !names_one || is_slip || value(entry, "mnt").is_some()
 }
 
 /// Where the disk in a file is mounted.
@@ -309,6 +329,8 @@ mod tests {
     const ONE: &str = "uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},size=1048576,enabled=yes,mnt=/data,mnt_opts=ro|noexec,image=hdd1.img";
     const ROOT: &str = "uuid={00000000-0000-0000-0000-000000000000},size=10485760,enabled=yes,autocompact=yes,image=root.hdd";
 
+    const ELSEWHERE: &str = "uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},image=/vz/data.hdd";
+
     fn read(text: &str) -> Result<Disks, DisksError> {
         let mut conf = Conf::default();
         conf.set(KEY, text).unwrap();
@@ -373,6 +395,13 @@ mod tests {
             &with_image("../hdd1.img"),
             &ONE.replace("image=hdd1.img", "device=/dev/sda"),
             &format!("{ROOT};garbage"),
+            // Of one that is ours, and of two that are not.
+            &format!("{ONE};{ELSEWHERE}"),
+            &format!(
+                "{ONE};{}",
+                ELSEWHERE.to_uppercase().replace("UUID=", "uuid=").replace("IMAGE", "image")
+            ),
+            &format!("{ELSEWHERE};{ELSEWHERE}"),
         ] {
             assert!(read(text).unwrap().missing().is_some(), "{text}");
         }
@@ -381,7 +410,10 @@ mod tests {
             ROOT,
             ONE,
             "uuid={00000000-0000-0000-0000-000000000000},size=1",
-            "uuid={6b9f3c1e-2f0a-4f8e-9d3b-5a1c7e42d001},image=/vz/data.hdd",
+            ELSEWHERE,
+            &format!("{ONE};{ELSEWHERE},enabled=no"),
+            &format!("{ONE};{}", ELSEWHERE.replace("d001", "d002")),
+            &format!("{ROOT};{ROOT};{ONE}"),
             &with_image("hdd01.img").replace("=yes", "=no"),
         ] {
             assert_eq!(read(text).unwrap().missing(), None, "{text}");
