@@ -196,10 +196,13 @@ impl Failure {
         self
     }
 
+    /// The state of a refusal, in words.
+    pub const UNCHANGED: &str = "nothing was changed";
+
     /// The state of a refusal.
     #[must_use]
     pub fn unchanged(self) -> Failure {
-        self.state("nothing was changed")
+        self.state(Failure::UNCHANGED)
     }
 
     /// Says what to type.

@@ -89,7 +89,7 @@ pub fn take_off_the_command_line() -> Option<Failure> {
     Some(failed(&error))
 }
 
-/// The words with `-` for the first password among them, and that as a line.
+/// The words with `-` for each password among them, and those as lines.
 fn without_secret(words: &[OsString]) -> std::result::Result<(Vec<OsString>, Option<Vec<u8>>), Failure> {
     let refused = || {
         Failure::new(Code::BadValue, "the value of --userpasswd cannot be used")
@@ -97,7 +97,8 @@ fn without_secret(words: &[OsString]) -> std::result::Result<(Vec<OsString>, Opt
             .unchanged()
             .hint("prlctl set NAME --userpasswd root:-")
     };
-    let (mut kept, mut secret) = (Vec::new(), None);
+    let (mut kept, mut secret) = (Vec::new(), Vec::new());
+    let (mut typed, mut from_stdin) = (false, false);
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let (value, is_joined) = match word.as_bytes().strip_prefix(OF_OPENVZ.as_bytes()) {
@@ -121,9 +122,11 @@ fn without_secret(words: &[OsString]) -> std::result::Result<(Vec<OsString>, Opt
         if is_typed && password.contains(&b'\n') {
             return Err(refused());
         }
-        if is_typed && secret.is_none() {
-            secret = Some([password, b"\n"].concat());
+        if is_typed {
+            secret.extend_from_slice(password);
+            secret.push(b'\n');
         }
+        (typed, from_stdin) = (typed || is_typed, from_stdin || !is_typed);
         let value = format!("{user}:-");
         if is_joined {
             kept.push(format!("{OF_OPENVZ}={value}").into());
@@ -131,10 +134,16 @@ fn without_secret(words: &[OsString]) -> std::result::Result<(Vec<OsString>, Opt
             kept.extend([OF_OPENVZ.into(), value.into()]);
         }
     }
-    Ok((kept, secret))
+    if typed && from_stdin {
+        return Err(Failure::new(Code::BadOption, "the values of --userpasswd cannot be used together")
+            .because("some are on the command line, and some are to come from stdin")
+            .unchanged()
+            .hint("`--userpasswd USER:-` for each, and a line of stdin for each"));
+    }
+    Ok((kept, typed.then_some(secret)))
 }
 
-/// The password that `set` or `create` is to give, if it is.
+/// The passwords that `set` or `create` is to give.
 ///
 /// # Errors
 /// As of [`read`].
@@ -143,10 +152,19 @@ pub fn of_settings(
     settings: &Settings,
     container: &str,
     is_json: bool,
-) -> Result<Option<GivenPassword>> {
-    let Some(value) = &settings.userpasswd else { return Ok(None) };
+) -> Result<Vec<GivenPassword>> {
+    let users: Vec<Option<&str>> = settings.userpasswd.iter().map(|value| user(OsStr::new(value))).collect();
+    if let Some(twice) =
+        users.iter().enumerate().find_map(|(index, user)| user.filter(|_| users[..index].contains(user)))
+    {
+        let twice = tree::escaped(twice.as_bytes());
+        return Err(Failure::new(Code::BadOption, "the values of --userpasswd cannot be used together")
+            .because(format!("there are two passwords for `{twice}`"))
+            .unchanged()
+            .hint("leave one of them out"));
+    }
     let how = if settings.crypted { How::Hashed } else { How::Plain };
-    read_as(host, value, container, is_json, how).map(Some)
+    settings.userpasswd.iter().map(|value| read_as(host, value, container, is_json, how)).collect()
 }
 
 /// For whom, if the value is one.
@@ -331,7 +349,7 @@ mod tests {
             (
                 &["set", "--userpasswd", "a:1", "--userpasswd", "b:2"],
                 "set --userpasswd a:- --userpasswd b:-",
-                Some("1\n"),
+                Some("1\n2\n"),
             ),
             (&["set", "web01", "--description", "x:y"], "set web01 --description x:y", None),
         ] {
@@ -342,9 +360,13 @@ mod tests {
             &["--userpasswd", "secret"],
             &["--userpasswd=:secret"],
             &["--userpasswd", "a\tb:secret"],
+            &["--userpasswd", "a:secret", "--userpasswd", "b:-"],
         ] {
             let failure = taken(words).unwrap_err();
-            assert!(failure.code.exit() == 21 && !failure.to_string().contains("secret"), "{failure}");
+            assert!(
+                [20, 21].contains(&failure.code.exit()) && !failure.to_string().contains("secret"),
+                "{failure}"
+            );
         }
     }
 }

@@ -91,6 +91,39 @@ fn root_a_password_is_set_while_it_runs_and_while_it_does_not() {
     assert!(lets_in(&host, "ann", "drittes"));
 }
 
+#[test]
+fn root_several_accounts_get_their_passwords_in_one_call() {
+    let Some(host) = host() else { return };
+    let words = ["set", "web01", "--userpasswd", "root:eins", "--userpasswd=ann:zwei"];
+    let ran = host.run(words.iter().chain(&["--userpasswd", "bob:drei"]));
+    assert_eq!(ran.code, 0, "{ran}");
+    for (user, password) in [("root", "eins"), ("ann", "zwei"), ("bob", "drei")] {
+        assert!(lets_in(&host, user, password), "{user}");
+        assert_eq!(
+            ran.stderr.contains(&format!("`{user}` was not there, and has been made")),
+            user != "root"
+        );
+    }
+    let words = &["set", "web01", "--userpasswd", "ann:-", "--userpasswd", "root:-"];
+    assert_eq!(with_input(&host, words, "vier\nf\u{fc}nf\n").code, 0);
+    assert!(lets_in(&host, "ann", "vier") && lets_in(&host, "root", "f\u{fc}nf"));
+    // All of them, or none.
+    with_input(&host, words, "sechs\n")
+        .failed(21, &["the password for `root`", "it is empty", "nothing was changed"]);
+    assert!(lets_in(&host, "ann", "vier"));
+    for other in ["root:geheim", "bob:-"] {
+        let ran = host.run(["set", "web01", "--userpasswd", "root:geheim", "--userpasswd", other]);
+        ran.failed(20, &["cannot be used together", "nothing was changed"]);
+        assert!(!ran.to_string().contains("geheim"), "{ran}");
+    }
+    host.ok(["create", "web02", "--ostemplate", "busybox", "--userpasswd", "ann:a", "--userpasswd", "bob:b"]);
+    host.ok(["start", "web02"]);
+    assert_eq!(
+        host.exec("web02", "grep -c -e '^ann:.6' -e '^bob:.6' /etc/shadow; id -un ann; id -un bob"),
+        "2\nann\nbob"
+    );
+}
+
 /// What has no room is not done, and nothing more than that is said.
 #[test]
 fn root_where_the_disk_is_full_nothing_is_said_to_have_changed() {

@@ -126,6 +126,67 @@ fn root_a_life_in_the_words_of_openvz() {
 }
 
 #[test]
+fn root_what_scripts_of_old_hosts_say_is_understood() {
+    let Some(host) = host() else { return };
+    let servers = ["--nameserver", "192.0.2.53,2001:db8::53", "--nameserver", "192.0.2.54"];
+    let domains = ["--searchdomain", "a.example", "--searchdomain", "b.example, c.example"];
+    let words = ["create", "101", "--ostemplate", "busybox-x86_64", "--skip_app_templates"];
+    said(&host, words.into_iter().chain(servers).chain(domains));
+    let conf = || std::fs::read_to_string(host.area("101").join("ve.conf")).unwrap();
+    for line in [
+        "NAMESERVER=\"192.0.2.53 2001:db8::53 192.0.2.54\"\n",
+        "SEARCHDOMAIN=\"a.example b.example c.example\"\n",
+        "OSTEMPLATE=\"busybox\"\n",
+    ] {
+        assert!(conf().contains(line), "{line}{}", conf());
+    }
+    let before = conf();
+    for (option, words) in [
+        ("--nameserver", ["192.0.2.1", "192.0.2.2;reboot"]),
+        ("--nameserver", ["inherit", "192.0.2.1"]),
+        ("--nameserver", ["192.0.2.1", "\u{1b}[2J"]),
+        ("--searchdomain", ["a.example", "$(reboot)"]),
+    ] {
+        vzctl(&host, ["set", "101", option, words[0], option, words[1], "--save"])
+            .failed(21, &["wanted", "state: nothing was changed"]);
+    }
+    assert_eq!(conf(), before);
+    said(&host, ["set", "101", "--nameserver", "192.0.2.1", "--searchdomain", "", "--save"]);
+    assert!(
+        conf().contains("NAMESERVER=\"192.0.2.1\"\n") && conf().contains("SEARCHDOMAIN=\"\"\n"),
+        "{}",
+        conf()
+    );
+
+    let ran = vzctl(&host, ["start", "101", "--repair"]);
+    assert!(ran.code == 0 && ran.stderr.matches("`--repair` means nothing here").count() == 1, "{ran}");
+    let ran = vzctl(&host, ["enter", "101", "--exec", "echo", "in", "-x;", "exit", "5"]);
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (5, "entered into CT 101\nin -x\nexited from CT 101\n"),
+        "{ran}"
+    );
+    vzctl(&host, ["enter", "101", "--exec"]).failed(20, &["--exec"]);
+    let ran = vzctl(&host, ["stop", "101", "--skip-umount"]);
+    assert!(ran.code == 0 && ran.stderr.matches("`--skip-umount` means nothing here").count() == 1, "{ran}");
+    assert_eq!(ran.stdout, "Stopping Container ...\nContainer was stopped\nContainer is unmounted\n");
+    assert_eq!(said(&host, ["status", "101"]), "VEID 101 exist unmounted down\n");
+    vzctl(&host, ["enter", "101", "--exec", "true"]).failed(31, &["it does not run"]);
+
+    // As OpenVZ names templates, wherever one is named.
+    host.ok(["reinstall", "101", "--ostemplate", ".busybox-amd64"]);
+    assert!(conf().contains("OSTEMPLATE=\"busybox\"\n"), "{}", conf());
+    host.write("etc/vz/vz.conf", "DEF_OSTEMPLATE=\".busybox-x86\"\n", 0o644);
+    host.ok(["create", "web02"]);
+    for name in ["floppy-x86_64", "busybox-x86_65", "-x86_64", "..busybox", "busybox-x86_64@0123456789ab"] {
+        let ran = vzctl(&host, ["create", "103", &format!("--ostemplate={name}")]);
+        assert!(ran.code != 0 && ran.stderr.contains(name.trim_start_matches('.')), "{name}: {ran}");
+    }
+    let ran = host.run(["start", "web02", "--repair"]);
+    assert!(ran.code == 0 && ran.stderr.contains("prlctl reinstall web02"), "{ran}");
+}
+
+#[test]
 fn root_what_is_not_saved_holds_until_the_next_start() {
     let Some(host) = host() else { return };
     said(&host, ["create", "101", "--ostemplate", "busybox"]);

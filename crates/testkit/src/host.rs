@@ -286,7 +286,7 @@ impl TestHost {
 /// From `mini`.
 pub fn create_options(name: &str) -> create::Options {
     create::Options {
-        password: None,
+        passwords: Vec::new(),
         name: name.parse().expect("a container's name"),
         id: None,
         number: None,

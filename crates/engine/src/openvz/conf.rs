@@ -3,7 +3,7 @@
 
 use store::{
     ADDRESSES, Address, Conf, ContainerId, ContainerName, DiskSpace, FORWARDS, Forward, INTERFACES,
-    Interface, NumericId, RATE, Rate, TemplateChoice, template,
+    Interface, NumericId, Prefix, RATE, Rate, TemplateChoice, template,
 };
 
 use crate::container::check_host_name;
@@ -158,6 +158,19 @@ fn leave_behind(conf: &mut Conf) -> Vec<String> {
     notes
 }
 
+/// The template of this host that is meant by OpenVZ's name for it, which has the machine behind it: there is one machine here. Where there is none, what was
+/// said.
+pub fn without_machine(prefix: &Prefix, choice: TemplateChoice) -> TemplateChoice {
+    let is_there = |choice: &TemplateChoice| template::choose(prefix, choice).is_ok();
+    if choice.version.is_some() || is_there(&choice) {
+        return choice;
+    }
+    let said = choice.name.to_string();
+    let short =
+        MACHINES.iter().find_map(|machine| said.strip_suffix(machine)).and_then(|short| short.parse().ok());
+    short.filter(is_there).unwrap_or(choice)
+}
+
 /// What a reinstall is to be from: the template of this host that is meant by OpenVZ's name for it, else that name, with what is to be said of it.
 pub fn ostemplate(host: &Host, conf: &Conf) -> (Option<String>, Option<String>) {
     let said = conf.get("OSTEMPLATE").unwrap_or_default();
@@ -166,11 +179,10 @@ pub fn ostemplate(host: &Host, conf: &Conf) -> (Option<String>, Option<String>) 
         let note = "it has no OSTEMPLATE: a reinstall of it wants `--ostemplate`".to_owned();
         return (None, Some(note));
     }
-    let short = MACHINES.iter().find_map(|machine| said.strip_suffix(machine));
-    for name in [Some(said), short].into_iter().flatten() {
-        let choice = name.parse::<TemplateChoice>();
-        if choice.is_ok_and(|choice| template::choose(&host.prefix, &choice).is_ok()) {
-            return (Some(name.to_owned()), None);
+    if let Ok(choice) = said.parse::<TemplateChoice>() {
+        let choice = without_machine(&host.prefix, choice);
+        if template::choose(&host.prefix, &choice).is_ok() {
+            return (Some(choice.to_string()), None);
         }
     }
     let kept = tree::escaped(said.as_bytes());

@@ -31,6 +31,7 @@ use crate::host::{Container, Host};
 use crate::identity::make_own;
 use crate::interfaces::InterfaceChange;
 use crate::interrupt::Second;
+use crate::openvz::conf::without_machine;
 use crate::settings::Change;
 use crate::volume;
 
@@ -53,8 +54,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Its addresses.
     pub addresses: AddressChange,
-    /// Of an account of its root.
-    pub password: Option<GivenPassword>,
+    /// Of accounts of its root.
+    pub passwords: Vec<GivenPassword>,
     /// What it sees of the host.
     pub attachments: AttachmentChange,
     /// Its interfaces on bridges.
@@ -99,7 +100,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     let choice: TemplateChoice = match &options.template {
         Some(choice) => choice.clone(),
         None => match configuration.get("DEF_OSTEMPLATE").filter(|name| !name.is_empty()) {
-            Some(name) => name.parse().map_err(|error| {
+            Some(name) => name.strip_prefix('.').unwrap_or(&name).parse().map_err(|error| {
                 Failure::new(Code::BadValue, "`DEF_OSTEMPLATE` cannot be used").caused_by(&error).hint(
                     format!(
                         "correct it in {}, or name a template with --ostemplate",
@@ -114,6 +115,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
             }
         },
     };
+    let choice = without_machine(&host.prefix, choice);
     let template = template::choose(&host.prefix, &choice)?;
     if options.user_data.is_some() {
         check_user_data(&template)?;
@@ -129,7 +131,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     // The name is the first word of the command.
     set::apply(&mut sample, &options.changes, &configuration)?;
     crate::devices::check(&options.changes)?;
-    if options.password.is_some() && !options.attachments.is_empty() {
+    if !options.passwords.is_empty() && !options.attachments.is_empty() {
         return Err(Failure::new(Code::BadOption, "the settings do not fit")
             .because("`--userpasswd` writes into the root, which what it sees of the host may lie over")
             .hint("`prlctl set NAME --userpasswd` sets it afterwards"));
@@ -298,7 +300,7 @@ fn fill(
     let own = host.confined(&reach, "cannot make the root the container's own", || {
         cloud_init::seed(&root, area.id(), number, &hostname, options.user_data.as_ref())?;
         let own = make_own(&root, area.id(), template.record.systemd, &hostname, &template.record.own_files)?;
-        if let Some(given) = &options.password {
+        for given in &options.passwords {
             user_password::give_to_new(&root, given)?;
         }
         Ok(own)

@@ -15,6 +15,7 @@ use crate::cloud_init::{self, UserData};
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
 use crate::old_scripts::{self, Found};
+use crate::openvz::conf::without_machine;
 use crate::retention::Retention;
 use crate::scripts::{Scripts, open_configure, open_extra, open_reinstall};
 use crate::space;
@@ -114,6 +115,7 @@ fn find_plan(container: &Container<'_>, options: &Options, is_dry: bool) -> Resu
                     .hint("name a template with --ostemplate"));
             }
         };
+    let choice = without_machine(&container.host.prefix, choice);
     let template = template::choose(&container.host.prefix, &choice)
         .map_err(|error| unpinned(error, container, &choice))?;
     check_template(&template)?;

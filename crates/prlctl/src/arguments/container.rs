@@ -52,6 +52,9 @@ pub struct Start {
     /// Wait until it is up
     #[arg(long)]
     pub wait: bool,
+    /// Accepted: `prlctl reinstall` gives it a new root, with the old one at /old
+    #[arg(long)]
+    pub repair: bool,
     /// With --wait: for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub timeout: u64,

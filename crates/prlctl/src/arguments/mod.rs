@@ -33,8 +33,8 @@ pub use template::{
 };
 
 pub use vzctl::{
-    OfContainer, Vzctl, VzctlCommand, VzctlCreate, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart,
-    VzctlStop, Vzlist,
+    OfContainer, Vzctl, VzctlCommand, VzctlCreate, VzctlEnter, VzctlExec, VzctlReinstall, VzctlSet,
+    VzctlStart, VzctlStop, VzctlStopOnly, Vzlist,
 };
 
 /// Linux system containers whose broken root can be replaced without losing a file

@@ -1,5 +1,7 @@
 //! What can be said of a container, by `prlctl set` and `prlctl create`.
 
+use std::borrow::Cow;
+
 use clap::Args;
 
 use super::{Common, Devices, Interfaces};
@@ -31,9 +33,9 @@ pub struct Settings {
     /// What it calls itself
     #[arg(long, value_name = "NAME", help_heading = SETTINGS)]
     pub hostname: Option<String>,
-    /// A password for an account of its root, which is made if it is not there; `USER:-` asks for it, or reads one line of stdin
+    /// A password for an account of its root, which is made if it is not there; `USER:-` asks for it, or reads one line of stdin; may be repeated
     #[arg(long, value_name = "USER:PASSWORD", help_heading = SETTINGS)]
-    pub userpasswd: Option<String>,
+    pub userpasswd: Vec<String>,
     /// The password of --userpasswd is hashed already, as crypt(5) has it
     #[arg(long, requires = "userpasswd", help_heading = SETTINGS)]
     pub crypted: bool,
@@ -43,12 +45,12 @@ pub struct Settings {
     /// A directory or file of the host that it sees: /of/the/host:/in/the/container, or with ,ro after it; may be repeated
     #[arg(long = "bindmount_add", alias = "bindmount-add", value_name = "SOURCE:PATH", help_heading = SETTINGS)]
     pub bindmount_add: Vec<String>,
-    /// Addresses of name servers; `inherit` for those of the host; at the next start
+    /// Addresses of name servers, between blanks or commas; `inherit` for those of the host; at the next start; may be repeated
     #[arg(long, value_name = "ADDRESS…", help_heading = SETTINGS)]
-    pub nameserver: Option<String>,
-    /// Domains to search; `inherit` for those of the host; at the next start
+    pub nameserver: Vec<String>,
+    /// Domains to search, likewise; `inherit` for those of the host; at the next start; may be repeated
     #[arg(long, value_name = "DOMAIN…", help_heading = SETTINGS)]
-    pub searchdomain: Option<String>,
+    pub searchdomain: Vec<String>,
     /// Memory: MiB, or with K, M, G, T; or unlimited
     #[arg(long, allow_hyphen_values = true, value_name = "SIZE", help_heading = SETTINGS)]
     pub memsize: Option<String>,
@@ -125,7 +127,7 @@ const SETTINGS: &str = "Settings";
 
 impl Settings {
     /// What was said: options and their values.
-    pub fn said(&self) -> Vec<(&'static str, &str)> {
+    pub fn said(&self) -> Vec<(&'static str, Cow<'_, str>)> {
         let Settings {
             description,
             onboot,
@@ -174,8 +176,6 @@ impl Settings {
             ("--restart", restart),
             ("--template", template),
             ("--hostname", hostname),
-            ("--nameserver", nameserver),
-            ("--searchdomain", searchdomain),
             ("--memsize", memsize),
             ("--physpages", physpages),
             ("--swap", swap),
@@ -199,7 +199,11 @@ impl Settings {
             ("--diskspace", diskspace),
             ("--diskinodes", diskinodes),
         ];
-        all.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?))).collect()
+        let once = all.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?.into())));
+        // One list, however it was written.
+        let lists = [("--nameserver", nameserver), ("--searchdomain", searchdomain)];
+        let lists = lists.into_iter().filter(|(_, words)| !words.is_empty());
+        once.chain(lists.map(|(option, words)| (option, words.join(" ").replace(',', " ").into()))).collect()
     }
 }
 

@@ -38,7 +38,7 @@ pub enum VzctlCommand {
     Start(VzctlStart),
     /// Stop a container
     #[command(after_help = "Examples:\n  vzctl stop 101\n  vzctl stop 101 --fast")]
-    Stop(VzctlStop),
+    Stop(VzctlStopOnly),
     /// Stop a container and start it again
     #[command(after_help = "Example:\n  vzctl restart 101")]
     Restart(VzctlStop),
@@ -57,8 +57,8 @@ pub enum VzctlCommand {
     #[command(after_help = "Example:\n  vzctl exec3 101 /bin/echo '*'")]
     Exec3(VzctlExec),
     /// Open a shell in a container
-    #[command(after_help = "Example:\n  vzctl enter 101")]
-    Enter(OfContainer),
+    #[command(after_help = "Examples:\n  vzctl enter 101\n  vzctl enter 101 --exec top -d 5")]
+    Enter(VzctlEnter),
     /// Change what a container may use of the host, and what it is called
     #[command(
         after_help = "Without --save only limits of a container that runs can be set, and they are gone with its next start.\n\n\
@@ -150,6 +150,31 @@ pub struct VzctlStart {
     /// Also one that DISABLED keeps from being started
     #[arg(long)]
     pub force: bool,
+    /// Accepted: `vzctl reinstall` gives it a new root, with the old one at /old
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// `vzctl stop`
+#[derive(Debug, Args)]
+pub struct VzctlStopOnly {
+    /// Accepted: `vzctl mount` shows its root afterwards
+    #[arg(long, alias = "skip_umount")]
+    pub skip_umount: bool,
+    /// As of a restart
+    #[command(flatten)]
+    pub stop: VzctlStop,
+}
+
+/// `vzctl enter`
+#[derive(Debug, Args)]
+pub struct VzctlEnter {
+    /// The container
+    #[arg(value_name = "CTID")]
+    pub container: String,
+    /// A command instead of the shell: all words behind it
+    #[arg(long, num_args = 1.., allow_hyphen_values = true, value_name = "COMMAND")]
+    pub exec: Vec<OsString>,
 }
 
 /// `vzctl stop` and `vzctl restart`

@@ -27,7 +27,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
             .unchanged()
             .hint("`--vmtype ct`, or leave it out"));
     }
-    if arguments.settings.userpasswd.is_some() && arguments.user_data.as_deref() == Some(Path::new("-")) {
+    if !arguments.settings.userpasswd.is_empty() && arguments.user_data.as_deref() == Some(Path::new("-")) {
         return Err(Failure::new(
             Code::BadOption,
             "`--userpasswd` and `--user-data -` cannot be used together",
@@ -46,7 +46,8 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");
-    let password = password::of_settings(&host, &arguments.settings, &arguments.name, arguments.common.json)?;
+    let passwords =
+        password::of_settings(&host, &arguments.settings, &arguments.name, arguments.common.json)?;
     let user_data = arguments.user_data.as_deref().map(user_data).transpose()?;
     let options = Options {
         name: name.clone(),
@@ -57,7 +58,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
         sample: arguments.config.clone(),
         changes,
         addresses,
-        password,
+        passwords,
         attachments,
         interfaces,
         volume,
@@ -164,7 +165,8 @@ pub fn parse_template(text: &str) -> Result<TemplateName> {
 /// # Errors
 /// [`Code::BadValue`].
 pub fn parse_choice(text: &str) -> Result<TemplateChoice> {
-    text.parse().map_err(|error: NameError| {
+    // OpenVZ has a dot before the names of its newer templates.
+    text.strip_prefix('.').unwrap_or(text).parse().map_err(|error: NameError| {
         Failure::new(Code::BadValue, format!("`{}` is no name of a template", tree::escaped(text.as_bytes())))
             .caused_by(&error)
             .unchanged()

@@ -30,7 +30,7 @@ pub fn run(arguments: &Set) -> Result<u8> {
         addresses,
         interfaces,
         attachments,
-        password: None,
+        passwords: Vec::new(),
         is_kept,
     };
     if options.sample.is_none()
@@ -38,7 +38,7 @@ pub fn run(arguments: &Set) -> Result<u8> {
         && options.addresses.is_empty()
         && options.interfaces.is_empty()
         && options.attachments.is_empty()
-        && arguments.settings.userpasswd.is_none()
+        && arguments.settings.userpasswd.is_empty()
     {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")
             .because("there is no option that sets anything")
@@ -48,7 +48,7 @@ pub fn run(arguments: &Set) -> Result<u8> {
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot set `{}`", tree::escaped(arguments.container.as_bytes())));
     // Before the container is locked: somebody may take his time to type it.
-    options.password =
+    options.passwords =
         password::of_settings(&host, &arguments.settings, &arguments.container, arguments.common.json)?;
     let container = host.open(&arguments.container)?;
     let recording = host.recording(container.id(), &container.name, "set", None);
@@ -58,8 +58,11 @@ pub fn run(arguments: &Set) -> Result<u8> {
     for warning in &report.warnings {
         host.warning(warning);
     }
-    if let (Some(given), Some(Given::ToNew)) = (&options.password, report.password) {
-        host.note(&format!("`{}` was not there, and has been made", tree::escaped(given.user().as_bytes())));
+    for (given, became) in options.passwords.iter().zip(&report.passwords) {
+        if *became == Given::ToNew {
+            let user = tree::escaped(given.user().as_bytes());
+            host.note(&format!("`{user}` was not there, and has been made"));
+        }
     }
     let changed: serde_json::Map<_, _> =
         report.changed.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
@@ -134,6 +137,6 @@ fn interfaces_of(said: &Interfaces, ipadd: &[String], ipdel: &[String]) -> Resul
 pub fn understood(settings: &Settings) -> Result<Vec<Change>> {
     let said = settings.said();
     said.into_iter()
-        .map(|(option, value)| settings::read(option, value).map_err(Failure::unchanged))
+        .map(|(option, value)| settings::read(option, &value).map_err(Failure::unchanged))
         .collect()
 }

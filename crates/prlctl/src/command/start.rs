@@ -27,6 +27,12 @@ pub fn run(arguments: &Start) -> Result<u8> {
         engine::boot::check(&container, &format!("cannot start `{}`", container.name))?;
     }
     let recording = host.recording(container.id(), &container.name, "start", None);
+    if arguments.repair {
+        let name = &container.name;
+        host.warning(&format!(
+            "`--repair` means nothing here, and it is started as ever: `prlctl reinstall {name}` gives it a new root, with the old one at /old"
+        ));
+    }
     let result = start(&container, arguments);
     recording.end_with(&result);
     result?;

@@ -12,7 +12,8 @@ use super::list::state_of;
 use super::{create, delete, exec, host, mount, prefix, register, reinstall, set, start, stop};
 use crate::arguments::{
     Common, Create, Delete, Enter, Exec, Mount, Named, OfContainer, Restart, Set, Settings, Start, Stop,
-    Vzctl, VzctlCommand, VzctlCreate, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart, VzctlStop,
+    Vzctl, VzctlCommand, VzctlCreate, VzctlEnter, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart, VzctlStop,
+    VzctlStopOnly,
 };
 use crate::output;
 
@@ -37,7 +38,7 @@ pub fn run(arguments: Vzctl) -> Result<u8> {
         }
         VzctlCommand::Exec2(arguments) => execute(arguments, false),
         VzctlCommand::Exec3(arguments) => execute(arguments, true),
-        VzctlCommand::Enter(arguments) => enter(&arguments, &lines),
+        VzctlCommand::Enter(arguments) => enter(arguments, &lines),
         VzctlCommand::Set(arguments) => set_one(*arguments, &lines),
         VzctlCommand::Destroy(arguments) => destroy(&arguments, &lines),
         VzctlCommand::Reinstall(arguments) => reinstall_one(*arguments, &lines),
@@ -195,15 +196,21 @@ fn start_one(arguments: &VzctlStart, lines: &Lines) -> Result<u8> {
     let container = whole(&arguments.container)?;
     lines.say("Starting Container ...");
     let (wait, force) = (arguments.wait, arguments.force);
-    start::run(&Start { container, force, wait, timeout: 600, common: common() })?;
+    let repair = arguments.repair;
+    start::run(&Start { container, force, wait, repair, timeout: 600, common: common() })?;
     lines.say("Container is mounted");
     lines.say("Container start in progress...");
     Ok(0)
 }
 
-fn stop_one(arguments: &VzctlStop, lines: &Lines) -> Result<u8> {
+fn stop_one(VzctlStopOnly { skip_umount, stop: arguments }: &VzctlStopOnly, lines: &Lines) -> Result<u8> {
     let container = whole(&arguments.container)?;
     lines.say("Stopping Container ...");
+    if *skip_umount {
+        output::warning(
+            "`--skip-umount` means nothing here: `vzctl mount` shows the root of one that is stopped",
+        );
+    }
     stop::stop(&Stop {
         container: Some(container),
         all: false,
@@ -253,7 +260,7 @@ fn execute(arguments: VzctlExec, without_shell: bool) -> Result<u8> {
     exec::exec(Exec { container: whole(&arguments.container)?, without_shell, command: arguments.command })
 }
 
-fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
+fn enter(arguments: VzctlEnter, lines: &Lines) -> Result<u8> {
     let container = whole(&arguments.container)?;
     let prefix = prefix()?;
     let id = registry::find_whole(&prefix, &container)?;
@@ -261,7 +268,11 @@ fn enter(arguments: &OfContainer, lines: &Lines) -> Result<u8> {
     if id.is_some_and(|id| runtime::state::running(&prefix, &id).is_some()) {
         lines.say(&format!("entered into CT {}", arguments.container));
     }
-    let code = exec::enter(&Enter { container: container.clone() })?;
+    let code = if arguments.exec.is_empty() {
+        exec::enter(&Enter { container })?
+    } else {
+        exec::exec(Exec { container, without_shell: false, command: arguments.exec })?
+    };
     lines.say(&format!("exited from CT {}", arguments.container));
     Ok(code)
 }
@@ -271,7 +282,7 @@ fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
         arguments;
     in_bytes(&mut settings, ram);
     // A password stands in no ve.conf, and is there to stay in any case.
-    let sets_only_password = settings.userpasswd.is_some()
+    let sets_only_password = !settings.userpasswd.is_empty()
         && settings.said().is_empty()
         && settings.ipadd.is_empty()
         && settings.bindmount_add.is_empty()

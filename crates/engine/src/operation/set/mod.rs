@@ -33,8 +33,8 @@ pub struct Options {
     pub changes: Vec<Change>,
     /// Which addresses come and go.
     pub addresses: AddressChange,
-    /// Of an account of its root.
-    pub password: Option<GivenPassword>,
+    /// Of accounts of its root.
+    pub passwords: Vec<GivenPassword>,
     /// Which disks, and what it sees of the host.
     pub attachments: AttachmentChange,
     /// Which interfaces on bridges come, go, and become other.
@@ -48,8 +48,8 @@ pub struct Options {
 pub struct Report {
     /// The keys whose values have become others, and what they are.
     pub changed: Vec<(String, String)>,
-    /// What became of the password.
-    pub password: Option<user_password::Given>,
+    /// What became of each of the passwords.
+    pub passwords: Vec<user_password::Given>,
     /// What is not as it should be.
     pub warnings: Vec<String>,
 }

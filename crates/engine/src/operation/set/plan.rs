@@ -97,7 +97,7 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
             .unchanged()
             .hint(format!("`prlctl set {} --diskspace SIZE` first, then the other", container.name)));
     }
-    if let Some(given) = &options.password {
+    if !options.passwords.is_empty() {
         // It may fail at its very end, and what these change cannot be taken back then: somebody inside uses it already.
         // One that somebody has edited into ve.conf is done all the same, and is told if what follows fails.
         let is_sized = volume::changes_size(&options.changes) || options.sample.is_some() && resize.is_some();
@@ -109,7 +109,9 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
                 .unchanged()
                 .hint("say the one, then the other"));
         }
-        user_password::give(container, given, true)?;
+        for given in &options.passwords {
+            user_password::give(container, given, true)?;
+        }
     }
     if container.is_running() {
         warnings.extend(devices::waits(&options.changes));

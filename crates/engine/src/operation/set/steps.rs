@@ -59,7 +59,7 @@ struct Call<'a> {
     plan: Plan,
     what: &'a str,
     name: Option<ContainerName>,
-    password: Option<Given>,
+    passwords: Vec<Given>,
 }
 
 /// Does all of it, or none.
@@ -67,18 +67,28 @@ struct Call<'a> {
 /// # Errors
 /// Of the step that failed, with those before it taken back.
 pub fn take(container: &Container<'_>, options: &Options, plan: Plan, what: &str) -> Result<Report> {
-    let mut call = Call { container, options, plan, what, name: None, password: None };
+    let mut call = Call { container, options, plan, what, name: None, passwords: Vec::new() };
     for (index, step) in STEPS.iter().enumerate() {
         if let Err(failure) = call.apply(*step) {
             let left: Vec<String> =
                 STEPS[..index].iter().rev().filter_map(|done| call.take_back(*done)).collect();
             return Err(match left.is_empty() {
                 true => failure,
-                false => failure.state(format!("{}; nothing else was changed", left.join("; "))),
+                false => and_stays(failure, &left.join("; ")),
             });
         }
     }
     Ok(call.conclude())
+}
+
+/// What is not as it was, beside what the failure itself says of that.
+fn and_stays(failure: Failure, what: &str) -> Failure {
+    let own = failure.state.clone().unwrap_or_default();
+    let own = own.strip_prefix(Failure::UNCHANGED).unwrap_or(&own);
+    let own = own.trim_start_matches([',', ';', ' ']).trim_start_matches("but ");
+    let semicolon = if own.is_empty() { "" } else { "; " };
+    let state = format!("{own}{semicolon}{what}; nothing else was changed");
+    failure.state(state)
 }
 
 impl Call<'_> {
@@ -132,8 +142,23 @@ impl Call<'_> {
                 }
             }
             Step::Password => {
-                if let Some(given) = &options.password {
-                    self.password = Some(user_password::give(container, given, false)?);
+                for given in &options.passwords {
+                    match user_password::give(container, given, false) {
+                        Ok(became) => self.passwords.push(became),
+                        Err(failure) if self.passwords.is_empty() => return Err(failure),
+                        // It was tried beforehand, and has failed all the same.
+                        Err(failure) => {
+                            let before = options.passwords[..self.passwords.len()].iter();
+                            let users: Vec<_> = before
+                                .map(|one| format!("`{}`", tree::escaped(one.user().as_bytes())))
+                                .collect();
+                            let stays = format!(
+                                "the password of {} has been changed, and stays so",
+                                users.join(", ")
+                            );
+                            return Err(and_stays(failure, &stays));
+                        }
+                    }
                 }
             }
             Step::Larger => {
@@ -191,7 +216,8 @@ impl Call<'_> {
                 }
             }
             Step::Password => {
-                return self.password.map(|_| "the password has been changed, and stays so".to_owned());
+                let is_given = !self.passwords.is_empty();
+                return is_given.then(|| "the password has been changed, and stays so".to_owned());
             }
             Step::Larger => {}
         }
@@ -200,7 +226,7 @@ impl Call<'_> {
 
     /// Nothing of this keeps the call from being done.
     fn conclude(self) -> Report {
-        let Call { container, plan, name, password, .. } = self;
+        let Call { container, plan, name, passwords, .. } = self;
         container.end_attaching();
         let mut warnings = plan.warnings;
         if name.is_some()
@@ -211,6 +237,6 @@ impl Call<'_> {
         warnings.extend(container.conclude(&plan.disk));
         warnings.sort();
         warnings.dedup();
-        Report { changed: difference(&plan.old, &plan.new), password, warnings }
+        Report { changed: difference(&plan.old, &plan.new), passwords, warnings }
     }
 }
