@@ -5,7 +5,7 @@
 //! what a copy of it took in would be lost. So what a root writes there before it is given up stays written.
 
 use runtime::attachments::{Attachment, Source, open_source};
-use store::{Area, BIND_MOUNTS, BindMount, Conf, DiskNumber, Disks, InnerPath, disks};
+use store::{Area, BIND_MOUNTS, BindMount, Conf, Disk, DiskNumber, Disks, InnerPath, disks};
 
 use crate::disks::{DeviceChange, Work, gone, of_disks};
 use crate::error::{Code, Failure, Result};
@@ -86,6 +86,22 @@ impl AttachmentChange {
             Failure::new(Code::BadValue, "`--bindmount_add` cannot be used").caused_by(&error)
         })?;
         Ok(())
+    }
+
+    /// Writes all of it into the configuration of a container that is to be, which has no disk yet; the one that is to be made.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`].
+    pub fn apply_to_new(&self, conf: &mut Conf) -> Result<Option<Disk>> {
+        self.apply_binds(conf)?;
+        let Some(device) = &self.device else { return Ok(None) };
+        let disk = device.first(conf)?;
+        let binds = BindMount::all(conf).unwrap_or_default();
+        match binds.iter().find(|bind| bind.at == disk.at) {
+            Some(bind) => Err(bad("--mnt", disk.at.as_str(), "a place of its own")
+                .because(format!("`{}` is there, too", bind.source))),
+            None => Ok(Some(disk)),
+        }
     }
 
     /// Writes all of it into the configuration of a container; what else has to be done.

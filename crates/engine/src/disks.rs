@@ -8,7 +8,7 @@ use store::{Area, Conf, Disk, DiskNumber, Disks, InnerPath, MountFlags, disks};
 
 use crate::attachments::bad;
 use crate::error::{Code, Failure, Result};
-use crate::host::{Container, damaged};
+use crate::host::{Container, Host, damaged};
 use crate::runtime::RuntimeError;
 use crate::space::{self, Need};
 use crate::volume::refused as not_mounted;
@@ -107,6 +107,23 @@ fn set_size(conf: &mut Conf, number: DiskNumber, size: u64) -> Result<bool> {
 }
 
 impl DeviceChange {
+    /// Writes it into the configuration of a container that is to be; the disk that is to be made.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`], also for what is done with disks that are there.
+    pub(crate) fn first(&self, conf: &mut Conf) -> Result<Disk> {
+        let (DeviceChange::Add { size: Some(size), at, flags, image: None }, Some(number)) =
+            (self, DiskNumber::all().next())
+        else {
+            return Err(bad("--device-add", "hdd", "`--size` and `--mnt` beside it: it has no disk yet"));
+        };
+        check_size(*size)?;
+        let disk = Disk::new(number, uuid::Uuid::new_v4(), size / 4096 * 4096, at.clone(), *flags);
+        conf.set(disks::KEY, &Disks { own: vec![disk.clone()], foreign: Vec::new() }.write())?;
+        of_disks(conf)?;
+        Ok(disk)
+    }
+
     /// Writes it into the configuration of a container; what else has to be done.
     ///
     /// # Errors
@@ -304,7 +321,7 @@ impl Container<'_> {
     /// With nothing done.
     pub(crate) fn make_or_take_disk(&self, work: &Work, conf: &mut Conf) -> Result<()> {
         if let Some(disk) = &work.make {
-            return self.make_disk(disk);
+            return make(self.host, &self.area, disk);
         }
         if let Some(disk) = &work.take {
             // As which it was made is what it is called by.
@@ -373,30 +390,6 @@ impl Container<'_> {
         }))
     }
 
-    fn make_disk(&self, disk: &Disk) -> Result<()> {
-        space::check_host(self.host, DISK)?;
-        let mut record = self.area.record().map_err(|error| damaged(error, &self.name))?;
-        let staged = self.area.staged_disk(disk.number);
-        let _ = rustix::fs::unlink(&staged);
-        let made = (|| {
-            let point = self
-                .runtime()
-                .make_volume(self.id(), &staged, disk.size, None)
-                .map_err(|error| not_mounted("cannot make the disk", error))?;
-            self.area.begin_disk(&point, disk.uuid)?;
-            // Whoever finds the disk has to know of disks.
-            Area::need_disks(&mut record);
-            self.area.store_record(&record)?;
-            // A death before it: a file with a name that is swept. After it: a disk with nothing on it that is detached.
-            Ok(self.area.take_disk(disk.number)?)
-        })();
-        if made.is_err() {
-            self.runtime().release_disk(self.id(), disk.number);
-            let _ = rustix::fs::unlink(&staged);
-        }
-        made
-    }
-
     /// Takes back what was made: nothing is on it. What stays.
     pub(crate) fn unmake_disk(&self, work: &Work) -> Option<String> {
         if let Some(Disk { number, at, .. }) = &work.make {
@@ -439,6 +432,34 @@ impl Container<'_> {
         }
         warnings
     }
+}
+
+/// Makes a disk, which stays mounted; also of an area that is being made.
+///
+/// # Errors
+/// With nothing of it left.
+pub(crate) fn make(host: &Host, area: &Area, disk: &Disk) -> Result<()> {
+    space::check_host(host, DISK)?;
+    let mut record = area.record().map_err(|error| damaged(error, &area.display_name()))?;
+    let staged = area.staged_disk(disk.number);
+    let _ = rustix::fs::unlink(&staged);
+    let made = (|| {
+        let point = host
+            .runtime
+            .make_volume(area.id(), &staged, disk.size, None)
+            .map_err(|error| not_mounted("cannot make the disk", error))?;
+        area.begin_disk(&point, disk.uuid)?;
+        // Whoever finds the disk has to know of disks.
+        Area::need_disks(&mut record);
+        area.store_record(&record)?;
+        // A death before it: a file with a name that is swept. After it: a disk with nothing on it that is detached.
+        Ok(area.take_disk(disk.number)?)
+    })();
+    if made.is_err() {
+        host.runtime.release_disk(area.id(), disk.number);
+        let _ = rustix::fs::unlink(&staged);
+    }
+    made
 }
 
 /// Has each entry say how large its disk is, and each filesystem be as large as its file: a death, or an error, may have come in between. What cannot be done now, the

@@ -161,10 +161,9 @@ fn root_a_full_directory_gets_no_more_by_asking_again() {
         // An image holds less than a directory of the same size, and what to do about that is said.
         host.ok(["stop", "web01"]);
         let words = ["move", "web01", "--volume", "image"];
-        host.run(words).failed(46, &["image of 64 MiB", "too small", "prlctl set web01 --diskspace"]);
-        host.ok(["set", "web01", "--diskspace", "100M"]);
+        host.run(words).failed(46, &["image of 64 MiB", "too small", "more behind `--diskspace`"]);
         // More than half of what it may have is in it: a copy is made beside what is counted.
-        host.ok(words);
+        host.ok(words.iter().chain(&["--diskspace", "100M"]));
         host.ok(["start", "web01"]);
         host.exec("web01", "test -s /root/full");
     });

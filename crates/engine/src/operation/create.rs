@@ -137,7 +137,7 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
             .hint("`prlctl set NAME --userpasswd` sets it afterwards"));
     }
     options.addresses.apply(host, None, &mut sample)?;
-    options.attachments.apply_binds(&mut sample)?;
+    let beside = options.attachments.apply_to_new(&mut sample)?;
     for one in &options.attachments.bind {
         open_source(&host.prefix, one.source.as_ref()).map_err(|error| {
             Failure::new(Code::BadValue, "`--bindmount_add` cannot be used").caused_by(&error)
@@ -181,6 +181,15 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     host.heed_signals(what)?;
     let area = Area::stage(&host.prefix, &record)?;
     let filled = volume::make(host, &area, &disk)
+        .and_then(|()| match &beside {
+            None => Ok(()),
+            Some(beside) => {
+                let made = crate::disks::make(host, &area, beside);
+                // A start mounts it where it is then.
+                host.runtime.release_disk(&id, beside.number);
+                made
+            }
+        })
         .and_then(|()| fill(host, &area, options, (&template, is_pinned), &sample, number));
     publish(host, "create", area, (&options.name, options.number), what, filled)?;
     let _ = store::reserve::keep(&host.prefix);

@@ -16,27 +16,30 @@ use std::path::Path;
 use store::{Area, DiskSpace, Volume};
 
 use super::pace::Pace;
+use super::set;
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::{Container, damaged};
 use crate::interrupt::Second;
+use crate::settings::Change;
 use crate::space::{self, Need};
-use crate::volume;
+use crate::volume::{self, Wanted};
 
-/// Moves it. Returns what is not as it should be.
+/// Moves it, perhaps to a disk of another size. Returns what is not as it should be.
 ///
 /// # Errors
 /// With all of it where it was.
-pub fn move_volume(container: &Container<'_>, to: Volume) -> Result<Vec<String>> {
+pub fn move_volume(container: &Container<'_>, to: Volume, space: Option<&Change>) -> Result<Vec<String>> {
     let what = format!("cannot move `{}`", container.name);
-    try_move(container, to, &what).map_err(|failure| {
+    let changes = space.map(std::slice::from_ref).unwrap_or_default();
+    try_move(container, to, changes, &what).map_err(|failure| {
         let failure = if failure.what == what { failure } else { failure.within(what) };
         let failure = container.host.or_interrupted(failure, Second::Container(&container.name));
         if failure.state.is_none() { failure.unchanged() } else { failure }
     })
 }
 
-fn try_move(container: &Container<'_>, to: Volume, what: &str) -> Result<Vec<String>> {
+fn try_move(container: &Container<'_>, to: Volume, changes: &[Change], what: &str) -> Result<Vec<String>> {
     let area = &container.area;
     if area.volume() == to {
         return Err(Failure::new(Code::BadValue, what)
@@ -48,6 +51,18 @@ fn try_move(container: &Container<'_>, to: Volume, what: &str) -> Result<Vec<Str
             .because("it runs, and what is copied has to be of one moment")
             .hint(format!("`prlctl stop {}` first", container.name)));
     }
+    let (old, host) = (area.conf().map_err(|error| damaged(error, &container.name))?, container.host);
+    let mut conf = old.clone();
+    set::apply(&mut conf, changes, &host.configuration()?)?;
+    // Before anything is looked at that takes long.
+    let (wanted, warnings) = match to > area.volume() {
+        true => volume::choose(host, Some(to), &mut conf, changes)?,
+        false => {
+            let space = DiskSpace::from_conf(&[&conf, &host.configuration()?]).unwrap_or_default();
+            let wanted = Wanted { volume: to, size: space.bytes.unwrap_or(volume::USUAL), space };
+            (wanted, volume::unkept(host, to, &space, changes)?)
+        }
+    };
     container.host.heed_signals(what)?;
     let busy = |error: crate::runtime::RuntimeError| {
         Failure::new(Code::Mounted, what)
@@ -59,7 +74,24 @@ fn try_move(container: &Container<'_>, to: Volume, what: &str) -> Result<Vec<Str
     container.enter_volume()?;
     area.sweep_former_layers(&container.host.prefix)?;
     let size = measure(container)?;
-    if to > area.volume() { take(container, to, size, what) } else { leave(container, to, size, what) }
+    if !changes.is_empty() && wanted.space.bytes.is_some_and(|bytes| bytes < size.bytes) {
+        // Whoever is root here may be let write beyond the end of what is counted.
+        let failure = Failure::new(Code::NoSpace, what);
+        return Err(too_small(failure, container, &wanted));
+    }
+    let conf = Some(conf).filter(|conf| conf.to_bytes() != old.to_bytes());
+    let moved = if to > area.volume() {
+        take(container, &wanted, size, what)
+    } else {
+        leave(container, &wanted, size, what)
+    };
+    let mut warnings = moved.map(|()| warnings)?;
+    if let Some(conf) = conf
+        && let Err(error) = area.store_conf(&conf)
+    {
+        warnings.push(format!("its size does not stand in ve.conf: {}", Failure::from(error).reason()));
+    }
+    Ok(warnings)
 }
 
 /// How much there is to copy.
@@ -76,10 +108,8 @@ fn measure(container: &Container<'_>) -> Result<tree::Size> {
 }
 
 /// To a volume that comes before the one it is on.
-fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> Result<Vec<String>> {
-    let (host, area) = (container.host, &container.area);
-    let mut conf = area.conf().map_err(|error| damaged(error, &container.name))?;
-    let (wanted, mut warnings) = volume::choose(host, Some(to), &mut conf, &[])?;
+fn take(container: &Container<'_>, wanted: &Wanted, size: tree::Size, what: &str) -> Result<()> {
+    let (host, area, to) = (container.host, &container.area, wanted.volume);
     let inodes = if to == Volume::Image { 64 } else { size.entries };
     let room = Need { who: "what is moved", bytes: size.bytes, inodes };
     // It lies beside what is counted of a directory.
@@ -89,7 +119,7 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
             Volume::Image => {
                 let staged = area.staged_image();
                 let _ = rustix::fs::unlink(&staged);
-                volume::make_at(host, area, &staged, &wanted)?
+                volume::make_at(host, area, &staged, wanted)?
             }
             Volume::Directory | Volume::Btrfs => {
                 stage_subvolume(container, &wanted.space)?;
@@ -98,8 +128,7 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
         };
         // Held all the while: nobody unmounts it, and what is looked at in the end is what was written to.
         let held = store::atomic::open_directory(&top)?;
-        copy_all(container, Some(&top), what)
-            .map_err(|failure| whose_end(failure, container, to, &wanted.space))?;
+        copy_all(container, Some(&top), what).map_err(|failure| whose_end(failure, container, wanted))?;
         for number in area.generation_numbers().map_err(|error| damaged(error, &container.name))? {
             let layers = store::atomic::open_directory_at(held.as_fd(), number.to_string())?;
             store::atomic::open_directory_at(layers.as_fd(), "delta")?;
@@ -130,10 +159,7 @@ fn take(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> 
     // Said too often it keeps nobody from anything but an older program.
     let _ = area.forget_former_volumes();
     host.runtime.unmount_volume(container.id());
-    if let Err(error) = area.store_conf(&conf) {
-        warnings.push(format!("its size does not stand in ve.conf: {}", Failure::from(error).reason()));
-    }
-    Ok(warnings)
+    Ok(())
 }
 
 /// `torture mutations`.
@@ -170,12 +196,10 @@ fn stage_subvolume(container: &Container<'_>, space: &DiskSpace) -> Result<()> {
 }
 
 /// To a volume that comes after the one it is on.
-fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) -> Result<Vec<String>> {
+fn leave(container: &Container<'_>, wanted: &Wanted, size: tree::Size, what: &str) -> Result<()> {
     let (host, area) = (container.host, &container.area);
+    let Wanted { volume: to, space, .. } = *wanted;
     let from = area.volume();
-    let conf = area.conf().map_err(|error| damaged(error, &container.name))?;
-    let space = DiskSpace::from_conf(&[&conf, &host.configuration()?]).unwrap_or_default();
-    let warnings = volume::unkept(host, to, &space, &[])?;
     let room = Need { who: "what is moved", bytes: size.bytes, inodes: size.entries };
     space::check_host(host, room)?;
     let made = (|| {
@@ -192,8 +216,7 @@ fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) ->
                 Some(area.staged_subvolume())
             }
         };
-        copy_all(container, top.as_deref(), what)
-            .map_err(|failure| whose_end(failure, container, to, &space))?;
+        copy_all(container, top.as_deref(), what).map_err(|failure| whose_end(failure, container, wanted))?;
         if !linux::mutated!("moved-layers-unsynced") && !takes_a_subvolume_unsynced(to) {
             rustix::fs::syncfs(area.handle())
                 .map_err(|error| system("cannot write out the layers", &error))?;
@@ -213,7 +236,7 @@ fn leave(container: &Container<'_>, to: Volume, size: tree::Size, what: &str) ->
     fault::here("move", "commit", Place::After)?;
     host.runtime.let_volume_go(container.id());
     let _ = area.forget_former_volumes();
-    Ok(warnings)
+    Ok(())
 }
 
 /// Makes the layers of every generation again on the other volume.
@@ -254,7 +277,9 @@ const ROOM_OF_A_HOST: Need = Need { who: "a copy", bytes: 32 << 20, inodes: 64 }
 
 /// Where there was no room for a copy while the host has some, it is the new volume that ends, and nothing that is done on the host would help. An image
 /// holds less than a directory of the same size: its filesystem's own tables are in it.
-fn whose_end(failure: Failure, container: &Container<'_>, to: Volume, space: &DiskSpace) -> Failure {
+fn whose_end(failure: Failure, container: &Container<'_>, wanted: &Wanted) -> Failure {
+    let Wanted { volume: to, space, .. } = wanted;
+    let to = *to;
     let has_an_end = to == Volume::Image || space.bytes.is_some() || space.inodes.is_some();
     if failure.code != Code::NoSpace
         || !has_an_end
@@ -262,24 +287,19 @@ fn whose_end(failure: Failure, container: &Container<'_>, to: Volume, space: &Di
     {
         return failure;
     }
-    let (name, area) = (&container.name, &container.area);
-    let because = match to {
-        Volume::Image => format!(
-            "the image of {} MiB that was made for it is too small for what it has",
-            space.bytes.unwrap_or(volume::USUAL) >> 20
-        ),
+    too_small(failure, container, wanted)
+}
+
+fn too_small(failure: Failure, container: &Container<'_>, wanted: &Wanted) -> Failure {
+    let name = &container.name;
+    let because = match wanted.volume {
+        Volume::Image => format!("an image of {} MiB is too small for what it has", wanted.size >> 20),
         Volume::Directory | Volume::Btrfs => {
             "it has more than its `DISKSPACE` or `DISKINODES` would let it have there".to_owned()
         }
     };
-    let larger = if area.volume() == Volume::Image || area.counted().is_some() {
-        format!("`prlctl set {name} --diskspace SIZE` with more")
-    } else {
-        // How much one may be that nobody counts, `set` refuses to say.
-        format!("write `DISKSPACE=\"SIZE\"` with more into {}", area.path().join("ve.conf").display())
-    };
     failure.because(because).hint(format!(
-        "{larger}, then the same command again; `prlctl generation-list {name}` shows old roots that may go"
+        "the same command with more behind `--diskspace`; `prlctl generation-list {name}` shows old roots that may go"
     ))
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Common, Settings};
+use super::{Common, NewDisk, Settings};
 
 /// `prlctl create`
 #[derive(Debug, Args)]
@@ -33,6 +33,9 @@ pub struct Create {
     /// Where its files lie: in a directory, in an image, as large as --diskspace, or in a subvolume, where /vz is a btrfs; without it VOLUME of vz.conf
     #[arg(long, value_name = "directory|image|btrfs")]
     pub volume: Option<String>,
+    /// Its disk beside that of its root
+    #[command(flatten)]
+    pub disk: NewDisk,
     /// What is to be set on top of the sample
     #[command(flatten)]
     pub settings: Settings,
@@ -203,6 +206,9 @@ pub struct Move {
     /// Into a directory, into an image, as large as its DISKSPACE, or into a subvolume of btrfs
     #[arg(long, value_name = "directory|image|btrfs")]
     pub volume: String,
+    /// How large its disk is to be there: blocks of 1 KiB, or with K, M, G, T; without it its DISKSPACE
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE")]
+    pub diskspace: Option<String>,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

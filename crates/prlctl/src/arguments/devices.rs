@@ -56,6 +56,30 @@ pub struct Devices {
     pub bindmount_del: Vec<String>,
 }
 
+/// One of a container that is being made.
+#[derive(Debug, Default, Clone, Args)]
+pub struct NewDisk {
+    /// A disk beside that of its root, as large as --size, at --mnt
+    #[arg(long, value_name = "hdd", requires_all = ["size", "mnt"], help_heading = DEVICES)]
+    pub device_add: Option<String>,
+    /// Of a disk: MiB, or with K, M, G, T
+    #[arg(long, allow_hyphen_values = true, value_name = "SIZE", requires = "device_add", help_heading = DEVICES)]
+    pub size: Option<String>,
+    /// Where the disk is in the container
+    #[arg(long, value_name = "PATH", requires = "device_add", help_heading = DEVICES)]
+    pub mnt: Option<String>,
+    /// What the disk forbids: ro, nosuid, noexec, noatime, between commas; '' for nothing
+    #[arg(long, value_name = "OPTIONS", requires = "device_add", help_heading = DEVICES)]
+    pub mnt_opts: Option<String>,
+}
+
+impl From<&NewDisk> for Devices {
+    fn from(disk: &NewDisk) -> Devices {
+        let NewDisk { device_add, size, mnt, mnt_opts } = disk.clone();
+        Devices { device_add, size, mnt, mnt_opts, ..Devices::default() }
+    }
+}
+
 impl Devices {
     /// Nothing is said of any.
     pub fn is_empty(&self) -> bool {

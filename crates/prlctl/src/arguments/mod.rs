@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 pub use container::{
     Create, Delete, Enter, Exec, List, Mount, Move, Restart, Start, Statistics, Status, Stop,
 };
-pub use devices::Devices;
+pub use devices::{Devices, NewDisk};
 pub use generation::{
     GenerationDelete, GenerationDiff, GenerationFlatten, GenerationList, GenerationRestore, GenerationSwitch,
 };

@@ -3,7 +3,6 @@
 use std::io::Read;
 use std::path::Path;
 
-use engine::attachments::AttachmentChange;
 use engine::cloud_init::{LONGEST, UserData};
 use engine::event::Ended;
 use engine::operation::create::{Options, create};
@@ -12,7 +11,7 @@ use serde_json::json;
 use store::{ContainerId, ContainerName, NameError, NumericId, TemplateChoice, TemplateName, Volume};
 
 use super::set::{of_networks, understood};
-use super::{done, host};
+use super::{devices, done, host};
 use crate::arguments::Create;
 use crate::password;
 
@@ -42,7 +41,7 @@ pub fn run(arguments: &Create) -> Result<u8> {
     let template = arguments.ostemplate.as_deref().map(parse_choice).transpose()?;
     let changes = understood(&arguments.settings)?;
     let (addresses, interfaces) = of_networks(&arguments.settings, &[])?;
-    let attachments = AttachmentChange::read_binds(&arguments.settings.bindmount_add, &[])?;
+    let attachments = devices::understood(&arguments.settings.bindmount_add, &(&arguments.disk).into())?;
     let volume = arguments.volume.as_deref().map(parse_volume).transpose()?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.step("create", "Creating the Container...");

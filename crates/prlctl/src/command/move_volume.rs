@@ -1,7 +1,8 @@
 //! `prlctl move`
 
-use engine::Result;
 use engine::operation::move_volume::move_volume;
+use engine::settings;
+use engine::{Failure, Result};
 use serde_json::json;
 
 use super::create::parse_volume;
@@ -14,12 +15,14 @@ use crate::arguments::Move;
 /// [`engine::Failure`].
 pub fn run(arguments: &Move) -> Result<u8> {
     let volume = parse_volume(&arguments.volume)?;
+    let space = arguments.diskspace.as_deref().map(|text| settings::read("--diskspace", text));
+    let space = space.transpose().map_err(Failure::unchanged)?;
     let host = host(arguments.common.lock_wait, arguments.common.json)?;
     host.not_begun(&format!("cannot move `{}`", tree::escaped(arguments.container.as_bytes())));
     let container = host.open(&arguments.container)?;
     let recording = host.recording(container.id(), &container.name, "move", None);
     host.step("move", "Moving the CT...");
-    let result = move_volume(&container, volume);
+    let result = move_volume(&container, volume, space.as_ref());
     recording.end_with(&result);
     for warning in result? {
         host.warning(&warning);

@@ -11,9 +11,9 @@ use store::{ContainerId, FindError, NumericId, Volume, registry};
 use super::list::state_of;
 use super::{create, delete, exec, host, mount, prefix, register, reinstall, set, start, stop};
 use crate::arguments::{
-    Common, Create, Delete, Enter, Exec, Mount, Named, OfContainer, Restart, Set, Settings, Start, Stop,
-    Vzctl, VzctlCommand, VzctlCreate, VzctlEnter, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart, VzctlStop,
-    VzctlStopOnly,
+    Common, Create, Delete, Enter, Exec, Mount, Named, NewDisk, OfContainer, Restart, Set, Settings, Start,
+    Stop, Vzctl, VzctlCommand, VzctlCreate, VzctlEnter, VzctlExec, VzctlReinstall, VzctlSet, VzctlStart,
+    VzctlStop, VzctlStopOnly,
 };
 use crate::output;
 
@@ -156,6 +156,7 @@ fn create_one(arguments: VzctlCreate, lines: &Lines) -> Result<u8> {
         user_data: None,
         config,
         volume: volume.map(|volume| volume.as_str().to_owned()),
+        disk: NewDisk::default(),
         settings,
         common: common(),
     })?;
