@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Whoever finds it has come after a death in between, or after an error that left what somebody was in: which of the two holds is asked of `ve.conf`, at each of these paths, and what is there is made so.
+//! One of a later format, of a container that runs, is left alone, and so is what it is about.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use store::{Conf, InnerPath, atomic, disks};
 
 use crate::attachments::configured;
 use crate::disks::of_disks;
-use crate::error::Result;
+use crate::error::{Code, Failure, Result};
 use crate::host::Container;
 
 const FORMAT: u32 = 1;
@@ -23,6 +24,25 @@ const FILE: &str = "attaching.json";
 struct Record {
     format: u32,
     at: Vec<InnerPath>,
+}
+
+impl Record {
+    /// As it was written; nothing of what is none, which a death cannot leave: it is there whole or not at all.
+    ///
+    /// # Errors
+    /// In one line, of a later format.
+    fn read(text: &[u8]) -> std::result::Result<Option<Record>, String> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        match serde_json::from_slice(text) {
+            Ok(Format { format }) if format > FORMAT => {
+                Err(format!("its format is {format}, and {FORMAT} the latest known here"))
+            }
+            Ok(Format { .. }) | Err(_) => Ok(serde_json::from_slice(text).ok()),
+        }
+    }
 }
 
 impl Container<'_> {
@@ -70,7 +90,24 @@ impl Container<'_> {
         if at.is_empty() || linux::mutated!("attaching-forgotten") {
             return Ok(());
         }
+        self.attaching().map_err(|because| {
+            let what = format!("nothing more can be mounted in `{}` while it runs", self.name);
+            Failure::new(Code::Unsupported, what).because(because).hint(format!(
+                "use the version of Reroot that has written it; or `prlctl restart {}`, with which nothing of it is left",
+                self.name
+            ))
+        })?;
         self.note_attaching(at)
+    }
+
+    /// What is written down.
+    ///
+    /// # Errors
+    /// In one line, when a later version has written it.
+    fn attaching(&self) -> std::result::Result<Option<Record>, String> {
+        let file = self.attaching_file();
+        Record::read(&std::fs::read(&file).unwrap_or_default())
+            .map_err(|because| format!("a later version of Reroot has written {}: {because}", file.display()))
     }
 
     fn note_attaching(&self, at: Vec<InnerPath>) -> Result<()> {
@@ -79,8 +116,11 @@ impl Container<'_> {
         Ok(atomic::replace(&self.attaching_file(), &text, 0o600)?)
     }
 
-    /// `ve.conf` says what is there.
+    /// `ve.conf` says what is there. With a container that does not run everything has gone that it could be about.
     pub(crate) fn end_attaching(&self) {
+        if self.attaching().is_err() && self.is_running() {
+            return;
+        }
         let _ = std::fs::remove_file(self.attaching_file());
     }
 
@@ -91,10 +131,14 @@ impl Container<'_> {
             return;
         }
         let Ok(conf) = self.area.conf() else { return };
-        let text = std::fs::read(self.attaching_file()).unwrap_or_default();
-        if let Some(record) =
-            serde_json::from_slice(&text).ok().filter(|record: &Record| record.format == FORMAT)
-        {
+        let record = match self.attaching() {
+            Ok(record) => record,
+            Err(because) => {
+                self.host.warning(&format!("what is mounted in `{}` is left as it is: {because}", self.name));
+                return;
+            }
+        };
+        if let Some(record) = record {
             // What could not be taken away is tried again when nobody may be in it any more.
             let left = self.attach_as_configured(&conf, &record.at);
             match left.is_empty() {
@@ -137,5 +181,33 @@ impl Container<'_> {
             }
         }
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What earlier versions have written, never changed: a container runs on while Reroot is upgraded.
+    const PRESENT: &str = r#"{"format":1,"at":["/data","/srv/www"]}"#;
+
+    #[test]
+    fn what_every_version_has_written_is_read_and_what_this_one_writes_is_what_was_recorded() {
+        let record = Record::read(PRESENT.as_bytes()).unwrap().unwrap();
+        assert_eq!(record.at.iter().map(InnerPath::as_str).collect::<Vec<_>>(), ["/data", "/srv/www"]);
+        assert_eq!(serde_json::to_string(&record).unwrap(), PRESENT);
+    }
+
+    #[test]
+    fn what_a_later_version_has_written_is_said_and_what_is_no_record_is_none() {
+        for later in [r#"{"format":2,"at":["/data"]}"#, r#"{"format":2,"trees":{}}"#] {
+            let because = Record::read(later.as_bytes()).unwrap_err();
+            assert_eq!(because, "its format is 2, and 1 the latest known here");
+        }
+        for none in
+            ["", "{", "[]", r#"{"at":["/data"]}"#, r#"{"format":1,"at":["data"]}"#, r#"{"format":-1}"#]
+        {
+            assert!(Record::read(none.as_bytes()).unwrap().is_none(), "{none}");
+        }
     }
 }

@@ -402,6 +402,7 @@ impl Container<'_> {
     pub fn start(&self) -> Result<()> {
         let live = self.area.live().map_err(|error| damaged(error, &self.name))?;
         let record = self.area.generation(live).map_err(|error| damaged(error, &self.name))?;
+        self.end_attaching();
         self.follow_disk_space();
         if self.area.volume() != Volume::Directory && self.enter_volume().is_ok() {
             // What a death has left there of roots that are gone.

@@ -169,6 +169,38 @@ fn root_a_disk_changes_while_the_container_runs() {
 }
 
 #[test]
+fn root_what_a_later_version_has_under_way_is_left_to_it() {
+    let Some(host) = new_host() else { return };
+    host.started("web01");
+    let (one, two) = (shared(&host, "one"), shared(&host, "two"));
+    host.ok(["set", "web01", "--bindmount_add", &format!("{one}:/one")]);
+    let id = host.area("web01").file_name().unwrap().to_str().unwrap().to_owned();
+    let record = format!("run/vz/{id}/attaching.json");
+    let later = r#"{"format":2,"at":["/one"],"trees":[]}"#;
+    host.write(&record, later, 0o600);
+    let is_left = || std::fs::read_to_string(host.path(&record)).unwrap() == later;
+    // It is said by whoever has to do with the container, who does what it is asked for all the same.
+    let ran = host.run(["set", "web01", "--numproc", "200"]);
+    assert!(ran.code == 0 && ran.stderr.contains("what is mounted in `web01` is left as it is"), "{ran}");
+    assert!(ran.stderr.contains("its format is 2, and 1 the latest known here") && is_left(), "{ran}");
+    for words in [["--bindmount_add", &format!("{two}:/two")], ["--bindmount_del", "/one"]] {
+        let ran = host.run(["set", "web01"].iter().chain(&words));
+        ran.failed(
+            5,
+            &["a later version of Reroot has written", "nothing was changed", "prlctl restart web01"],
+        );
+        assert!(is_left());
+    }
+    assert_eq!(host.exec("web01", "cat /one/file; ls -d /two 2>/dev/null || echo none"), "of the host\nnone");
+    // With the container goes all that it could be about.
+    let ran = host.run(["restart", "web01"]);
+    assert_eq!(ran.code, 0, "{ran}");
+    host.ok(["set", "web01", "--bindmount_add", &format!("{two}:/two")]);
+    assert_eq!(host.exec("web01", "cat /one/file /two/file"), "of the host\nof the host");
+    assert!(!host.path(&record).exists());
+}
+
+#[test]
 fn root_a_disk_becomes_larger_and_smaller() {
     let Some(host) = new_host() else { return };
     host.started("web01");
