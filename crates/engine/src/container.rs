@@ -249,6 +249,9 @@ impl Container<'_> {
         let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
         let restarts_on_crash = crate::settings::restarts_on_crash(conf)
             .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
+        // Where it cannot be told it may, as in OpenVZ, and that is told.
+        let forbids_reboot =
+            conf.get(crate::settings::ALLOW_REBOOT).is_some_and(|word| ["no", "off"].contains(&word.trim()));
         let forwards = Forward::all(conf).map_err(|error| refused(format!("`{FORWARDS}`: {error}")))?;
         if let Some(forward) = forwards.first().filter(|_| addresses.is_empty()) {
             return Err(refused(format!(
@@ -268,6 +271,7 @@ impl Container<'_> {
             interfaces,
             rate,
             restarts_on_crash,
+            forbids_reboot,
             resolver: resolver(conf),
             leaves_network_files: conf
                 .get(NETWORK_FILES)

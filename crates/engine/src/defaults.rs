@@ -12,8 +12,16 @@ use crate::container::{LEAST_MEMORY, LEAST_PROCESSES};
 use crate::settings::{self, LIMITS};
 
 /// Keys that nobody looks for in `vz.conf` but [`beside`].
-const KEYS: [&str; 7] =
-    ["ONBOOT", settings::RESTART, "NAMESERVER", "SEARCHDOMAIN", features::KEY, RATE, RATE_BOUND];
+const KEYS: [&str; 8] = [
+    "ONBOOT",
+    settings::RESTART,
+    settings::ALLOW_REBOOT,
+    "NAMESERVER",
+    "SEARCHDOMAIN",
+    features::KEY,
+    RATE,
+    RATE_BOUND,
+];
 /// Keys that are looked for there by whoever reads them, beside the limits, and whose values can be bad, too.
 const OF_DISK: [&str; 2] = ["DISKSPACE", "DISKINODES"];
 /// What else is read of it, by whoever needs it.

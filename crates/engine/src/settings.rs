@@ -21,6 +21,8 @@ const LONGEST_DESCRIPTION: usize = 4096;
 pub const AUTOSTOP: &str = "AUTOSTOP";
 /// What of the packet filter it may use: here all, always.
 pub const NETFILTER: &str = "NETFILTER";
+/// Whether a reboot of its init is one, or its end.
+pub const ALLOW_REBOOT: &str = "ALLOWREBOOT";
 /// Whether it is started again when it has ended without having been asked to.
 pub const RESTART: &str = "RESTART";
 
@@ -61,7 +63,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 34] = [
+pub const SETTINGS: [Setting; 35] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -70,6 +72,7 @@ pub const SETTINGS: [Setting; 34] = [
     setting("--disabled", "DISABLED", on_boot),
     setting("--autostop", AUTOSTOP, auto_stop),
     setting("--restart", RESTART, restart),
+    setting("--allowreboot", ALLOW_REBOOT, on_boot),
     setting("--template", "TEMPLATE", yes_or_no),
     setting("--hostname", "HOSTNAME", host_name),
     setting("--nameserver", "NAMESERVER", name_servers),
@@ -432,6 +435,7 @@ mod tests {
             ("--autostart", "off", "no"),
             ("--autostop", "suspend", "suspend"),
             ("--restart", "on-crash", "on-crash"),
+            ("--allowreboot", "off", "no"),
             ("--nameserver", "192.0.2.1  2001:db8::1", "192.0.2.1 2001:db8::1"),
             ("--nameserver", "", ""),
             ("--searchdomain", "inherit", "inherit"),
@@ -463,6 +467,8 @@ mod tests {
             ("--onboot", "maybe", "wanted yes or no"),
             ("--autostop", "pause", "wanted stop"),
             ("--restart", "always", "wanted no or on-crash"),
+            ("--allowreboot", "", "wanted yes or no"),
+            ("--allowreboot", "never; reboot", "wanted yes or no"),
             ("--name", "-x", "wanted a name"),
             ("--bootorder", "-1", "wanted a number"),
             ("--diskspace", "10GB", "wanted blocks of 1 KiB"),

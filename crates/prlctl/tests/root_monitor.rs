@@ -88,6 +88,47 @@ fn root_poweroff_inside_stops_it() {
 }
 
 #[test]
+fn root_a_reboot_that_is_not_allowed_is_a_stop() {
+    let Some(host) = new_host() else { return };
+    // A reboot runs these scripts, too, and then `mount` again.
+    let record = host.path("record");
+    for action in ["mount", "umount", "postumount"] {
+        let text = format!("#!/bin/sh\necho {action} >>{}\n", record.display());
+        host.script(&format!("etc/vz/conf/vps.{action}"), &text);
+    }
+    host.ok(["restart", "web01"]);
+    host.reboots("web01");
+    let run = || std::fs::read_to_string(&record).unwrap_or_default();
+    let reboot = "mount\numount\npostumount\nmount\n";
+    assert!(run().ends_with(reboot), "it may, where nobody says anything: {}", run());
+    for bad in ["", "maybe", "-1", "$(reboot)"] {
+        host.run(["set".to_owned(), "web01".to_owned(), format!("--allowreboot={bad}")])
+            .failed(21, &["wanted yes or no", "nothing was changed"]);
+    }
+    // Said while it runs, it holds at once.
+    host.ok(["set", "web01", "--allowreboot", "no"]);
+    std::fs::remove_file(&record).unwrap();
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    host.wait_until("its scripts have run", || run() == "umount\npostumount\n");
+    assert!(console(&host).contains("it has rebooted, which ALLOWREBOOT forbids: it is left stopped"));
+    let listed = host.ok(["list", "-a", "-H", "-o", "status,name"]);
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), ["stopped", "web01"]);
+    host.run(["exec", "web01", "true"]).failed(31, &[]);
+    assert!(host.mounts().iter().all(|point| !point.starts_with(host.path("run/vz").join(uuid(&host)))));
+    // It is known at the next start, and what a command starts again is no reboot of its own.
+    host.ok(["start", "web01"]);
+    host.ok(["restart", "web01"]);
+    host.ok(["reinstall", "web01"]);
+    assert!(is_state(&host, "running"));
+    host.run(["exec", "web01", "reboot"]);
+    host.wait_until("it is stopped", || is_state(&host, "stopped"));
+    host.ok(["start", "web01"]);
+    host.ok(["set", "web01", "--allowreboot", "yes"]);
+    host.reboots("web01");
+}
+
+#[test]
 fn root_a_container_that_reboots_for_ever_is_left_stopped() {
     let Some(host) = new_host() else { return };
     host.exec("web01", "printf '#!/bin/sh\\nreboot -n -f\\n' > /etc/init.d/rcS; chmod 755 /etc/init.d/rcS");

@@ -53,9 +53,21 @@ fn root_what_a_monitor_of_an_earlier_version_does_not_know_is_said() {
     let below = path.strip_prefix(host.prefix()).unwrap().to_str().unwrap().to_owned();
     host.write(&below, &record.to_string(), 0o600);
 
-    let ran = host.run(["set", "web01", "--restart", "on-crash", "--nameserver", "192.0.2.1"]);
+    let ran = host.run([
+        "set",
+        "web01",
+        "--restart",
+        "on-crash",
+        "--nameserver",
+        "192.0.2.1",
+        "--allowreboot",
+        "no",
+    ]);
     assert_eq!(ran.code, 0, "{ran}");
-    assert!(ran.stderr.contains("does not know NAMESERVER and SEARCHDOMAIN, RESTART: "), "{ran}");
+    assert!(
+        ran.stderr.contains("does not know NAMESERVER and SEARCHDOMAIN, RESTART, ALLOWREBOOT: "),
+        "{ran}"
+    );
     assert!(ran.stderr.contains("until `prlctl restart`"), "{ran}");
     // Only of what has become another.
     for more in [&["--memsize", "256M"][..], &["--restart", "on-crash"], &["--hostname", "other"]] {

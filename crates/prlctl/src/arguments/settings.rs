@@ -27,6 +27,9 @@ pub struct Settings {
     /// Start it again when its init has crashed: on-crash or no
     #[arg(long, value_name = "on-crash|no", help_heading = SETTINGS)]
     pub restart: Option<String>,
+    /// Whether a reboot from inside is one; no: it is stopped then
+    #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
+    pub allowreboot: Option<String>,
     /// It is meant as a model for others: yes or no
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
     pub template: Option<String>,
@@ -135,6 +138,7 @@ impl Settings {
             disabled,
             autostop,
             restart,
+            allowreboot,
             template,
             hostname,
             userpasswd: _,
@@ -174,6 +178,7 @@ impl Settings {
             ("--disabled", disabled),
             ("--autostop", autostop),
             ("--restart", restart),
+            ("--allowreboot", allowreboot),
             ("--template", template),
             ("--hostname", hostname),
             ("--memsize", memsize),

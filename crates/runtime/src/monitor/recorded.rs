@@ -83,6 +83,7 @@ fn settings() -> Settings {
         restarts_on_crash: true,
         resolver: Some("nameserver 192.0.2.1\n".into()),
         leaves_network_files: true,
+        forbids_reboot: true,
     }
 }
 
@@ -138,7 +139,7 @@ fn runtime_state() -> RuntimeState {
         is_systemd: true,
         is_application: false,
         nests: true,
-        protocol: 2,
+        protocol: 3,
         actions_limit: 240,
         started: "2026-11-28T02:40:34.123456789Z".parse().unwrap(),
     }
@@ -281,8 +282,8 @@ fn what_every_earlier_version_has_said_is_understood() {
             let mut expected = now.clone();
             if version < VERSION {
                 // What that version did not have is as it was then: nobody had asked for it.
-                without_what_came_later(&mut expected);
-                if name == "request-change" {
+                without_what_came_later(&mut expected, version);
+                if name == "request-change" && version == 1 {
                     expected["Change"]["resolver"] = Value::Null;
                 }
             }
@@ -294,44 +295,53 @@ fn what_every_earlier_version_has_said_is_understood() {
     }
 }
 
-fn without_what_came_later(value: &mut Value) {
-    let later: [(&str, Value); 12] = [
-        ("nests", false.into()),
-        ("forwards", Value::Array(Vec::new())),
-        ("interfaces", Value::Array(Vec::new())),
-        ("rate", Value::Null),
-        ("leaves_network_files", false.into()),
-        ("actions", Value::Array(Vec::new())),
-        ("action_limit", 0.into()),
-        ("restarts_on_crash", false.into()),
-        ("is_action", false.into()),
-        ("protocol", 1.into()),
-        ("actions_limit", 0.into()),
-        ("warnings", Value::Array(Vec::new())),
+/// What a version did not have is as it was then: of each field since which version it is there, and what it was before.
+fn without_what_came_later(value: &mut Value, version: u32) {
+    let later: [(&str, u32, Value); 12] = [
+        ("nests", 2, false.into()),
+        ("forwards", 2, Value::Array(Vec::new())),
+        ("interfaces", 2, Value::Array(Vec::new())),
+        ("rate", 2, Value::Null),
+        ("leaves_network_files", 2, false.into()),
+        ("actions", 2, Value::Array(Vec::new())),
+        ("action_limit", 2, 0.into()),
+        ("restarts_on_crash", 2, false.into()),
+        ("is_action", 2, false.into()),
+        ("actions_limit", 2, 0.into()),
+        ("warnings", 2, Value::Array(Vec::new())),
+        ("forbids_reboot", 3, false.into()),
     ];
-    let Value::Object(fields) = value else { return };
     // What is not there where there is none.
-    for name in ["veid", "attachments", "devices", "scripts"] {
-        fields.remove(name);
+    let left_out = [("veid", 2), ("attachments", 2), ("devices", 2), ("scripts", 2)];
+    let Value::Object(fields) = value else { return };
+    for (name, since) in left_out {
+        if version < since {
+            fields.remove(name);
+        }
     }
     let is_end = fields.contains_key("how");
-    for (name, then) in later {
+    for (name, since, then) in later {
         // Other events have had warnings from the first.
-        if name == "warnings" && !is_end {
+        if version >= since || name == "warnings" && !is_end {
             continue;
         }
         if let Some(field) = fields.get_mut(name) {
             *field = then;
         }
     }
-    fields.values_mut().for_each(without_what_came_later);
+    if let Some(speaks) = fields.get_mut("protocol") {
+        *speaks = version.into();
+    }
+    fields.values_mut().for_each(|field| without_what_came_later(field, version));
 }
 
 /// Every field of `was` is one of `now`, with the same value but for the version that it speaks.
 fn has_all_of(now: &Value, was: &Value) -> bool {
     match (now, was) {
         (Value::Object(now), Value::Object(was)) => {
-            was.iter().all(|(name, was)| now.get(name).is_some_and(|now| has_all_of(now, was)))
+            let has =
+                |name: &str, was| now.get(name).is_some_and(|now| name == "protocol" || has_all_of(now, was));
+            was.iter().all(|(name, was)| has(name, was))
         }
         (now, was) => now == was,
     }
@@ -440,7 +450,8 @@ fn one_of_another_version_that_hangs_up_is_said_to_be_one_and_what_a_later_one_a
     let earlier = Monitor::new(1, None);
     let error = earlier.answers(1, "request-settled", &[], Session::settle).unwrap_err();
     assert!(matches!(error, MonitorError::OtherVersion { speaks: 1 }), "{error:?}");
-    assert!(error.to_string().contains("speaks version 1 where this one speaks 2"), "{error}");
+    let versions = format!("speaks version 1 where this one speaks {VERSION}");
+    assert!(error.to_string().contains(&versions), "{error}");
 
     let later = Monitor::new(VERSION, Some(VERSION + 1));
     let (new, ended) = (br#"{"Snapshot":{"name":"x"}}"#, bytes(VERSION, "event-ended-halted"));

@@ -10,6 +10,15 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// A life that a command has begun, and that was shorter, was none: whoever has started it is told, and nothing is tried again.
 const LEAST: Duration = Duration::from_secs(2);
 
+/// What its configuration says of that.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// It is started again after a crash.
+    pub restarts_on_crash: bool,
+    /// A reboot of its init is its end.
+    pub forbids_reboot: bool,
+}
+
 /// Those of one container.
 #[derive(Debug, Default)]
 pub struct Restarts {
@@ -27,14 +36,18 @@ pub enum Verdict {
 }
 
 impl Restarts {
-    /// It has ended like this after `lived`; `is_wanted`: its configuration has it started again after a crash.
-    pub fn judge(&mut self, how: End, is_wanted: bool, lived: Duration, now: Instant) -> Verdict {
+    /// It has ended like this after `lived`.
+    pub fn judge(&mut self, how: End, rules: Rules, lived: Duration, now: Instant) -> Verdict {
         let (is_crash, word) = match how {
+            End::Rebooted if rules.forbids_reboot => {
+                let why = "it has rebooted, which ALLOWREBOOT forbids: it is left stopped";
+                return Verdict::Stopped(Some(why.to_owned()));
+            }
             End::Rebooted => (false, "rebooted"),
             End::Exited(0) | End::Finished(0) | End::Halted => return Verdict::Stopped(None),
             End::Exited(_) | End::Finished(_) | End::Killed(_) => (true, "crashed"),
         };
-        if is_crash && (!is_wanted || !self.are_any && lived < LEAST) {
+        if is_crash && (!rules.restarts_on_crash || !self.are_any && lived < LEAST) {
             return Verdict::Stopped(None);
         }
         self.recent.retain(|at| now.duration_since(*at) < WINDOW);
@@ -56,8 +69,24 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(600);
 
+    fn rules(restarts_on_crash: bool) -> Rules {
+        Rules { restarts_on_crash, forbids_reboot: false }
+    }
+
     fn is_again(how: End, is_wanted: bool, lived: Duration) -> bool {
-        matches!(Restarts::default().judge(how, is_wanted, lived, Instant::now()), Verdict::Again(_))
+        matches!(Restarts::default().judge(how, rules(is_wanted), lived, Instant::now()), Verdict::Again(_))
+    }
+
+    #[test]
+    fn what_may_not_reboot_is_left_stopped_and_what_crashes_is_another_matter() {
+        let mut restarts = Restarts::default();
+        let rules = Rules { restarts_on_crash: true, forbids_reboot: true };
+        let Verdict::Stopped(Some(why)) = restarts.judge(End::Rebooted, rules, LONG, Instant::now()) else {
+            panic!("it lives again")
+        };
+        assert!(why.contains("ALLOWREBOOT"), "{why}");
+        assert!(matches!(restarts.judge(End::Killed(9), rules, LONG, Instant::now()), Verdict::Again(_)));
+        assert_eq!(restarts.judge(End::Halted, rules, LONG, Instant::now()), Verdict::Stopped(None));
     }
 
     #[test]
@@ -80,7 +109,7 @@ mod tests {
         let mut restarts = Restarts::default();
         let began = Instant::now();
         let mut judge = |seconds: u64, lived| {
-            restarts.judge(End::Killed(11), true, lived, began + Duration::from_secs(seconds))
+            restarts.judge(End::Killed(11), rules(true), lived, began + Duration::from_secs(seconds))
         };
         assert!(matches!(judge(0, LONG), Verdict::Again(_)));
         for second in 1..5 {

@@ -22,7 +22,7 @@ use super::listening::{hears, is_ready};
 use super::old::OldRoots;
 use super::place::recovery_log;
 use super::protocol::{Channel, End, Event, Launch, Request, deadline};
-use super::restarts::{Restarts, Verdict};
+use super::restarts::{Restarts, Rules, Verdict};
 use crate::attachments::Attached;
 use crate::cgroup::Cgroups;
 use crate::state::{self, ProcessIdentity};
@@ -471,7 +471,10 @@ impl Monitor {
         }
         let now = Instant::now();
         let lived = now.duration_since(born);
-        match self.restarts.judge(how, self.launch.settings.restarts_on_crash, lived, now) {
+        let settings = &self.launch.settings;
+        let rules =
+            Rules { restarts_on_crash: settings.restarts_on_crash, forbids_reboot: settings.forbids_reboot };
+        match self.restarts.judge(how, rules, lived, now) {
             Verdict::Again(why) => {
                 self.console.note(&why);
                 true

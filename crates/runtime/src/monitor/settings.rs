@@ -42,16 +42,20 @@ pub struct Settings {
     /// It is started again when its init has crashed.
     #[serde(default)]
     pub restarts_on_crash: bool,
+    /// It is left stopped when its init reboots.
+    #[serde(default)]
+    pub forbids_reboot: bool,
 }
 
 /// Since which version of the protocol a running monitor is told of a setting, and what that is called where it is set; of all others, since the first.
-const SINCE: [(&str, &str, u32); 6] = [
+const SINCE: [(&str, &str, u32); 7] = [
     ("forwards", "FORWARD", 2),
     ("interfaces", "NETIF", 2),
     ("rate", "RATE", 2),
     ("resolver", "NAMESERVER and SEARCHDOMAIN", 2),
     ("leaves_network_files", "NETWORK_FILES", 2),
     ("restarts_on_crash", "RESTART", 2),
+    ("forbids_reboot", "ALLOWREBOOT", 3),
 ];
 
 /// Settings as one of whatever version says them.
@@ -130,6 +134,7 @@ mod tests {
             rate: Some(Rate { kilobits: 1000 }),
             resolver: Some("nameserver 192.0.2.1\n".into()),
             restarts_on_crash: true,
+            forbids_reboot: true,
             ..Settings::default()
         }
     }
@@ -176,6 +181,10 @@ mod tests {
         let fewer = Settings { rate: None, hostname: "web02".into(), ..settings() };
         assert_eq!(fewer.unknown_to(1, Some(&settings())), ["RATE"]);
         assert_eq!(fewer.unknown_to(2, Some(&settings())), [""; 0]);
+        let may = Settings { forbids_reboot: false, ..fewer.clone() };
+        assert_eq!(may.unknown_to(1, Some(&settings())), ["RATE", "ALLOWREBOOT"]);
+        assert_eq!(may.unknown_to(2, Some(&settings())), ["ALLOWREBOOT"]);
+        assert_eq!(may.unknown_to(3, Some(&settings())), [""; 0]);
         assert_eq!(fewer.unknown_to(1, None).len(), SINCE.len());
         let Said(fields) = fewer.said();
         for (field, ..) in SINCE {
