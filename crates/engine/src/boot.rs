@@ -3,7 +3,7 @@
 //! What is written there by hand and means nothing is told, by `info`, by `register`, and when the host comes up: it is the morning after a power cut
 //! that somebody finds out otherwise.
 
-use store::Conf;
+use store::{Area, AreaError, Conf};
 
 use crate::error::{Code, Failure, Result};
 use crate::host::{Container, damaged};
@@ -13,12 +13,42 @@ use crate::settings::AUTOSTOP;
 pub const ON_BOOT: &str = "ONBOOT";
 /// The highest first, and those without one last.
 pub const BOOT_ORDER: &str = "BOOTORDER";
+/// What it says of one that is to be as it was.
+const AS_BEFORE: &str = "auto";
 /// Nobody starts it.
 pub const DISABLED: &str = "DISABLED";
 
 /// It is started when the host has come up, if nobody keeps it from that.
 pub fn is_wanted(conf: &Conf) -> bool {
     yes_or_no(conf, ON_BOOT) == Some(true)
+}
+
+/// It is started when the host has come up if it ran when the host went down.
+pub fn is_as_before(conf: &Conf) -> bool {
+    conf.get(ON_BOOT).is_some_and(|value| value.trim() == AS_BEFORE)
+}
+
+/// Writes down that it runs where that decides whether it is started at boot; elsewhere nothing of it is written down.
+///
+/// # Errors
+/// What the disk says.
+pub fn note_running(area: &Area, conf: &Conf) -> std::result::Result<(), AreaError> {
+    if is_as_before(conf) { area.mark_running() } else { area.unmark_running() }
+}
+
+/// As [`note_running`] of a container that has just been started, or set, and runs on whatever becomes of that.
+pub fn note_that_it_runs(container: &Container<'_>) {
+    let conf = container.area.conf().and_then(|conf| {
+        let of_host = container.host.configuration().unwrap_or_default();
+        note_running(&container.area, &crate::defaults::beside(&conf, &of_host))
+    });
+    if let Err(error) = conf {
+        container.host.warning(&format!(
+            "`{}` runs, and whether it is started when the host comes up again could not be written down: {}",
+            container.name,
+            damaged(error, &container.name).reason()
+        ));
+    }
 }
 
 /// Nobody starts it, but who insists.
@@ -50,8 +80,10 @@ pub fn remarks(conf: &Conf) -> Vec<String> {
     {
         if let Some(value) = said(conf, key)
             && yes_or_no(conf, key).is_none()
+            && !(key == ON_BOOT && is_as_before(conf))
         {
-            remarks.push(format!("{key}: `{value}` is neither yes nor no: {meaning}."));
+            let words = if key == ON_BOOT { "neither yes, no nor auto" } else { "neither yes nor no" };
+            remarks.push(format!("{key}: `{value}` is {words}: {meaning}."));
         }
     }
     if let Some(value) = said(conf, BOOT_ORDER)
@@ -109,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_means_nothing_is_told_and_what_it_amounts_to() {
-        for value in ["auto", "YES", "$(id)", "1"] {
+        for value in ["AUTO", "YES", "$(id)", "1"] {
             let conf =
                 conf(&[(ON_BOOT, value), (DISABLED, value), (BOOT_ORDER, "abc"), (AUTOSTOP, "explode")]);
             assert!(!is_wanted(&conf) && !is_disabled(&conf), "{value}");
@@ -127,5 +159,9 @@ mod tests {
         assert!(is_wanted(&usual) && is_disabled(&usual));
         assert_eq!(order(&usual), Some(-5));
         assert_eq!(remarks(&conf(&[(ON_BOOT, ""), (DISABLED, "")])), Vec::<String>::new());
+        let auto = conf(&[(ON_BOOT, " auto ")]);
+        assert_eq!(remarks(&auto), Vec::<String>::new());
+        assert!(is_as_before(&auto) && !is_wanted(&auto));
+        assert_eq!(remarks(&conf(&[(DISABLED, "auto")])).len(), 1);
     }
 }

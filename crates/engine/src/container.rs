@@ -250,8 +250,13 @@ impl Container<'_> {
         let restarts_on_crash = crate::settings::restarts_on_crash(conf)
             .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
         // Where it cannot be told it may, as in OpenVZ, and that is told.
-        let forbids_reboot =
-            conf.get(crate::settings::ALLOW_REBOOT).is_some_and(|word| ["no", "off"].contains(&word.trim()));
+        let says =
+            |key: &str, words: [&str; 2]| conf.get(key).is_some_and(|word| words.contains(&word.trim()));
+        let forbids_reboot = says(crate::settings::ALLOW_REBOOT, ["no", "off"]);
+        let keeps_no_access_times = says(crate::settings::NO_ACCESS_TIMES, ["yes", "on"]);
+        // What is none counts for nothing, all of it, and is told.
+        let environment = store::environment::of(conf).unwrap_or_default();
+        let environment = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let forwards = Forward::all(conf).map_err(|error| refused(format!("`{FORWARDS}`: {error}")))?;
         if let Some(forward) = forwards.first().filter(|_| addresses.is_empty()) {
             return Err(refused(format!(
@@ -272,6 +277,8 @@ impl Container<'_> {
             rate,
             restarts_on_crash,
             forbids_reboot,
+            environment,
+            keeps_no_access_times,
             resolver: resolver(conf),
             leaves_network_files: conf
                 .get(NETWORK_FILES)
@@ -494,6 +501,7 @@ impl Container<'_> {
         for warning in warnings.iter().chain(&start.extras.warnings) {
             self.host.warning(warning);
         }
+        crate::boot::note_that_it_runs(self);
         Ok(())
     }
 

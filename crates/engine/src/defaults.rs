@@ -6,16 +6,18 @@
 
 use std::path::Path;
 
-use store::{Conf, Limits, RATE, RATE_BOUND, features};
+use store::{Conf, Limits, RATE, RATE_BOUND, environment, features};
 
 use crate::container::{LEAST_MEMORY, LEAST_PROCESSES};
 use crate::settings::{self, LIMITS};
 
 /// Keys that nobody looks for in `vz.conf` but [`beside`].
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 10] = [
     "ONBOOT",
     settings::RESTART,
     settings::ALLOW_REBOOT,
+    settings::NO_ACCESS_TIMES,
+    environment::KEY,
     "NAMESERVER",
     "SEARCHDOMAIN",
     features::KEY,

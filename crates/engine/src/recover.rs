@@ -189,7 +189,7 @@ pub fn in_boot_order(
     Ok(orders.into_values().collect())
 }
 
-/// What is to be started when the host has come up: `ONBOOT="yes"`, and does not run. What somebody may have meant otherwise is told.
+/// What is to be started when the host has come up: `ONBOOT="yes"`, or `auto` and it ran when the host went down; and does not run. What somebody may have meant otherwise is told.
 ///
 /// # Errors
 /// As [`in_boot_order`].
@@ -199,7 +199,9 @@ pub fn to_start(host: &Host) -> Result<Vec<Vec<ContainerId>>> {
         for remark in boot::remarks(conf) {
             host.warning(&format!("`{}`: {remark}", name_of(host, id)));
         }
-        let is_wanted = boot::is_wanted(conf) && host.runtime.running(id).is_none();
+        let ran = || Area::open_unchecked(&host.prefix, id).is_ok_and(|area| area.is_marked_running());
+        let is_wanted = (boot::is_wanted(conf) || boot::is_as_before(conf) && ran())
+            && host.runtime.running(id).is_none();
         if is_wanted && boot::is_disabled(conf) {
             let key = boot::DISABLED;
             host.warning(&format!("`{}` is not started: {key} is `yes` in its ve.conf.", name_of(host, id)));

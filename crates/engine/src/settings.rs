@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use store::{
     Conf, ContainerName, DeviceNode, DiskSpace, FeatureError, Features, Forward, Limits, MEGAHERTZ, RATE,
-    RATE_BOUND, Rate, device_nodes, features,
+    RATE_BOUND, Rate, device_nodes, environment, features,
 };
 
 use crate::container::check_host_name;
@@ -25,6 +25,9 @@ pub const NETFILTER: &str = "NETFILTER";
 pub const ALLOW_REBOOT: &str = "ALLOWREBOOT";
 /// Whether it is started again when it has ended without having been asked to.
 pub const RESTART: &str = "RESTART";
+
+/// Whether it is not kept when a file was last read.
+pub const NO_ACCESS_TIMES: &str = "NOATIME";
 
 /// Keys whose values the kernel holds.
 pub const LIMITS: [&str; 14] = [
@@ -63,16 +66,18 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 35] = [
+pub const SETTINGS: [Setting; 37] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
     setting("--autostart", "ONBOOT", on_boot),
     setting("--bootorder", "BOOTORDER", boot_order),
-    setting("--disabled", "DISABLED", on_boot),
+    setting("--disabled", "DISABLED", on_or_off),
     setting("--autostop", AUTOSTOP, auto_stop),
     setting("--restart", RESTART, restart),
-    setting("--allowreboot", ALLOW_REBOOT, on_boot),
+    setting("--allowreboot", ALLOW_REBOOT, on_or_off),
+    setting("--environment", environment::KEY, variables),
+    setting("--noatime", NO_ACCESS_TIMES, on_or_off),
     setting("--template", "TEMPLATE", yes_or_no),
     setting("--hostname", "HOSTNAME", host_name),
     setting("--nameserver", "NAMESERVER", name_servers),
@@ -275,7 +280,21 @@ fn description(text: &str) -> Read {
     Err("one line of up to 4096 bytes")
 }
 
+/// `auto`: as it was when the host went down.
 fn on_boot(text: &str) -> Read {
+    if text == "auto" {
+        return Ok(text.to_owned());
+    }
+    on_or_off(text).map_err(|_| "yes, no or auto")
+}
+
+/// What is in the environment of whatever is executed in it.
+fn variables(text: &str) -> Read {
+    environment::read(text)?;
+    Ok(text.split_ascii_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn on_or_off(text: &str) -> Read {
     match text {
         "yes" | "on" => Ok("yes".to_owned()),
         "no" | "off" => Ok("no".to_owned()),
@@ -432,6 +451,10 @@ mod tests {
             ("--diskspace", "unlimited", "unlimited"),
             ("--diskinodes", "5000", "5000"),
             ("--onboot", "on", "yes"),
+            ("--onboot", "auto", "auto"),
+            ("--environment", " A=1   LANG=C ", "A=1 LANG=C"),
+            ("--environment", "", ""),
+            ("--noatime", "yes", "yes"),
             ("--autostart", "off", "no"),
             ("--autostop", "suspend", "suspend"),
             ("--restart", "on-crash", "on-crash"),
@@ -464,7 +487,14 @@ mod tests {
             ("--nameserver", "ns1.example.com", "wanted addresses"),
             ("--searchdomain", "a\nb;c", "wanted domains"),
             ("--description", "a\nb", "wanted one line"),
-            ("--onboot", "maybe", "wanted yes or no"),
+            ("--onboot", "maybe", "wanted yes, no or auto"),
+            ("--onboot", "", "wanted yes, no or auto"),
+            ("--autostart", "auto; reboot", "wanted yes, no or auto"),
+            ("--disabled", "auto", "wanted yes or no"),
+            ("--environment", "A", "wanted `NAME=VALUE`"),
+            ("--environment", "A=1 A=2", "wanted `NAME=VALUE`"),
+            ("--noatime", "", "wanted yes or no"),
+            ("--noatime", "$(id)", "wanted yes or no"),
             ("--autostop", "pause", "wanted stop"),
             ("--restart", "always", "wanted no or on-crash"),
             ("--allowreboot", "", "wanted yes or no"),

@@ -12,17 +12,25 @@ use runtime::exec::{self, ExecError, Program, RawTerminal, Relay, Request, Strea
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use store::{ContainerId, Lock, Prefix};
 
-/// Runs a program in a container with this process's streams; returns the code to exit with. `lock` is held until the program runs.
+/// Runs a program in a container with this process's streams; returns the code to exit with. `besides` is what it has in its environment beside what
+/// everything has; `lock` is held until the program runs.
 ///
 /// # Errors
 /// When it could not be run.
-pub fn run(prefix: &Prefix, id: &ContainerId, name: &str, program: Program, lock: Lock) -> Result<u8> {
+pub fn run(
+    prefix: &Prefix,
+    id: &ContainerId,
+    name: &str,
+    program: Program,
+    besides: Vec<(String, String)>,
+    lock: Lock,
+) -> Result<u8> {
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let is_interactive = exec::is_terminal(&input) && exec::is_terminal(&output);
     let result = if is_interactive {
-        with_terminal(prefix, id, program, lock)
+        with_terminal(prefix, id, program, besides, lock)
     } else {
-        with_streams(prefix, id, program, lock)
+        with_streams(prefix, id, program, besides, lock)
     };
     result.map_err(|error| failure(error, name))
 }
@@ -54,10 +62,12 @@ fn with_terminal(
     prefix: &Prefix,
     id: &ContainerId,
     program: Program,
+    besides: Vec<(String, String)>,
     lock: Lock,
 ) -> std::result::Result<u8, ExecError> {
     let mut environment = exec::environment();
     environment.push(("TERM".to_owned(), std::env::var("TERM").unwrap_or_else(|_| "linux".to_owned())));
+    environment.extend(besides);
     let mut relay = Relay::new()?;
     let (input, output) = (std::io::stdin(), std::io::stdout());
     let streams = Streams::Terminal(input.as_fd());
@@ -78,6 +88,7 @@ fn with_streams(
     prefix: &Prefix,
     id: &ContainerId,
     program: Program,
+    besides: Vec<(String, String)>,
     lock: Lock,
 ) -> std::result::Result<u8, ExecError> {
     let mut relay = Relay::new()?;
@@ -108,7 +119,8 @@ fn with_streams(
     }
     let given: [BorrowedFd<'_>; 3] =
         std::array::from_fn(|index| own[index].as_ref().map_or(streams[index], OwnedFd::as_fd));
-    let request = Request { program, environment: exec::environment(), streams: Streams::Descriptors(given) };
+    let environment = exec::environment().into_iter().chain(besides).collect();
+    let request = Request { program, environment, streams: Streams::Descriptors(given) };
     let running = exec::execute(prefix, id, &request)?;
     drop(own);
     drop(lock);

@@ -99,23 +99,101 @@ fn root_what_is_disabled_is_started_by_nobody_but_who_insists() {
     let conf = host.area("web02").join("ve.conf");
     let below = conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("text").to_owned();
     let text = std::fs::read_to_string(&conf).expect("it can be read");
-    let text = text.replace("ONBOOT=\"yes\"", "ONBOOT=\"auto\"").replace("ORDER=\"5\"", "ORDER=\"x\"");
+    let text = text.replace("ONBOOT=\"yes\"", "ONBOOT=\"later\"").replace("ORDER=\"5\"", "ORDER=\"x\"");
     host.write(&below, &text, 0o600);
     host.ok(["stop", "web02", "--kill"]);
     let ran = host.run(["recover", "--boot"]);
-    for said in
-        ["`web02`: ONBOOT: `auto` is neither yes nor no: it is not started", "BOOTORDER: `x` is no number"]
-    {
+    for said in [
+        "`web02`: ONBOOT: `later` is neither yes, no nor auto: it is not started",
+        "BOOTORDER: `x` is no number",
+    ] {
         assert!(ran.stderr.contains(said), "{ran}");
     }
-    assert!(host.ok(["info", "web02"]).contains("ONBOOT: `auto` is neither yes nor no"));
+    assert!(host.ok(["info", "web02"]).contains("ONBOOT: `later` is neither yes, no nor auto"));
 
     // All of them may have it in one file, and that one is told of as well.
-    host.write("etc/vz/vz.conf", "ONBOOT=\"auto\"\n", 0o644);
+    host.write("etc/vz/vz.conf", "ONBOOT=\"later\"\n", 0o644);
     let ran = host.run(["recover", "--boot"]);
     assert!(ran.code == 0 && ran.stderr.contains("`ONBOOT` in"), "{ran}");
     host.write("etc/vz/vz.conf", "ONBOOT=\"yes\"\nNAT=\"no\n", 0o644);
     host.run(["recover", "--boot"]).failed(85, &["vz.conf"]);
+}
+
+/// Those that run.
+fn running(host: &RealHost) -> Vec<String> {
+    let mut names: Vec<String> =
+        host.ok(["list", "-H", "-o", "name"]).lines().map(|line| line.trim().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// What was stopped because somebody wanted that stays stopped, and what went with the host comes with it.
+#[test]
+fn root_what_is_to_be_as_it_was_is_started_if_it_ran_when_the_host_went_down() {
+    let Some(host) = RealHost::new(PROGRAM) else { return };
+    for name in ["ran", "stopped", "halted", "edited", "never"] {
+        host.ok([
+            "create",
+            name,
+            "--ostemplate",
+            "busybox",
+            "--onboot",
+            if name == "edited" { "no" } else { "auto" },
+        ]);
+        if name != "never" {
+            host.ok(["start", name]);
+        }
+    }
+    let facts: serde_json::Value =
+        serde_json::from_str(&host.ok(["list", "-i", "-j", "ran"])).expect("a document");
+    assert_eq!(facts[0]["Autostart"], "auto");
+    assert!(!host.ok(["info", "ran"]).contains("neither"));
+    let is_noted = |name: &str| host.area(name).join("running").exists();
+    assert!(is_noted("ran") && !is_noted("edited") && !is_noted("never"));
+    host.ok(["stop", "stopped", "--kill"]);
+    host.run(["exec", "halted", "poweroff"]);
+    host.wait_until("it has ended", || running(&host) == ["edited", "ran"] && !is_noted("halted"));
+    // Edited while it runs, by hand and by us.
+    let conf = host.area("edited").join("ve.conf");
+    let below = conf.strip_prefix(host.prefix()).expect("it is below").to_str().expect("text").to_owned();
+    let text = std::fs::read_to_string(&conf).expect("it can be read");
+    host.write(&below, &text.replace("ONBOOT=\"no\"", "ONBOOT=\"auto\""), 0o600);
+    host.ok(["set", "ran", "--onboot", "no"]);
+    assert!(!is_noted("ran"));
+    host.ok(["set", "ran", "--autostart", "auto"]);
+    assert!(is_noted("ran"));
+
+    // The host goes down, and comes up.
+    host.ok(["stop", "--all"]);
+    assert_eq!(running(&host), [""; 0]);
+    host.ok(["recover", "--boot"]);
+    assert_eq!(running(&host), ["edited", "ran"]);
+    // A power cut: nobody has said anything to anybody.
+    let init = |name: &str| {
+        let told: serde_json::Value =
+            serde_json::from_str(&host.ok(["list", "-i", "-j", name])).expect("a document");
+        told[0]["Init"].as_i64().expect("a number") as i32
+    };
+    for name in ["edited", "ran"] {
+        let pid = rustix::process::Pid::from_raw(init(name)).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill it");
+    }
+    host.wait_until("they have ended", || running(&host).is_empty());
+    host.ok(["recover", "--boot"]);
+    assert_eq!(running(&host), ["edited", "ran"]);
+    // What a reinstall or a restart stops on its way is not stopped for that.
+    host.ok(["reinstall", "ran"]);
+    host.ok(["restart", "edited"]);
+    assert!(is_noted("ran") && is_noted("edited"));
+    let ran = Ran::of(host.vzctl().args(["stop", "ran", "--fast"]).output().expect("run vzctl"));
+    assert_eq!(ran.code, 0, "{ran}");
+    host.ok(["stop", "--all"]);
+    host.ok(["recover", "--boot"]);
+    assert_eq!(running(&host), ["edited"]);
+    for bad in ["", "AUTO", "auto;reboot", "-1", "yes no", "$(id)"] {
+        host.run(["set".to_owned(), "edited".to_owned(), format!("--onboot={bad}")])
+            .failed(21, &["wanted yes, no or auto", "nothing was changed"]);
+    }
 }
 
 /// Restarts it with an init that ignores what is to end it.

@@ -26,6 +26,8 @@ pub struct Wanted<'a> {
     pub root: &'a Path,
     /// Host name inside.
     pub hostname: &'a str,
+    /// What its process 1 has in its environment besides: `NAME=VALUE`.
+    pub environment: &'a [String],
     /// The path of its control group in every hierarchy.
     pub cgroup: PathBuf,
     /// Its ids on the host.
@@ -124,6 +126,11 @@ fn init_environment(wanted: &Wanted<'_>) -> Vec<String> {
     ];
     if wanted.notify.is_some() {
         environment.push("NOTIFY_SOCKET=/run/host/notify".to_owned());
+    }
+    for said in wanted.environment {
+        let name = said.split_inclusive('=').next().unwrap_or(said);
+        environment.retain(|usual| !usual.starts_with(name));
+        environment.push(said.clone());
     }
     environment
 }

@@ -84,6 +84,9 @@ pub struct Stop {
     /// Kill it when it has not stopped within so many seconds; without it STOP_TIMEOUT of vz.conf, or 120
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
     pub timeout: Option<u64>,
+    /// With the host: one that is to be as it was when that comes up again is started then
+    #[arg(long, hide = true, requires = "container")]
+    pub with_host: bool,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,

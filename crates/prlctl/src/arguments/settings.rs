@@ -12,8 +12,8 @@ pub struct Settings {
     /// What it is for, one line
     #[arg(long, value_name = "TEXT", help_heading = SETTINGS)]
     pub description: Option<String>,
-    /// Start it when the host comes up: yes or no
-    #[arg(long, value_name = "yes|no", visible_alias = "autostart", help_heading = SETTINGS)]
+    /// Start it when the host comes up: yes, no, or auto, which is if it ran when that went down
+    #[arg(long, value_name = "yes|no|auto", visible_alias = "autostart", help_heading = SETTINGS)]
     pub onboot: Option<String>,
     /// Which are started first: those with the highest number
     #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
@@ -30,6 +30,12 @@ pub struct Settings {
     /// Whether a reboot from inside is one; no: it is stopped then
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
     pub allowreboot: Option<String>,
+    /// What is in the environment of its process 1, and of what is executed in it: NAME=VALUE, several with blanks between them; '' for nothing
+    #[arg(long, value_name = "NAME=VALUE…", help_heading = SETTINGS)]
+    pub environment: Option<String>,
+    /// When a file of its root was last read is not kept; from its next start or reboot on
+    #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
+    pub noatime: Option<String>,
     /// It is meant as a model for others: yes or no
     #[arg(long, value_name = "yes|no", help_heading = SETTINGS)]
     pub template: Option<String>,
@@ -139,6 +145,8 @@ impl Settings {
             autostop,
             restart,
             allowreboot,
+            environment,
+            noatime,
             template,
             hostname,
             userpasswd: _,
@@ -179,6 +187,8 @@ impl Settings {
             ("--autostop", autostop),
             ("--restart", restart),
             ("--allowreboot", allowreboot),
+            ("--environment", environment),
+            ("--noatime", noatime),
             ("--template", template),
             ("--hostname", hostname),
             ("--memsize", memsize),

@@ -51,11 +51,19 @@ fn visit(words: &str, program: Program) -> Result<u8> {
     recover_if_needed(&host, &id, words)?;
     // Shared, and only while the program is being started: a reinstall must not pull the root away under that, and may under the rest.
     let lock = host.lock_container(&id, words, Lock::shared).map_err(try_again)?;
+    let environment = environment(&host, &id);
     // From here on signals are the program's, and at its end they end this process as they would any.
     linux::end_silently(&engine::real::ENDING_SIGNALS);
-    let result = terminal::run(&host.prefix, &id, words, program, lock);
+    let result = terminal::run(&host.prefix, &id, words, program, environment, lock);
     drop(host);
     result
+}
+
+/// What it has besides. A `ve.conf` that is damaged keeps nobody out who would look after that from within.
+fn environment(host: &Host, id: &ContainerId) -> Vec<(String, String)> {
+    let conf = Area::open_unchecked(&host.prefix, id).and_then(|area| area.conf()).unwrap_or_default();
+    let conf = engine::defaults::beside(&conf, &host.configuration().unwrap_or_default());
+    store::environment::of(&conf).unwrap_or_default()
 }
 
 fn recover_if_needed(host: &Host, id: &ContainerId, words: &str) -> Result<()> {

@@ -72,7 +72,14 @@ fn facts(host: &Host, row: &Row, network: &Network) -> Vec<(String, Value)> {
         ("Uptime".into(), json!(format!("{:02}:{:02}:{:02}", uptime / 3600, uptime / 60 % 60, uptime % 60))),
         ("Home".into(), json!(row.home)),
         ("Owner".into(), json!("root")),
-        ("Autostart".into(), json!(on_off(engine::boot::is_wanted(&conf)))),
+        (
+            "Autostart".into(),
+            json!(if engine::boot::is_as_before(&conf) {
+                "auto"
+            } else {
+                on_off(engine::boot::is_wanted(&conf))
+            }),
+        ),
         // The only thing that there is.
         ("Autostop".into(), json!("shutdown")),
         ("Disabled".into(), json!(if row.key("DISABLED") == "yes" { "yes" } else { "no" })),

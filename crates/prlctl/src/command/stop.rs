@@ -9,6 +9,7 @@ use engine::runtime::{Life, Patience};
 use engine::space;
 use engine::{Code, Container, Failure, Host, Result};
 use serde_json::json;
+use store::ContainerId;
 
 use super::{done, empty_trash_later, host, stop_timeout, together};
 use crate::arguments::{Restart, Stop};
@@ -38,6 +39,11 @@ pub fn stop(arguments: &Stop) -> Result<u8> {
     let result = stop_heeding(&container, &what, patience, false);
     recording.end_with(&result);
     result?;
+    if !arguments.with_host
+        && let Err(error) = container.area.unmark_running()
+    {
+        host.warning(&format!("that it is stopped could not be written down, so that it may be started when the host comes up again: {}", engine::host::damaged(error, &container.name).reason()));
+    }
     empty_trash_later(&host);
     Ok(done(
         arguments.common.json,
@@ -129,11 +135,33 @@ fn end_of(arguments: &Stop) -> Option<Instant> {
     arguments.deadline.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
 }
 
+/// What of those that are to be as they were runs, and of which nobody has written that down: so they were set by an editor, or have ended without a word.
+fn note_those_that_run(host: &Host, groups: &[Vec<ContainerId>]) {
+    let of_host = host.configuration().unwrap_or_default();
+    for id in store::registry::list(&host.prefix).unwrap_or_default() {
+        let noted = store::Area::open_unchecked(&host.prefix, &id).and_then(|area| {
+            let conf = engine::defaults::beside(&area.conf()?, &of_host);
+            if groups.iter().flatten().any(|running| *running == id) {
+                engine::boot::note_running(&area, &conf)
+            } else {
+                area.unmark_running()
+            }
+        });
+        if let Err(error) = noted {
+            let name = engine::recover::name_of(host, &id);
+            host.warning(&format!(
+                "whether `{name}` is started when the host comes up again could not be written down: {error}"
+            ));
+        }
+    }
+}
+
 /// The lowest `BOOTORDER` first, so that what others need goes last.
 fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
     host.not_begun("cannot stop all CTs");
     let mut groups = in_boot_order(host, &|id, _| !matches!(host.runtime.life(id), Life::Stopped))?;
     groups.reverse();
+    note_those_that_run(host, &groups);
     for id in groups.iter().flatten() {
         let conf =
             store::Area::open_unchecked(&host.prefix, id).and_then(|area| area.conf()).unwrap_or_default();
@@ -149,7 +177,8 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
     let outcome = together::run(host, &groups, &mut |id| {
         // What others have used up of the time is not there any more; in the end they are killed.
         let rest = Patience { limit: longest, deadline }.until_deadline();
-        let mut words: Vec<OsString> = ["stop", &id.to_string(), "--json"].map(Into::into).to_vec();
+        let mut words: Vec<OsString> =
+            ["stop", &id.to_string(), "--json", "--with-host"].map(Into::into).to_vec();
         words.extend(["--timeout".into(), longest.as_secs().to_string().into()]);
         words.extend(
             rest.into_iter().flat_map(|rest| ["--deadline".into(), rest.as_secs().to_string().into()]),

@@ -218,6 +218,7 @@ fn stop_one(VzctlStopOnly { skip_umount, stop: arguments }: &VzctlStopOnly, line
         deadline: None,
         kill: arguments.fast,
         timeout: None,
+        with_host: false,
         common: common(),
     })?;
     lines.say("Container was stopped");

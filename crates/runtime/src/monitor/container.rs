@@ -119,6 +119,7 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
         own_proc: &own_proc,
         root,
         hostname: &launch.settings.hostname,
+        environment: &launch.settings.environment,
         cgroup: cgroups.path_in_hierarchy(),
         ids: launch.ids,
         init: &launch.init,
@@ -146,7 +147,10 @@ fn try_start(place: &mut Place<'_>, console: &mut Console, is_first: bool) -> Re
     cgroups.hold_legacy().map_err(words("make the control groups"))?;
     let mut builder = ContainerBuilder::new(id, SyscallType::default());
     if let Some(application) = &launch.application {
-        builder = builder.with_executor(SmallInit { application: application.clone() });
+        let mut application = application.clone();
+        // What is said of the container is over what the image says.
+        application.environment.extend(launch.settings.environment.iter().cloned());
+        builder = builder.with_executor(SmallInit { application });
     }
     let built = builder.with_root_path(runtime.path.join("state")).and_then(|builder| {
         builder

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use linux::{MountAttributes, set_mount_attributes};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, UnmountFlags};
 use store::Prefix;
@@ -99,6 +100,15 @@ impl Monitor {
     pub(super) fn come_to_life(&mut self, is_first: bool) -> Result<Running, Trouble> {
         self.outside(Action::Premount, None, is_first)?;
         let clone = clone_mount(&self.plain).map_err(|error| describe(&error))?;
+        if self.launch.settings.keeps_no_access_times {
+            let attributes = MountAttributes {
+                set: MountAttributes::NO_ACCESS_TIMES,
+                clear: MountAttributes::ACCESS_TIMES,
+                ..MountAttributes::default()
+            };
+            set_mount_attributes(&clone, &attributes)
+                .map_err(|error| format!("cannot mount it with `noatime`: {error}"))?;
+        }
         let tree = self.outside(Action::Mount, Some(clone), is_first)?;
         let tree = tree.ok_or_else(|| "the root was not handed on".to_owned())?;
         attach(tree.as_fd(), &self.root).map_err(|error| describe(&error))?;

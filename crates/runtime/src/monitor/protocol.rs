@@ -30,7 +30,7 @@ use crate::devices::Device;
 /// |---|---|
 /// | 1 | no version stood in `state.json` |
 /// | 2 | action scripts: [`Launch::actions`], [`Launch::veid`], `Event::Said`, `is_action`, warnings of an end; what is in [`Settings`] from then on; what of it is not said stays; [`Launch::attachments`], [`Launch::devices`], [`Launch::nests`], `Request::Attach`, `Request::Detach`; `scripts` of a stop |
-/// | 3 | `forbids_reboot` of [`Settings`] |
+/// | 3 | `forbids_reboot`, `environment` and `keeps_no_access_times` of [`Settings`] |
 ///
 /// What a version has is never taken away: fields and variants are added, fields with a default. The bytes of each are recorded in `recorded/`, and
 /// a test reads them.

@@ -84,6 +84,8 @@ fn settings() -> Settings {
         resolver: Some("nameserver 192.0.2.1\n".into()),
         leaves_network_files: true,
         forbids_reboot: true,
+        environment: vec!["LANG=C".into()],
+        keeps_no_access_times: true,
     }
 }
 
@@ -297,7 +299,7 @@ fn what_every_earlier_version_has_said_is_understood() {
 
 /// What a version did not have is as it was then: of each field since which version it is there, and what it was before.
 fn without_what_came_later(value: &mut Value, version: u32) {
-    let later: [(&str, u32, Value); 12] = [
+    let later: [(&str, u32, Value); 13] = [
         ("nests", 2, false.into()),
         ("forwards", 2, Value::Array(Vec::new())),
         ("interfaces", 2, Value::Array(Vec::new())),
@@ -310,6 +312,7 @@ fn without_what_came_later(value: &mut Value, version: u32) {
         ("actions_limit", 2, 0.into()),
         ("warnings", 2, Value::Array(Vec::new())),
         ("forbids_reboot", 3, false.into()),
+        ("keeps_no_access_times", 3, false.into()),
     ];
     // What is not there where there is none.
     let left_out = [("veid", 2), ("attachments", 2), ("devices", 2), ("scripts", 2)];
@@ -320,6 +323,10 @@ fn without_what_came_later(value: &mut Value, version: u32) {
         }
     }
     let is_end = fields.contains_key("how");
+    // Of an application there has been one from the first.
+    if version < 3 && fields.contains_key("hostname") {
+        fields.insert("environment".to_owned(), Value::Array(Vec::new()));
+    }
     for (name, since, then) in later {
         // Other events have had warnings from the first.
         if version >= since || name == "warnings" && !is_end {

@@ -181,6 +181,7 @@ impl Monitor {
         self.console.note(&format!("stopped: {how}"));
         let console = self.console.last_lines();
         self.clear();
+        self.forget_that_it_ran(how);
         let warnings = self.go_down();
         self.tell(&Event::Ended { how, console, warnings });
         self.leave();
@@ -485,6 +486,20 @@ impl Monitor {
                 }
                 false
             }
+        }
+    }
+
+    /// Of one that has ended as it wanted to: the host that comes up again does not start it for having run. What a stop means whoever asked for it knows.
+    fn forget_that_it_ran(&mut self, how: End) {
+        let is_its_own = match how {
+            End::Halted | End::Rebooted | End::Exited(0) | End::Finished(0) => true,
+            End::Exited(_) | End::Finished(_) | End::Killed(_) => false,
+        };
+        if is_its_own
+            && !self.is_stopping
+            && let Err(error) = store::unmark_running(&self.prefix, &self.launch.id)
+        {
+            self.console.note(&format!("cannot write down that it has ended: {error}"));
         }
     }
 

@@ -45,10 +45,16 @@ pub struct Settings {
     /// It is left stopped when its init reboots.
     #[serde(default)]
     pub forbids_reboot: bool,
+    /// What its process 1 has in its environment beside what every one has: `NAME=VALUE`.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// When a file was last read is not kept.
+    #[serde(default)]
+    pub keeps_no_access_times: bool,
 }
 
 /// Since which version of the protocol a running monitor is told of a setting, and what that is called where it is set; of all others, since the first.
-const SINCE: [(&str, &str, u32); 7] = [
+const SINCE: [(&str, &str, u32); 9] = [
     ("forwards", "FORWARD", 2),
     ("interfaces", "NETIF", 2),
     ("rate", "RATE", 2),
@@ -56,6 +62,8 @@ const SINCE: [(&str, &str, u32); 7] = [
     ("leaves_network_files", "NETWORK_FILES", 2),
     ("restarts_on_crash", "RESTART", 2),
     ("forbids_reboot", "ALLOWREBOOT", 3),
+    ("environment", store::environment::KEY, 3),
+    ("keeps_no_access_times", "NOATIME", 3),
 ];
 
 /// Settings as one of whatever version says them.
@@ -135,6 +143,8 @@ mod tests {
             resolver: Some("nameserver 192.0.2.1\n".into()),
             restarts_on_crash: true,
             forbids_reboot: true,
+            environment: vec!["LANG=C".into()],
+            keeps_no_access_times: true,
             ..Settings::default()
         }
     }

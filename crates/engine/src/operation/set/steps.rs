@@ -226,8 +226,11 @@ impl Call<'_> {
 
     /// Nothing of this keeps the call from being done.
     fn conclude(self) -> Report {
-        let Call { container, plan, name, passwords, .. } = self;
+        let Call { container, options, plan, name, passwords, .. } = self;
         container.end_attaching();
+        if container.is_running() && options.is_kept {
+            crate::boot::note_that_it_runs(container);
+        }
         let mut warnings = plan.warnings;
         if name.is_some()
             && let Err(failure) = names::put_right(container, true)
