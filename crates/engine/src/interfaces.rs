@@ -79,6 +79,16 @@ impl InterfaceChange {
             // Tried on one that is nobody's.
             let tried = Interface::new(name.clone()).say(part, value);
             tried.map_err(|error| refused(option, &error))?;
+            let wanted = match *part {
+                "configure" => Some(("none or all", ["none", "all"])),
+                "dhcp6" | "preventpromisc" => Some(("yes or no", ["yes", "no"])),
+                _ => None,
+            };
+            if let Some((wanted, words)) = wanted
+                && !words.contains(&value)
+            {
+                return Err(crate::attachments::bad(option, value, wanted));
+            }
             said.push(Said { option, part, value: value.to_owned() });
         }
         if said.is_empty() && addresses.is_empty() {
@@ -89,6 +99,26 @@ impl InterfaceChange {
         }
         change.of = Some((name, said, addresses));
         Ok(change)
+    }
+
+    /// What was said of one and means nothing here, a line each.
+    pub fn without_effect(&self) -> Vec<String> {
+        let because = |part: &str| match part {
+            "configure" => {
+                Some("whether the distribution's own files are written is NETWORK_FILES, for all of them")
+            }
+            "dhcp6" => Some("with `--dhcp yes` it asks as its distribution's own client does"),
+            "preventpromisc" => Some(
+                "what its filters let through it may hear, and nothing else: `--macfilter`, `--ipfilter`",
+            ),
+            _ => None,
+        };
+        let said = self.of.iter().flat_map(|(_, said, _)| said);
+        let told = |one: &Said| {
+            let because = because(one.part)?;
+            Some(format!("`{}` is kept in ve.conf and does nothing here: {because}", one.option))
+        };
+        said.filter_map(told).collect()
     }
 
     /// Nothing was asked for.

@@ -60,6 +60,7 @@ pub mod template;
 pub mod trust;
 pub mod view;
 pub mod volume;
+pub mod without_effect;
 pub mod words;
 
 pub use container::resolver_of;

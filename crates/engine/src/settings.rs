@@ -12,6 +12,7 @@ use store::{
 
 use crate::container::check_host_name;
 use crate::error::{Code, Failure, Result};
+use crate::without_effect;
 
 const PAGE: u64 = 4096;
 /// A longer description is none.
@@ -66,7 +67,7 @@ const fn setting(
 }
 
 /// All there are.
-pub const SETTINGS: [Setting; 37] = [
+pub const SETTINGS: [Setting; 44] = [
     setting("--name", "NAME", name),
     setting("--description", "DESCRIPTION", description),
     setting("--onboot", "ONBOOT", on_boot),
@@ -104,6 +105,13 @@ pub const SETTINGS: [Setting; 37] = [
     setting("--ratebound", RATE_BOUND, yes_or_no),
     setting("--diskspace", "DISKSPACE", blocks_of_disk),
     setting("--diskinodes", "DISKINODES", as_it_is),
+    setting("--autocompact", without_effect::AUTO_COMPACT, on_or_off),
+    setting("--apply-iponly", without_effect::APPLY_ONLY_ADDRESSES, on_or_off),
+    setting("--autostart-delay", without_effect::AUTO_START_DELAY, seconds),
+    setting("--ha-enable", without_effect::HA_ENABLE, on_or_off),
+    setting("--ha-prio", without_effect::HA_PRIORITY, priority),
+    setting("--offline-management", without_effect::OFFLINE_MANAGEMENT, on_or_off),
+    setting("--quotaugidlimit", without_effect::USER_QUOTA, users),
 ];
 
 /// What somebody has typed, understood: a key and its value.
@@ -195,6 +203,7 @@ const TOLD_ELSEWHERE: [&str; 7] =
 pub fn problems(conf: &Conf) -> Vec<String> {
     let is_looked_at = |key: &&str| {
         !TOLD_ELSEWHERE.contains(key)
+            && without_effect::because(key).is_none()
             && (SETTINGS.iter().any(|setting| setting.key == *key)
                 || [MEGAHERTZ, "MEMGUARANTEE_BYTES"].contains(key))
     };
@@ -337,6 +346,27 @@ fn boot_order(text: &str) -> Read {
     match text.parse::<u32>() {
         Ok(order) => Ok(order.to_string()),
         Err(_) => Err("a number from 0 to 4294967295, the highest is started first"),
+    }
+}
+
+/// Digits, of which there are no more than a number may have.
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u32>().is_ok()
+}
+
+fn seconds(text: &str) -> Read {
+    if is_number(text) { Ok(text.to_owned()) } else { Err("seconds from 0 to 4294967295") }
+}
+
+fn priority(text: &str) -> Read {
+    if is_number(text) { Ok(text.to_owned()) } else { Err("a priority from 0 to 4294967295") }
+}
+
+fn users(text: &str) -> Read {
+    if is_number(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("a number of users and groups from 0 to 4294967295")
     }
 }
 
@@ -494,6 +524,11 @@ mod tests {
             ("--environment", "A", "wanted `NAME=VALUE`"),
             ("--environment", "A=1 A=2", "wanted `NAME=VALUE`"),
             ("--noatime", "", "wanted yes or no"),
+            ("--autocompact", "maybe", "wanted yes or no"),
+            ("--ha-prio", "-1", "wanted a priority from 0"),
+            ("--ha-prio", "+1", "wanted a priority from 0"),
+            ("--autostart-delay", "10s", "wanted seconds from 0"),
+            ("--quotaugidlimit", "99999999999", "wanted a number of users"),
             ("--noatime", "$(id)", "wanted yes or no"),
             ("--autostop", "pause", "wanted stop"),
             ("--restart", "always", "wanted no or on-crash"),

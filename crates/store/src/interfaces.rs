@@ -306,6 +306,11 @@ impl Interface {
                     ));
                 }
             },
+            // Of Virtuozzo, and kept for it.
+            "configure" | "dhcp6" | "preventpromisc" if !value.is_empty() => {
+                self.others.retain(|other| other.split('=').next() != Some(part));
+                self.others.push(format!("{part}={value}"));
+            }
             _ => return Ok(false),
         }
         Ok(true)

@@ -158,7 +158,9 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
         .map_err(|error| Failure::new(Code::BadValue, "the settings do not fit").caused_by(&error))?;
     host.warn_of_configuration();
     let (disk, unenforced) = volume::choose(host, options.volume, &mut sample, &options.changes)?;
-    for warning in set::lacking(host, &limits, &options.changes)?.iter().chain(&unenforced) {
+    let mut idle = crate::without_effect::warnings(&options.changes);
+    idle.extend(options.interfaces.without_effect());
+    for warning in set::lacking(host, &limits, &options.changes)?.iter().chain(&unenforced).chain(&idle) {
         host.warning(warning);
     }
 

@@ -46,6 +46,18 @@ pub struct Interfaces {
     /// Whether it is kept from using other IP addresses: yes, which is usual, or no
     #[arg(long, alias = "ip_filter", value_name = "yes|no", requires = "ifname", help_heading = INTERFACES)]
     pub ipfilter: Option<String>,
+    /// Accepted: every interface of this kind is on a bridge
+    #[arg(long = "type", value_name = "bridged", requires = "ifname", hide = true)]
+    pub kind: Option<String>,
+    /// Accepted, kept, and without effect
+    #[arg(long, value_name = "none|all", requires = "ifname", hide = true)]
+    pub configure: Option<String>,
+    /// Accepted, kept, and without effect: --dhcp is what there is
+    #[arg(long, value_name = "yes|no", requires = "ifname", hide = true)]
+    pub dhcp6: Option<String>,
+    /// Accepted, kept, and without effect: its filters say what it hears
+    #[arg(long, value_name = "yes|no", requires = "ifname", hide = true)]
+    pub preventpromisc: Option<String>,
 }
 
 impl Interfaces {

@@ -129,6 +129,27 @@ pub struct Settings {
     /// Files and directories on its disk; when it is made
     #[arg(long, allow_hyphen_values = true, value_name = "N", help_heading = SETTINGS)]
     pub diskinodes: Option<String>,
+    /// Accepted, kept, and without effect: `prlctl compact` is what there is
+    #[arg(long, value_name = "yes|no", hide = true, help_heading = SETTINGS)]
+    pub autocompact: Option<String>,
+    /// Accepted, kept, and without effect: NETWORK_FILES is what there is
+    #[arg(long, value_name = "yes|no", hide = true, help_heading = SETTINGS)]
+    pub apply_iponly: Option<String>,
+    /// Accepted, kept, and without effect: BOOTORDER and VE_PARALLEL are what there is
+    #[arg(long, allow_hyphen_values = true, value_name = "SECONDS", hide = true, help_heading = SETTINGS)]
+    pub autostart_delay: Option<String>,
+    /// Accepted, kept, and without effect: this host is in no cluster
+    #[arg(long, value_name = "yes|no", hide = true, help_heading = SETTINGS)]
+    pub ha_enable: Option<String>,
+    /// Accepted, kept, and without effect: this host is in no cluster
+    #[arg(long, allow_hyphen_values = true, value_name = "N", hide = true, help_heading = SETTINGS)]
+    pub ha_prio: Option<String>,
+    /// Accepted, kept, and without effect: there is no such service
+    #[arg(long, value_name = "yes|no", hide = true, help_heading = SETTINGS)]
+    pub offline_management: Option<String>,
+    /// Accepted, kept, and without effect: nobody counts what users inside have
+    #[arg(long, allow_hyphen_values = true, value_name = "N", hide = true, help_heading = SETTINGS)]
+    pub quotaugidlimit: Option<String>,
 }
 
 /// What they are called in the help.
@@ -178,6 +199,13 @@ impl Settings {
             interfaces: _,
             diskspace,
             diskinodes,
+            autocompact,
+            apply_iponly,
+            autostart_delay,
+            ha_enable,
+            ha_prio,
+            offline_management,
+            quotaugidlimit,
         } = self;
         let all = [
             ("--description", description),
@@ -213,6 +241,13 @@ impl Settings {
             ("--ratebound", ratebound),
             ("--diskspace", diskspace),
             ("--diskinodes", diskinodes),
+            ("--autocompact", autocompact),
+            ("--apply-iponly", apply_iponly),
+            ("--autostart-delay", autostart_delay),
+            ("--ha-enable", ha_enable),
+            ("--ha-prio", ha_prio),
+            ("--offline-management", offline_management),
+            ("--quotaugidlimit", quotaugidlimit),
         ];
         let once = all.into_iter().filter_map(|(option, value)| Some((option, value.as_deref()?.into())));
         // One list, however it was written.
@@ -245,10 +280,45 @@ pub struct Set {
     /// Its disks
     #[command(flatten)]
     pub devices: Devices,
+    /// Of virtual machines
+    #[command(flatten)]
+    pub screen: Box<Screen>,
     /// What is to be set
     #[command(flatten)]
     pub settings: Settings,
     /// Options of every command
     #[command(flatten)]
     pub common: Common,
+}
+
+/// A screen, which a container has not: understood, and none of it is kept, least of all a password.
+#[derive(Debug, Default, Clone, Args)]
+pub struct Screen {
+    /// Accepted, and without effect
+    #[arg(long, value_name = "auto|manual|off", value_parser = ["auto", "manual", "off"], hide = true)]
+    pub vnc_mode: Option<String>,
+    /// Accepted, and without effect
+    #[arg(long, hide = true)]
+    pub vnc_port: Option<u16>,
+    /// Accepted, and without effect
+    #[arg(long, value_name = "ADDRESS", hide = true)]
+    pub vnc_address: Option<std::net::IpAddr>,
+    /// Accepted, and without effect
+    #[arg(long, value_name = "PASSWORD", hide = true)]
+    pub vnc_passwd: Option<String>,
+    /// Accepted, and without effect
+    #[arg(long, hide = true, conflicts_with = "vnc_passwd")]
+    pub vnc_nopasswd: bool,
+}
+
+impl Screen {
+    /// Anything is said of it.
+    pub fn is_said(&self) -> bool {
+        let Screen { vnc_mode, vnc_port, vnc_address, vnc_passwd, vnc_nopasswd } = self;
+        vnc_mode.is_some()
+            || vnc_port.is_some()
+            || vnc_address.is_some()
+            || vnc_passwd.is_some()
+            || *vnc_nopasswd
+    }
 }

@@ -69,7 +69,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     let id = host.find(words)?;
     let area = Area::open(&host.prefix, &id).map_err(|error| damaged(error, words))?;
     let conf = area.conf().map_err(|error| damaged(error, words))?;
-    let Obeyed { obeyed, beancounters, mut others } = Obeyed::of(&conf);
+    let Obeyed { obeyed, beancounters, without_effect, mut others } = Obeyed::of(&conf);
     let kept: &[&str] = match (area.volume(), area.counted()) {
         (Volume::Image, _) | (Volume::Directory, Some(_)) => &OF_DISK,
         (Volume::Btrfs, Some(_)) => &OF_DISK[..1],
@@ -83,6 +83,7 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
             "uuid": id.to_string(),
             "obeyed": obeyed,
             "beancounters": beancounters,
+            "without_effect": without_effect,
             "not_obeyed": others,
             "remarks": remarks(&conf),
         }));
@@ -91,7 +92,10 @@ fn of_container(words: &str, is_json: bool) -> Result<u8> {
     output::line(&format!("{}", area.path().join("ve.conf").display()));
     let shown = |keys: &[&str]| if keys.is_empty() { "none".to_owned() } else { keys.join(" ") };
     output::line(&format!("  obeyed                       {}", shown(&obeyed)));
-    output::line(&format!("  without meaning here         {}", shown(&beancounters)));
+    output::line(&format!(
+        "  without meaning here         {}",
+        shown(&[&beancounters[..], &without_effect].concat())
+    ));
     output::line(&format!("  not obeyed by this version   {}", shown(&others)));
     if !of_disk.is_empty() {
         output::line(&format!(
@@ -120,7 +124,13 @@ fn remarks(conf: &Conf) -> Vec<String> {
     let features: Vec<String> = ignored
         .map(|(word, why)| format!("FEATURES: `{}` is not obeyed: {why}.", tree::escaped(word.as_bytes())))
         .collect();
-    let mut remarks = [engine::boot::remarks(conf), features, engine::settings::problems(conf)].concat();
+    let mut remarks = [
+        engine::boot::remarks(conf),
+        features,
+        engine::settings::problems(conf),
+        engine::without_effect::remarks(conf),
+    ]
+    .concat();
     if let Some(word) = conf.get(NETFILTER).filter(|word| !["", "full"].contains(&word.trim())) {
         remarks.push(format!(
             "NETFILTER: `{}` is not obeyed: every container has all of nftables and iptables, in its own network.",
@@ -145,6 +155,8 @@ pub struct Obeyed<'a> {
     pub obeyed: Vec<&'a str>,
     /// Nothing: they are of another kernel.
     pub beancounters: Vec<&'a str>,
+    /// Nothing, for a reason that each has of its own.
+    pub without_effect: Vec<&'a str>,
     /// Nothing, yet.
     pub others: Vec<&'a str>,
 }
@@ -153,12 +165,14 @@ impl Obeyed<'_> {
     /// Of this one.
     pub fn of(conf: &Conf) -> Obeyed<'_> {
         let set = conf.keys().into_iter().filter(|key| conf.get(key).is_some_and(|value| !value.is_empty()));
-        let (obeyed, others): (Vec<&str>, Vec<&str>) = set.partition(|key| is_obeyed(key));
+        let (without_effect, set): (Vec<&str>, Vec<&str>) =
+            set.partition(|key| engine::without_effect::because(key).is_some());
+        let (obeyed, others): (Vec<&str>, Vec<&str>) = set.into_iter().partition(|key| is_obeyed(key));
         let (beancounters, others) = others
             .into_iter()
             .filter(|key| !OF_ITSELF.contains(key))
             .partition(|key| BEANCOUNTERS.contains(key));
-        Obeyed { obeyed, beancounters, others }
+        Obeyed { obeyed, beancounters, without_effect, others }
     }
 }
 
@@ -197,7 +211,7 @@ const OF_ITSELF: [&str; 9] = [
     "VE_TYPE",
 ];
 /// Those of OpenVZ's kernel (user_beancounters), and of its quota of users.
-const BEANCOUNTERS: [&str; 26] = [
+const BEANCOUNTERS: [&str; 25] = [
     "KMEMSIZE",
     "LOCKEDPAGES",
     "PRIVVMPAGES",
@@ -222,6 +236,5 @@ const BEANCOUNTERS: [&str; 26] = [
     "PAGECACHE_ISOLATION",
     "VM_OVERCOMMIT",
     "QUOTATIME",
-    "QUOTAUGIDLIMIT",
     "NUMNETIF",
 ];

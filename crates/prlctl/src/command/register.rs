@@ -44,6 +44,12 @@ pub fn run(arguments: &Register) -> Result<u8> {
             obeyed.beancounters.join(" ")
         ));
     }
+    if !obeyed.without_effect.is_empty() {
+        host.note(&format!(
+            "kept, and without effect here: {}; `prlctl info {name}` says why",
+            obeyed.without_effect.join(" ")
+        ));
+    }
     if !obeyed.others.is_empty() {
         host.note(&format!("kept, and not obeyed by this version: {}", obeyed.others.join(" ")));
     }
@@ -58,6 +64,7 @@ pub fn run(arguments: &Register) -> Result<u8> {
             "entries": copied.entries,
             "bytes": copied.bytes,
             "beancounters": obeyed.beancounters,
+            "without_effect": obeyed.without_effect,
             "not_obeyed": obeyed.others,
         }),
     ))

@@ -39,6 +39,7 @@ pub fn run(arguments: &Set) -> Result<u8> {
         && options.interfaces.is_empty()
         && options.attachments.is_empty()
         && arguments.settings.userpasswd.is_empty()
+        && !arguments.screen.is_said()
     {
         return Err(Failure::new(Code::BadOption, "nothing is to be set")
             .because("there is no option that sets anything")
@@ -55,7 +56,8 @@ pub fn run(arguments: &Set) -> Result<u8> {
     let result = set(&container, &options);
     recording.end_with(&result);
     let report = result?;
-    for warning in &report.warnings {
+    let screen = arguments.screen.is_said().then(|| "the options of VNC are not kept and do nothing here: a container has no screen, and `prlctl enter` is its console".to_owned());
+    for warning in report.warnings.iter().chain(&screen) {
         host.warning(warning);
     }
     for (given, became) in options.passwords.iter().zip(&report.passwords) {
@@ -105,6 +107,10 @@ fn interfaces_of(said: &Interfaces, ipadd: &[String], ipdel: &[String]) -> Resul
         dhcp,
         macfilter,
         ipfilter,
+        kind,
+        configure,
+        dhcp6,
+        preventpromisc,
     } = said;
     let all = [
         ("--network", "network", network),
@@ -117,6 +123,10 @@ fn interfaces_of(said: &Interfaces, ipadd: &[String], ipdel: &[String]) -> Resul
         ("--dhcp", "dhcp", dhcp),
         ("--macfilter", "mac_filter", macfilter),
         ("--ipfilter", "ip_filter", ipfilter),
+        ("--type", "type", kind),
+        ("--configure", "configure", configure),
+        ("--dhcp6", "dhcp6", dhcp6),
+        ("--preventpromisc", "preventpromisc", preventpromisc),
     ];
     let parts: Vec<(&'static str, &'static str, &str)> =
         all.into_iter().filter_map(|(option, part, value)| Some((option, part, value.as_deref()?))).collect();

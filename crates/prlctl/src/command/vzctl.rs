@@ -301,6 +301,7 @@ fn set_one(arguments: VzctlSet, lines: &Lines) -> Result<u8> {
         no_save: !save && !sets_only_password,
         ipdel,
         devices,
+        screen: Box::default(),
         settings,
         common: common(),
     })?;

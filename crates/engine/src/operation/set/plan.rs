@@ -18,6 +18,7 @@ use crate::operation::create::load_sample;
 use crate::operation::user_password;
 use crate::settings::{AUTOSTOP, Change, LIMITS};
 use crate::volume::{self, Resize};
+use crate::without_effect;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;
     warnings.extend(unenforced);
     warnings.extend(of_no_effect(&beside(&new, &configuration), &options.changes));
+    warnings.extend(options.interfaces.without_effect());
     container.host.warn_of_configuration();
     let is_other = match resize {
         Some(Resize::Grow(bytes)) => container.area.image_size().is_none_or(|(_, size)| size != bytes),
@@ -135,6 +137,7 @@ fn of_no_effect(new: &Conf, changes: &[Change]) -> Vec<String> {
     if is_said(&[AUTOSTOP]) {
         warnings.extend(why_only_stopped(new));
     }
+    warnings.extend(without_effect::warnings(changes));
     warnings
 }
 
