@@ -133,6 +133,17 @@ fn root_what_does_nothing_is_checked_all_the_same() {
         let ran = host.run(["set", "web01", &format!("{}={}", words[0], words[1])]);
         assert!((20..=21).contains(&ran.code) && ran.stderr.contains(words[0]), "{ran}");
     }
+    // An interface is no device here, and that is said.
+    for (option, which) in [
+        ("--device-add", "net"),
+        ("--device-set", "net0"),
+        ("--device-connect", "net0"),
+        ("--device-disconnect", "net0"),
+        ("--device-del", "net0"),
+    ] {
+        host.run(["set", "web01", option, which])
+            .failed(21, &[option, "wanted", "--netif_", "nothing was changed"]);
+    }
     host.run(["set", "web01", "--ifname", "eth0", "--type", "routed"])
         .failed(21, &["what is routed are its `--ipadd`"]);
     assert_eq!(conf(&host, "web01"), before);

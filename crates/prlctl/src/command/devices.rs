@@ -30,13 +30,25 @@ fn device(devices: &Devices) -> Result<Option<DeviceChange>> {
         .as_deref()
         .map(|text| MountFlags::read(text, &[',']).map_err(|wanted| bad("--mnt-opts", text, wanted)));
     let flags = flags.transpose()?;
+    let named = [
+        ("--device-set", &devices.device_set),
+        ("--device-connect", &devices.device_connect),
+        ("--device-disconnect", &devices.device_disconnect),
+        ("--device-del", &devices.device_del),
+    ];
+    for (option, which) in named {
+        if let Some(which) = which.as_deref().filter(|which| which.starts_with("net")) {
+            return Err(bad(
+                option,
+                which,
+                "a disk, and it has no disk of that name: interfaces are `--ifname` and `--netif_del`",
+            ));
+        }
+    }
     if let Some(kind) = &devices.device_add {
         if kind != "hdd" {
-            return Err(bad(
-                "--device-add",
-                kind,
-                "hdd, a disk: addresses are `--ipadd`, devices of the host `--devnodes`",
-            ));
+            let wanted = "hdd, a disk: addresses are `--ipadd`, interfaces `--netif_add`, devices of the host `--devnodes`";
+            return Err(bad("--device-add", kind, wanted));
         }
         let at = at.ok_or_else(|| missing("--device-add hdd", "--mnt PATH"))?;
         let image = devices.image.as_deref().map(image_named).transpose()?;

@@ -140,12 +140,10 @@ fn note_those_that_run(host: &Host, groups: &[Vec<ContainerId>]) {
     let of_host = host.configuration().unwrap_or_default();
     for id in store::registry::list(&host.prefix).unwrap_or_default() {
         let noted = store::Area::open_unchecked(&host.prefix, &id).and_then(|area| {
-            let conf = engine::defaults::beside(&area.conf()?, &of_host);
-            if groups.iter().flatten().any(|running| *running == id) {
-                engine::boot::note_running(&area, &conf)
-            } else {
-                area.unmark_running()
+            if !groups.iter().flatten().any(|running| *running == id) {
+                return area.unmark_running();
             }
+            engine::boot::note_running(&area, &engine::defaults::beside(&area.conf()?, &of_host))
         });
         if let Err(error) = noted {
             let name = engine::recover::name_of(host, &id);
