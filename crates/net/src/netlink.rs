@@ -1,6 +1,7 @@
 //! What is said to the kernel about interfaces, addresses, routes and neighbours, one request and its answer at a time.
 
 mod addresses;
+mod names;
 
 use std::io;
 use std::net::IpAddr;
@@ -139,7 +140,8 @@ impl Netlink {
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
-        let (answer, _) = self.socket.recv_from_full()?;
+        let (mut answer, _) = self.socket.recv_from_full()?;
+        names::make_readable(&mut answer);
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).map_err(io::Error::other)?;
         match answer.payload {
             NetlinkPayload::Error(error) if error.code.is_none() => Ok(None),

@@ -55,10 +55,13 @@ fn root_list_tells_what_is_routed_and_what_of_it_is_there() {
     assert_eq!(told["Hardware"]["venet0"]["ips"], ips, "it is not configured");
     assert_eq!(device["ifname"], "a\u{1b}[7m");
     assert!(text.contains("ifname='a\\x1b[7m'") && !text.contains('\u{1b}'), "{text}");
-    // No letters at all: what cannot be told is not guessed.
+    // No letters at all: it is told of, and set, all the same.
     host.exec("web01", "ip link set dev \"$(printf 'a\\033[7m')\" name \"$(printf 'b\\377')\"");
-    let now = facts(&host)["Now"].clone();
-    assert_eq!((&now["network"], now.get("venet0")), (&Value::Null, None), "{now}");
+    host.ok(["set", "web01", "--rate", "eth0:1:3000", "--ipadd", "192.0.2.51"]);
+    let device = facts(&host)["Now"]["venet0"].clone();
+    assert_eq!((&device["ifname"], &device["rate_out"]), (&json!("b?"), &json!(3000)), "{device}");
+    assert!(host.wire().reaches("192.0.2.51"));
+    host.ok(["set", "web01", "--rate", "eth0:1:1000", "--ipdel", "192.0.2.51"]);
     host.ok(["restart", "web01"]);
 
     // Somebody flushes the filter.

@@ -7,14 +7,14 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use store::Address;
 
-use super::Netlink;
+use super::{Netlink, names};
 
 impl Netlink {
     /// Those of an interface, the first `most` of them; and whether there are more. Nothing else is to be asked by it afterwards: where there are, the rest of
     /// the answer is left unread.
     ///
     /// # Errors
-    /// When the kernel does not say, or says what cannot be understood: a label may have any bytes, which are its root's.
+    /// When the kernel does not say, or says what cannot be understood.
     pub fn addresses(self, index: u32, most: usize) -> io::Result<(Vec<Address>, bool)> {
         // Else it tells those of all interfaces, of which a container may have thousands.
         self.socket.set_netlink_get_strict_chk(true)?;
@@ -30,7 +30,8 @@ impl Netlink {
         self.socket.send(&bytes, 0)?;
         let mut found = Vec::new();
         loop {
-            let (answer, _) = self.socket.recv_from_full()?;
+            let (mut answer, _) = self.socket.recv_from_full()?;
+            names::make_readable(&mut answer);
             let mut rest = &answer[..];
             while !rest.is_empty() {
                 let one =
