@@ -162,10 +162,28 @@ pub(crate) fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr, place: 
             return taken(format!("container `{}` has it, on {}", area.display_name(), one.name));
         }
     }
-    match host.runtime.holder_of(ip, id) {
+    match host.runtime.holder_of(ip, matches!(place, Place::Routed), id) {
         Some(whose) => taken(format!("it is {whose}")),
         None => Ok(()),
     }
+}
+
+/// Asked again under the host's lock, by whoever is about to write it: of two that want one address, port or interface at once, both have found it free.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn are_still_free(
+    host: &Host,
+    id: &ContainerId,
+    added: &[Address],
+    forwards: &[Forward],
+    interfaces: &[Interface],
+) -> Result<()> {
+    for address in added {
+        is_free(host, Some(id), address.ip, Place::Routed)?;
+    }
+    are_free(host, Some(id), forwards)?;
+    crate::interfaces::are_nobody_elses(host, id, interfaces)
 }
 
 /// No other container has these ports, whether it runs or not.
@@ -173,6 +191,23 @@ pub(crate) fn is_free(host: &Host, id: Option<&ContainerId>, ip: IpAddr, place: 
 /// # Errors
 /// [`Code::AddressInUse`].
 pub fn are_free(host: &Host, id: Option<&ContainerId>, forwards: &[Forward]) -> Result<()> {
+    are_free_of(host, id, forwards, |_| true)
+}
+
+/// The same of those that run: of two that have one in their `ve.conf` the first may start.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn are_free_now(host: &Host, id: &ContainerId, forwards: &[Forward]) -> Result<()> {
+    are_free_of(host, Some(id), forwards, |other| host.runtime.running(other).is_some())
+}
+
+fn are_free_of(
+    host: &Host,
+    id: Option<&ContainerId>,
+    forwards: &[Forward],
+    counts: impl Fn(&ContainerId) -> bool,
+) -> Result<()> {
     if forwards.is_empty() {
         return Ok(());
     }
@@ -184,7 +219,7 @@ pub fn are_free(host: &Host, id: Option<&ContainerId>, forwards: &[Forward]) -> 
             .hint(format!("choose another port: `--forward {}:PORT:{}`", forward.transport, forward.to)))
     };
     for other in registry::list(&host.prefix)? {
-        if Some(&other) == id {
+        if Some(&other) == id || !counts(&other) {
             continue;
         }
         let Ok(area) = Area::open_unchecked(&host.prefix, &other) else { continue };

@@ -246,7 +246,7 @@ impl Container<'_> {
             return Err(Failure { code: Code::Unsupported, ..refused(error.because) }
                 .hint(format!("`apt-get install nftables`, {without}")));
         }
-        let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| word.trim() != "no");
+        let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| !is_no(&word));
         let restarts_on_crash = crate::settings::restarts_on_crash(conf)
             .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
         // Where it cannot be told it may, as in OpenVZ, and that is told.
@@ -283,7 +283,7 @@ impl Container<'_> {
             leaves_network_files: conf
                 .get(NETWORK_FILES)
                 .or_else(|| host.get(NETWORK_FILES))
-                .is_some_and(|word| word.trim() == "no"),
+                .is_some_and(|word| is_no(&word)),
         })
     }
 
@@ -321,7 +321,7 @@ impl Container<'_> {
             self.host.warning(&format!("{problem} ({})", self.area.path().join("ve.conf").display()));
         }
         let conf = defaults::beside(&conf, &self.host.configuration()?);
-        crate::addresses::are_free(self.host, Some(self.id()), &settings.forwards)?;
+        crate::addresses::are_free_now(self.host, self.id(), &settings.forwards)?;
         let record = self.area.generation(first).map_err(|error| damaged(error, &self.name))?;
         let template = self.template_of(&record).map_err(|failure| {
             failure.within(format!("cannot start `{}`", self.name)).hint(format!(
@@ -539,6 +539,11 @@ impl Container<'_> {
         }
         Ok(())
     }
+}
+
+/// As ONBOOT takes it, and its like.
+fn is_no(word: &str) -> bool {
+    ["no", "off"].contains(&word.trim())
 }
 
 /// A host name out of a container's name, which may have spaces and letters of any script.

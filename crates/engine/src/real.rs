@@ -509,8 +509,8 @@ impl Runtime for RealRuntime {
         net::listens(forward)
     }
 
-    fn holder_of(&self, ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {
-        settings::holder_of(ip, but)
+    fn holder_of(&self, ip: IpAddr, is_routed: bool, but: Option<&ContainerId>) -> Option<String> {
+        settings::holder_of(ip, is_routed, but)
     }
 
     fn replace_old(&self, id: &ContainerId, ids: IdRange, roots: &[Root]) -> RuntimeResult<Vec<String>> {

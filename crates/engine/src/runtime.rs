@@ -275,8 +275,8 @@ pub trait Runtime {
     fn listens(&self, _forward: &Forward) -> bool {
         false
     }
-    /// Who has an address on this host, in words, unless it is this container.
-    fn holder_of(&self, _ip: IpAddr, _but: Option<&ContainerId>) -> Option<String> {
+    /// Who has an address on this host, in words, unless it is this container; of one that is to be routed also who has it beside this host.
+    fn holder_of(&self, _ip: IpAddr, _is_routed: bool, _but: Option<&ContainerId>) -> Option<String> {
         None
     }
     /// Has other roots at `/old` of a running container.

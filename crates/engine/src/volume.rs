@@ -403,9 +403,13 @@ pub fn enter(host: &Host, area: &Area, name: &str) -> Result<()> {
         if is_without_device {
             return refused.unchanged();
         }
+        let whole = refused.state("nothing was changed; all that it has is in that file");
+        if whole.code == Code::NoSpace {
+            return whole.hint(format!("make room where it lies: `df {}`", image.display()));
+        }
         let looks =
             format!("`e2fsck -f {}` looks at it, and asks before it corrects anything", image.display());
-        refused.state("nothing was changed; all that it has is in that file").hint(looks)
+        whole.hint(looks)
     })?;
     area.check_volume().map_err(|error| {
         damaged(error, name).hint(format!("put its own {} back, or delete the container", image.display()))

@@ -29,6 +29,10 @@ pub fn change(
     result.map_err(|error| {
         // What was made by then is written down as its own, and goes as one that it has no more.
         let half = Network::load(prefix, id).unwrap_or_else(|| before.clone());
+        if half == before && !before.changing {
+            // It had not begun.
+            return error;
+        }
         match try_change(&lock, prefix, id, pidfd, half, before, Towards::Before) {
             Ok(left) if left.is_empty() => error,
             Ok(left) => NetworkError::InPart { because: said(&error), left: left.join("; ") },
@@ -87,9 +91,13 @@ fn try_change(
     network.addresses.extend(&addresses.new);
     // Those that go are in it until they are gone.
     network.bridged = wanted.bridged.iter().chain(pairs.gone.iter().copied()).cloned().collect();
-    // Before the kernel hears of anything: of a death after this, the next who looks knows.
-    network.changing = true;
-    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    // Where nothing is to be other nothing is written: what is there is looked after, and a full /run keeps nobody from setting anything else.
+    let changes = network != before || !wanted.is_same(&before);
+    if changes {
+        // Before the kernel hears of anything: of a death after this, the next who looks knows.
+        network.changing = true;
+        network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    }
     filter::exchange(prefix, &before, &network)?;
 
     let mut change = Changing { kernel, prefix, pidfd, network: &network, lost, later, repairs, anew };
@@ -106,7 +114,9 @@ fn try_change(
     if network != between {
         filter::exchange(prefix, &between, &network)?;
     }
-    network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    if changes {
+        network.store(prefix, id).map_err(NetworkError::system("write down what the network is"))?;
+    }
     Ok(warnings)
 }
 

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod names;
+mod routers;
 
 use std::io;
 use std::net::IpAddr;
@@ -417,24 +418,30 @@ impl Netlink {
         message
     }
 
-    /// Where the kernel would send a packet to this address.
-    pub fn way_to(&mut self, ip: IpAddr) -> io::Result<Way> {
+    /// The route of a packet to this address.
+    fn route_to(&mut self, ip: IpAddr, flags: RouteFlags) -> io::Result<Option<RouteMessage>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ip);
         message.header.destination_prefix_length = store::Address::longest(ip);
+        message.header.flags = flags;
         message.attributes.push(RouteAttribute::Destination(route_address(ip)));
-        let found = match self.ask(RouteNetlinkMessage::GetRoute(message), 0) {
-            Ok(Some(RouteNetlinkMessage::NewRoute(found))) => found,
-            Ok(_) => return Ok(Way::None),
+        match self.ask(RouteNetlinkMessage::GetRoute(message), 0) {
+            Ok(Some(RouteNetlinkMessage::NewRoute(found))) => Ok(Some(found)),
+            Ok(_) => Ok(None),
             Err(error)
                 if [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::INVAL]
                     .iter()
                     .any(|&errno| is(&error, errno)) =>
             {
-                return Ok(Way::None);
+                Ok(None)
             }
-            Err(error) => return Err(error),
-        };
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the kernel would send a packet to this address.
+    pub fn way_to(&mut self, ip: IpAddr) -> io::Result<Way> {
+        let Some(found) = self.route_to(ip, RouteFlags::empty())? else { return Ok(Way::None) };
         if found.header.kind == RouteType::Local {
             return Ok(Way::Here);
         }

@@ -164,6 +164,12 @@ impl Network {
         [any(|one| one.gateway.is_some()), any(|one| one.gateway6.is_some())]
     }
 
+    /// Nothing that can be asked for is other, nor is there anything left to be done of `before`.
+    pub(crate) fn is_same(&self, before: &Network) -> bool {
+        let of = |one: &Network| Network { probation: None, announced: Vec::new(), ..one.clone() };
+        of(self) == of(before)
+    }
+
     /// All of its addresses.
     pub(crate) fn every_ip(&self) -> impl Iterator<Item = IpAddr> {
         let bridged = self.bridged.iter().flat_map(|one| &one.wanted.addresses);

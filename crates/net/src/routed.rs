@@ -21,6 +21,10 @@ pub enum Holder {
     Host,
     /// All of a network that it is in.
     Everybody,
+    /// The router that it sends to what is far away.
+    Router,
+    /// A network that it is in, by its first address.
+    Network,
     /// Routed to another container; what its interface says whose it is.
     Container(String),
 }
@@ -30,6 +34,10 @@ impl std::fmt::Display for Holder {
         match self {
             Holder::Host => write!(f, "an address of this host itself"),
             Holder::Everybody => write!(f, "the broadcast address of a network that this host is in"),
+            Holder::Router => write!(f, "the gateway of this host"),
+            Holder::Network => {
+                write!(f, "the first address of a network that this host is in, which is no single machine's")
+            }
             Holder::Container(alias) => {
                 write!(f, "routed to container {} already", alias.strip_prefix("reroot ").unwrap_or(alias))
             }
@@ -37,25 +45,37 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Who has an address, as far as this host's routes tell.
+/// Who has an address, as far as this host's routes tell. Of one that is to be routed, and which the host would therefore answer for in its own networks, also
+/// whether that is somebody whom all of these need.
 ///
 /// # Errors
 /// [`NetworkError`].
-pub fn holder_of(ip: IpAddr) -> Result<Option<Holder>, NetworkError> {
+pub fn holder_of(ip: IpAddr, is_routed: bool) -> Result<Option<Holder>, NetworkError> {
     let ask = || -> io::Result<Option<Holder>> {
         let mut kernel = Netlink::open()?;
         Ok(match kernel.way_to(ip)? {
             Way::Here => Some(Holder::Host),
             Way::Everybody => Some(Holder::Everybody),
-            Way::Link(index) => kernel
-                .link_of(index)?
-                .and_then(|link| link.alias)
-                .filter(|alias| alias.starts_with("reroot "))
-                .map(Holder::Container),
+            Way::Link(index) => {
+                let alias = kernel.link_of(index)?.and_then(|link| link.alias);
+                match alias.filter(|alias| alias.starts_with("reroot ")) {
+                    Some(alias) => Some(Holder::Container(alias)),
+                    None if is_routed => of_all(&mut kernel, ip)?,
+                    None => None,
+                }
+            }
             Way::None | Way::Router => None,
         })
     };
     ask().map_err(NetworkError::system(format!("ask for the way to {ip}")))
+}
+
+/// Whom of a network that this host is in all others need.
+fn of_all(kernel: &mut Netlink, ip: IpAddr) -> io::Result<Option<Holder>> {
+    if kernel.is_router(ip)? {
+        return Ok(Some(Holder::Router));
+    }
+    Ok(kernel.is_first(ip)?.then_some(Holder::Network))
 }
 
 /// The pair, with all that leads to it and away from it; returns what is not as it should be.
@@ -246,7 +266,14 @@ pub fn announced(
                     return Err(in_use(Holder::Container(alias)));
                 }
             }
-            (Way::Link(index), _) => found.push((*ip, index)),
+            (Way::Link(index), _) => {
+                let holder =
+                    of_all(kernel, *ip).map_err(NetworkError::system(format!("ask whose {ip} is")))?;
+                if let Some(holder) = holder {
+                    return Err(in_use(holder));
+                }
+                found.push((*ip, index));
+            }
             (Way::None | Way::Router, _) => {}
         }
     }

@@ -407,10 +407,24 @@ pub fn compact(prefix: &Prefix, id: &ContainerId, image: &Path) -> Result<u64, V
     linux::trim(top).map_err(call("compact", &point))
 }
 
+/// Less free space than this, bytes, and a journal may not be written back.
+const LEAST_FREE: u64 = 1 << 20;
+
 /// Has what a power cut has left corrected, where that can be done without a question.
 fn check(image: &Path) -> Result<(), VolumeError> {
     let words = [OsStr::new("-p"), image.as_os_str()];
-    run("e2fsck", "e2fsprogs", words, LOOKING)?.checked()
+    let checked = run("e2fsck", "e2fsprogs", words, LOOKING)?.checked();
+    // What a power cut has left cannot be put right where nothing can be written: that is no damage, and whoever corrected it by hand would make some.
+    let is_full = || {
+        let host = image.parent().and_then(|parent| rustix::fs::statvfs(parent).ok());
+        host.is_some_and(|host| host.f_bavail.saturating_mul(host.f_frsize) < LEAST_FREE)
+    };
+    match checked {
+        Err(VolumeError::Damaged { .. }) if is_full() => {
+            Err(call("check, on a host's disk that is full,", image)(Errno::NOSPC.into()))
+        }
+        checked => checked,
+    }
 }
 
 fn open_image(image: &Path) -> Result<File, VolumeError> {
@@ -505,7 +519,7 @@ fn run<'a>(
     let from_end = output.metadata().map_or(0, |found| found.size().min(LONGEST)) as i64;
     let _ = output.seek(SeekFrom::End(-from_end)).and_then(|_| output.take(LONGEST).read_to_end(&mut said));
     let text = String::from_utf8_lossy(&said);
-    let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('('));
     let said = match (exit, last) {
         (None, _) => format!("it had not ended after {} s", limit.as_secs()),
         (_, Some(line)) => tree::escaped(line.as_bytes()).to_string(),

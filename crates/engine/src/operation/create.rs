@@ -20,7 +20,7 @@ use super::register::Paths;
 use super::reinstall::check_user_data;
 use super::{set, user_password};
 use crate::accounts::GivenPassword;
-use crate::addresses::{AddressChange, are_free, are_not_listened_to};
+use crate::addresses::{AddressChange, are_free, are_not_listened_to, are_still_free};
 use crate::attachments::AttachmentChange;
 use crate::cloud_init::{self, UserData};
 use crate::container::{check_host_name, host_name};
@@ -169,7 +169,8 @@ fn try_create(host: &Host, options: &Options, what: &str) -> Result<ContainerId>
     check_free(host, &options.name, options.number)?;
     refuse_taken_id(host, &id)?;
     // With the id it is known what is made up of it.
-    crate::interfaces::are_nobody_elses(host, &id, &Interface::all(&sample).unwrap_or_default())?;
+    let interfaces = Interface::all(&sample).unwrap_or_default();
+    are_still_free(host, &id, &options.addresses.add, &forwards, &interfaces)?;
     crate::space::check_create(host)?;
     registry::unlink_names_of(&host.prefix, &id)?;
     let ids = registry::allocate_id_range(&host.prefix, &lock)

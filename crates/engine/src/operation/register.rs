@@ -11,14 +11,14 @@ use std::time::Duration;
 use runtime::confined::Reach;
 use runtime::disk_copy::MountedCopy;
 use store::{
-    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, GenerationNumber, GenerationRecord,
-    GenerationState, Lock, LockName, NumericId, Reason, Volume, registry,
+    Area, AreaRecord, Base, Conf, ContainerId, ContainerName, Forward, GenerationNumber, GenerationRecord,
+    GenerationState, Interface, Lock, LockName, NumericId, Reason, Volume, registry,
 };
 use tree::{Copied, Copier, Except, LayeredRoot, Root, Stamp};
 
 use super::create::{check_free, publish, refuse_taken_id};
 use super::pace::Pace;
-use crate::addresses::AddressChange;
+use crate::addresses::{AddressChange, are_still_free};
 use crate::error::{Code, Failure, Result, system};
 use crate::fault::{self, Place};
 use crate::host::Host;
@@ -138,6 +138,7 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
     registry::unlink_names_of(&host.prefix, &plan.id)?;
     let mut conf = plan.conf.clone();
     plan.addresses.apply(host, None, &mut conf)?;
+    are_its_alone(host, &plan.id, &conf)?;
     let ids = registry::allocate_id_range(&host.prefix, &host_lock)
         .map_err(|error| system("no ids are left", &error))?;
     let mut record = AreaRecord::new(plan.id, ids);
@@ -160,7 +161,8 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
     let filled = filled
         .and_then(|()| host_lock.as_ref().map(drop).map_err(Clone::clone))
         .and_then(|()| check_free(host, &plan.name, plan.number))
-        .and_then(|()| plan.addresses.apply(host, None, &mut conf));
+        .and_then(|()| plan.addresses.apply(host, None, &mut conf))
+        .and_then(|()| are_its_alone(host, &plan.id, &conf));
     publish(host, "register", made, (&plan.name, plan.number), what, filled)?;
     drop(at_work);
     let _ = store::reserve::keep(&host.prefix);
@@ -177,6 +179,12 @@ fn try_register(host: &Host, options: &Options, what: &str) -> Result<Registered
     }
     tell(host, &area, &copied);
     Ok(Registered { id: plan.id, name: plan.name, number: plan.number, conf, copied })
+}
+
+/// Ports of the host, and interfaces; of addresses see [`Plan::addresses`].
+fn are_its_alone(host: &Host, id: &ContainerId, conf: &Conf) -> Result<()> {
+    let (forwards, interfaces) = (Forward::all(conf), Interface::all(conf));
+    are_still_free(host, id, &[], &forwards.unwrap_or_default(), &interfaces.unwrap_or_default())
 }
 
 fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Result<Plan> {
@@ -229,6 +237,7 @@ fn plan(host: &Host, options: &Options, area: &PrivateArea, what: &str) -> Resul
     let addresses =
         AddressChange { add: store::Address::all(&conf).unwrap_or_default(), ..AddressChange::default() };
     addresses.apply(host, None, &mut conf)?;
+    are_its_alone(host, &id, &conf)?;
 
     let view = view(host, area, options.is_forced, what)?;
     let System { distribution, .. } = crate::template::system(&view.root).map_err(|error| {

@@ -97,8 +97,8 @@ fn write_network_files(
 }
 
 /// See [`crate::runtime::Runtime::holder_of`]. A route that nobody can be asked for is seen at the start.
-pub fn holder_of(ip: IpAddr, but: Option<&ContainerId>) -> Option<String> {
-    let holder = net::holder_of(ip).ok().flatten()?;
+pub fn holder_of(ip: IpAddr, is_routed: bool, but: Option<&ContainerId>) -> Option<String> {
+    let holder = net::holder_of(ip, is_routed).ok().flatten()?;
     let is_own = but.is_some_and(|id| holder == Holder::Container(Network::alias_of(id)));
     (!is_own).then(|| holder.to_string())
 }

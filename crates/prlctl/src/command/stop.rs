@@ -178,10 +178,10 @@ fn stop_all(host: &Host, arguments: &Stop) -> Result<u8> {
         let mut words: Vec<OsString> =
             ["stop", &id.to_string(), "--json", "--with-host"].map(Into::into).to_vec();
         words.extend(["--timeout".into(), longest.as_secs().to_string().into()]);
-        words.extend(
-            rest.into_iter().flat_map(|rest| ["--deadline".into(), rest.as_secs().to_string().into()]),
-        );
-        words.extend(["--lock-wait".into(), arguments.common.lock_wait.to_string().into()]);
+        words.extend(rest.iter().flat_map(|rest| ["--deadline".into(), rest.as_secs().to_string().into()]));
+        // Who is at work on one has as long to end: nobody else stops it before the host goes down.
+        let wait = arguments.common.lock_wait.max(rest.map_or(0, |rest| rest.as_secs()));
+        words.extend(["--lock-wait".into(), wait.to_string().into()]);
         words
     })?;
     let stopped: Vec<String> = outcome.done.iter().map(ToString::to_string).collect();

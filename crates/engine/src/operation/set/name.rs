@@ -1,7 +1,9 @@
-//! Another name of a container.
+//! What is one container's alone: its name, and what of a network is nobody else's.
 
-use store::{Conf, ContainerName, registry};
+use store::{Conf, ContainerName, FORWARDS, Forward, Interface, Lock, registry};
 
+use super::Options;
+use crate::addresses::are_still_free;
 use crate::error::{Code, Failure, Result};
 use crate::host::Container;
 use crate::operation::create::name_is_taken;
@@ -33,4 +35,22 @@ pub fn claim(container: &Container<'_>, old: &Conf, changes: &[Change]) -> Resul
     }
     registry::link_name(prefix, &name, container.id())?;
     Ok(Some(name))
+}
+
+/// The same of what it has of a network besides what it had: found free once more, under the lock under which it is then written.
+///
+/// # Errors
+/// [`Code::AddressInUse`].
+pub fn claim_the_rest(container: &Container<'_>, options: &Options, new: &Conf) -> Result<Option<Lock>> {
+    let has_forwards = options.changes.iter().any(|change| change.key == FORWARDS);
+    let forwards = if has_forwards { Forward::all(new).unwrap_or_default() } else { Vec::new() };
+    let has_interfaces = !options.interfaces.is_empty();
+    let interfaces = if has_interfaces { Interface::all(new).unwrap_or_default() } else { Vec::new() };
+    if options.addresses.add.is_empty() && forwards.is_empty() && interfaces.is_empty() {
+        return Ok(None);
+    }
+    let (host, id) = (container.host, container.id());
+    let lock = host.lock_host()?;
+    are_still_free(host, id, &options.addresses.add, &forwards, &interfaces)?;
+    Ok(Some(lock))
 }

@@ -72,7 +72,6 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
     if !options.is_kept {
         check_unkept(container, &difference(&old, &new), options)?;
     }
-    are_free(container.host, Some(container.id()), &wanted.forwards)?;
     let had = Forward::all(&old).unwrap_or_default();
     let new_ones: Vec<Forward> = wanted
         .forwards
@@ -80,6 +79,8 @@ pub fn plan(container: &Container<'_>, options: &Options, what: &str) -> Result<
         .filter(|one| !had.iter().any(|had| had.is_of_the_port_of(one)))
         .copied()
         .collect();
+    // One that it has had beside another is told at its start, and keeps nothing else from being set.
+    are_free(container.host, Some(container.id()), &new_ones)?;
     are_not_listened_to(container.host, &new_ones)?;
     let mut warnings = lacking(container.host, &wanted.limits, &options.changes)?;
     let (resize, unenforced) = volume::plan(container, &new, &options.changes)?;

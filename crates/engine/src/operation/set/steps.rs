@@ -18,7 +18,7 @@
 
 use store::{ContainerName, registry};
 
-use super::name::claim;
+use super::name::{claim, claim_the_rest};
 use super::plan::{Plan, difference};
 use super::{Options, Report};
 use crate::error::{Code, Failure, Result};
@@ -136,6 +136,7 @@ impl Call<'_> {
             }
             Step::Conf => {
                 if options.is_kept {
+                    let _lock = claim_the_rest(container, options, &plan.new)?;
                     let written = container.area.store_conf(&plan.disk.not_yet_larger(&plan.new));
                     // It may have its name already, and not be durable.
                     written.inspect_err(|_| drop(container.area.store_conf(&plan.old)))?;
