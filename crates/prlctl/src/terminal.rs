@@ -49,13 +49,19 @@ fn failure(error: ExecError, name: &str) -> Failure {
                 "if its programs are gone, `prlctl reinstall {name}` gives it a new root and keeps every file at /old"
             ))
         }
-        ExecError::NotJoined { .. } => system(format!("cannot execute in `{name}`"), &error)
-            .state(format!("`{name}` runs, and nothing was executed in it"))
-            .hint(format!("it may be at its limit of processes or memory: `prlctl list -i {name}` tells both")),
+        // Where its control group is full, older kernels say so of the process itself (EAGAIN).
+        ExecError::Io(source) if source.kind() == std::io::ErrorKind::WouldBlock => full(&error, name),
+        ExecError::NotJoined { .. } => full(&error, name),
         ExecError::Stuck { .. } | ExecError::Cgroup(_) | ExecError::Io(_) => {
             system(format!("cannot execute in `{name}`"), &error)
         }
     }
+}
+
+fn full(error: &ExecError, name: &str) -> Failure {
+    system(format!("cannot execute in `{name}`"), error)
+        .state(format!("`{name}` runs, and nothing was executed in it"))
+        .hint(format!("it may be at its limit of processes or memory: `prlctl list -i {name}` tells both"))
 }
 
 fn with_terminal(
