@@ -122,7 +122,7 @@ pub struct VzctlCreate {
     #[arg(long, value_name = "ploop|simfs")]
     pub layout: Option<String>,
     /// Accepted: none are installed at a creation
-    #[arg(long)]
+    #[arg(long, alias = "skip_app_templates")]
     pub skip_app_templates: bool,
     /// Accepted: there is nothing that it could override
     #[arg(long)]
