@@ -8,6 +8,7 @@ use store::{ADDRESSES, Address, AddressError, Area, Conf, ContainerId, Forward, 
 
 use crate::error::{Code, Failure, Result};
 use crate::host::Host;
+use crate::runtime::Life;
 
 /// `--ipadd` and `--ipdel`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -194,12 +195,12 @@ pub fn are_free(host: &Host, id: Option<&ContainerId>, forwards: &[Forward]) -> 
     are_free_of(host, id, forwards, |_| true)
 }
 
-/// The same of those that run: of two that have one in their `ve.conf` the first may start.
+/// The same of those that run, or are between two lives: of two that have one in their `ve.conf` the first may start.
 ///
 /// # Errors
 /// [`Code::AddressInUse`].
 pub fn are_free_now(host: &Host, id: &ContainerId, forwards: &[Forward]) -> Result<()> {
-    are_free_of(host, Some(id), forwards, |other| host.runtime.running(other).is_some())
+    are_free_of(host, Some(id), forwards, |other| !matches!(host.runtime.life(other), Life::Stopped))
 }
 
 fn are_free_of(

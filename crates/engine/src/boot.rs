@@ -96,7 +96,7 @@ pub fn remarks(conf: &Conf) -> Vec<String> {
 }
 
 /// As both programs have always written it, and as they take it.
-fn yes_or_no(conf: &Conf, key: &str) -> Option<bool> {
+pub(crate) fn yes_or_no(conf: &Conf, key: &str) -> Option<bool> {
     match conf.get(key)?.trim() {
         "yes" | "on" => Some(true),
         "no" | "off" => Some(false),

@@ -10,6 +10,7 @@ use store::{
     GenerationRecord, INTERFACES, Interface, Limits, Lock, OwnFile, RATE, Rate, TemplateRecord, Volume,
 };
 
+use crate::boot::yes_or_no;
 use crate::defaults;
 use crate::devices::Extras;
 use crate::error::{Code, Failure, MAKE_ROOM, Result};
@@ -246,14 +247,17 @@ impl Container<'_> {
             return Err(Failure { code: Code::Unsupported, ..refused(error.because) }
                 .hint(format!("`apt-get install nftables`, {without}")));
         }
-        let translates = conf.get(NAT).or_else(|| host.get(NAT)).is_none_or(|word| !is_no(&word));
+        // Its own word, else the host's.
+        let is_no = |key: &str| {
+            let from = if conf.get(key).is_some() { conf } else { &host };
+            yes_or_no(from, key) == Some(false)
+        };
+        let translates = !is_no(NAT);
         let restarts_on_crash = crate::settings::restarts_on_crash(conf)
             .map_err(|wanted| refused(format!("`{}` is not {wanted}", crate::settings::RESTART)))?;
         // Where it cannot be told it may, as in OpenVZ, and that is told.
-        let says =
-            |key: &str, words: [&str; 2]| conf.get(key).is_some_and(|word| words.contains(&word.trim()));
-        let forbids_reboot = says(crate::settings::ALLOW_REBOOT, ["no", "off"]);
-        let keeps_no_access_times = says(crate::settings::NO_ACCESS_TIMES, ["yes", "on"]);
+        let forbids_reboot = yes_or_no(conf, crate::settings::ALLOW_REBOOT) == Some(false);
+        let keeps_no_access_times = yes_or_no(conf, crate::settings::NO_ACCESS_TIMES) == Some(true);
         // What is none counts for nothing, all of it, and is told.
         let environment = store::environment::of(conf).unwrap_or_default();
         let environment = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -280,10 +284,7 @@ impl Container<'_> {
             environment,
             keeps_no_access_times,
             resolver: resolver(conf),
-            leaves_network_files: conf
-                .get(NETWORK_FILES)
-                .or_else(|| host.get(NETWORK_FILES))
-                .is_some_and(|word| is_no(&word)),
+            leaves_network_files: is_no(NETWORK_FILES),
         })
     }
 
@@ -539,11 +540,6 @@ impl Container<'_> {
         }
         Ok(())
     }
-}
-
-/// As ONBOOT takes it, and its like.
-fn is_no(word: &str) -> bool {
-    ["no", "off"].contains(&word.trim())
 }
 
 /// A host name out of a container's name, which may have spaces and letters of any script.

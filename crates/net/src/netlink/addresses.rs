@@ -2,7 +2,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use store::Address;
@@ -20,14 +20,7 @@ impl Netlink {
         self.socket.set_netlink_get_strict_chk(true)?;
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        let request = NetlinkPayload::from(RouteNetlinkMessage::GetAddress(message));
-        let mut request = NetlinkMessage::new(header, request);
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
+        self.send(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
         let mut found = Vec::new();
         loop {
             let (mut answer, _) = self.socket.recv_from_full()?;
