@@ -220,6 +220,41 @@ fn root_what_keeps_an_interface_of_openvz_from_being_of_use_is_told() {
     }
 }
 
+/// An address on a bridge, a MAC address, a port of the host: of whoever has it already.
+#[test]
+fn root_what_another_container_has_comes_with_no_area() {
+    let Some(host) = host() else { return };
+    host.ok([
+        "create",
+        "web01",
+        "--ostemplate",
+        "busybox",
+        "--ipadd",
+        "10.9.0.1",
+        "--forward",
+        "tcp:8080:80",
+    ]);
+    host.ok(["set", "web01", "--netif_add", "eth0,02:00:00:00:00:05"]);
+    let area = place(&host).join("105");
+    root_at(&host, &area);
+    let conf = place(&host).join("105.conf");
+    for (line, what) in [
+        (
+            "NETIF=\"ifname=eth0,bridge=br0,mac=02:00:00:00:00:05\"\n",
+            "the MAC address 02:00:00:00:00:05 is taken",
+        ),
+        ("IP_ADDRESS=\"10.9.0.2\"\nFORWARD=\"tcp:8080:81\"\n", "the tcp port 8080 of this host is taken"),
+        ("IP_ADDRESS=\"10.9.0.1\"\n", "the address 10.9.0.1 is taken"),
+    ] {
+        write(&conf, line.as_bytes());
+        host.run(["register", &text(&area), "--config", &text(&conf)])
+            .failed(78, &[what, "container `web01` has it", "nothing was changed"]);
+        host.run(["status", "105"]).failed(14, &["105"]);
+    }
+    write(&conf, b"IP_ADDRESS=\"10.9.0.2\"\nFORWARD=\"tcp:8081:81\"\n");
+    host.ok(["register", &text(&area), "--config", &text(&conf)]);
+}
+
 #[test]
 fn root_what_cannot_be_registered_is_refused_and_nothing_of_it_is_left() {
     let Some(host) = host() else { return };
